@@ -69,7 +69,7 @@ def test_the_exported_network_is_base_and_adapter_in_one_product(torch: Any, bas
     vectors = student.base_vectors(["red cap", "mug"])
     items, keyphrases = student.adapted(vectors, vectors)
     np.testing.assert_allclose(
-        items, vectors[:, :16] + vectors @ student.adapter.item.detach().numpy(), atol=1e-5
+        items, vectors[:, :16] + vectors @ student.adapter.matrix.detach().numpy(), atol=1e-5
     )
     ids, mask = student.inputs.pad([student.inputs.encode(text) for text in ("red cap", "mug")])
     with torch.inference_mode():

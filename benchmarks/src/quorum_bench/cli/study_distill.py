@@ -28,13 +28,15 @@ def distill_(
     ),
     seeds: Annotated[int, typer.Option(min=1, help="Of mined pairs and students.")] = 3,
     folds: Annotated[int, typer.Option(min=1, max=FOLDS, help="Of the queries, held out in turn.")] = FOLDS,
+    direct: Annotated[bool, typer.Option("--direct", help="Leave out the cross-encoder.")] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Distil the grades of three raters: zero-shot, cross-encoder, one step against two, losses, clicks.
 
     Three folds by query, three seeds, 384, 128 and 64 dimensions; intervals over the 135 queries, paired
-    where two methods are compared. Clicks are simulated, and the raters are people. A cross-encoder takes two
-    CPU minutes, all else ten; an interrupted study goes on. Needs `make setup-hf` with the extra `tune`.
+    where two methods are compared. Clicks are simulated, and the raters are people. A cross-encoder takes
+    four CPU minutes a fold, all else ten; an interrupted study goes on. Needs `make setup-hf` with the extra
+    `tune`.
 
     Example: `OMP_NUM_THREADS=1 quorum-bench study distill --base bases/minilm --json distill.json`.
     """
@@ -46,6 +48,6 @@ def distill_(
         world = read_world(
             folder, read_base(base, "encoder"), cache, lambda text: err.print(text, highlight=False)
         )
-        found = shown(HEAD, rows(world, seeds, range(folds)), line)
+        found = shown(HEAD, rows(world, seeds, range(folds), direct=direct), line)
         if json_file:
             write(json_file, {"machine": environment, "seeds": seeds, "folds": folds, "rows": found})

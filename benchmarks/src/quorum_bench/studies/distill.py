@@ -14,6 +14,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from quorum.distill.assistant import FIELDS, Assistant, PairTexts
 from quorum.distill.figures import HeldOut, Rated, held_out_of
 from quorum.distill.lessons import Rows, pairs_of
-from quorum.distill.mine import NEGATIVES, mine, random_pairs
+from quorum.distill.mine import ASSISTANT_NEGATIVES, NEGATIVES, mine, random_pairs
 from quorum.distill.options import DIMS, DistillOptions, Loss, Task
 from quorum.distill.signals import click_targets, relevance_targets
 from quorum.distill.split import with_check
@@ -74,8 +75,9 @@ VARIANTS: Mapping[str, Variant] = {
         {"judge": 1.0, "clicks": 0.3, "relevance": 0.3}, True, "pearson"
     ),
 }
-ZERO, ASSISTANT, TWO = "zero-shot", "cross-encoder", "two steps, Pearson"
-AGAINST = (ZERO, "two steps, MSE", "direct, Pearson")
+ZERO, ASSISTANT = "zero-shot", "cross-encoder"
+ONE, TWO = "direct, Pearson", "two steps, Pearson"
+AGAINST = (ZERO, "two steps, MSE", "direct, MSE", ONE)
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,13 @@ class World:
 
 def read_world(data: Path, base: Base, cache: Path, notice: Notice) -> World:
     """Read the folder ``keyphrases`` of the public data; raises OSError where a file is missing."""
-    titles = {row["id"]: row["title"] for row in _lines(data / "items.jsonl.gz")}
+    texts = {row["id"]: _text(row) for row in _lines(data / "items.jsonl.gz")}
     rows = _lines(data / "judgements.jsonl.gz")
     shown = _positions(rows)
     judged = gather(
         JudgedPair(
             item=row["item"],
-            text=titles[row["item"]],
+            text=texts[row["item"]],
             keyphrase=row["keyphrase"],
             label=row["mean"],
             value=str(row["final"]),
@@ -138,8 +140,14 @@ def read_world(data: Path, base: Base, cache: Path, notice: Notice) -> World:
     )
 
 
-def rows(world: World, seeds: int, folds: Sequence[int] = range(FOLDS)) -> Iterator[Row]:
-    """Yield a row per method and number of dimensions; then paired differences, int8, and the ceiling."""
+def rows(
+    world: World, seeds: int, folds: Sequence[int] = range(FOLDS), *, direct: bool = False
+) -> Iterator[Row]:
+    """Yield a row per method and number of dimensions; then paired differences, int8, and the ceiling.
+
+    ``direct`` leaves out the cross-encoder, and what learns from it.
+    """
+    chosen = ONE if direct else TWO
     rated: dict[tuple[str, int], dict[tuple[int, int], Rated]] = {}
     held: dict[int, HeldOut] = {}
     runs: list[_Fold] = []
@@ -150,7 +158,7 @@ def rows(world: World, seeds: int, folds: Sequence[int] = range(FOLDS)) -> Itera
         held[fold] = run.held_out
         for seed in range(seeds):
             world.notice(f"fold {fold}, seed {seed}")
-            for name, size, found in run.rate(seed):
+            for name, size, found in run.rate(seed, direct):
                 rated.setdefault((name, size), {})[fold, seed] = found
         runs.append(run)
     judge = Judge(world.judged, world.folds, held)
@@ -158,14 +166,20 @@ def rows(world: World, seeds: int, folds: Sequence[int] = range(FOLDS)) -> Itera
         yield judge.figures(name, size, own)
     for other in AGAINST:
         for size in DIMS:
-            yield judge.difference(TWO, other, size, rated[TWO, size], rated[other, size])
-    small = [run.int8() for run in runs]
+            if other != chosen and (other, size) in rated:
+                yield judge.difference(chosen, other, size, rated[chosen, size], rated[other, size])
+    small = [run.int8(chosen) for run in runs]
     for figure in small[0]:
         values = [row[figure] for row in small]
         yield {"kind": "int8", "figure": figure, "mean": float(np.mean(values)), "folds": values}
     for rater in range(3):
         others = np.delete(world.raters, rater, 1).mean(1)
         yield {"kind": "ceiling", "rater": rater, "pearson": pearson(world.raters[:, rater], others)}
+
+
+def _text(item: Row) -> str:
+    """Title, type and description, as far as they are there."""
+    return " | ".join(filter(None, (item.get(name) for name in ("title", "type", "description"))))
 
 
 def _positions(rows: Sequence[Row]) -> dict[tuple[str, str], int]:
@@ -210,31 +224,38 @@ class _Fold:
         self._test = world.judged.taking(world.folds == fold)
         used = [keyphrase for _, keyphrase in pairs_of(world.judged.taking(world.folds != fold))]
         self.held_out = held_out_of(self._test, (*used, *world.others), 0)
-        self._assistant = self._taught()
         self._vectors = (
             texts.item_vectors[[table.items[text] for text in self.held_out.items]],
             texts.keyphrase_vectors[[table.keyphrases[text] for text in self.held_out.keyphrases]],
         )
 
-    def rate(self, seed: int) -> Iterator[tuple[str, int, Rated]]:
+    @cached_property
+    def _assistant(self) -> Assistant:
+        return self._taught()
+
+    def rate(self, seed: int, direct: bool) -> Iterator[tuple[str, int, Rated]]:
         """Yield what each method says of the held-out pairs, by dimensions."""
         for size in DIMS:
             yield ZERO, size, self.held_out.rate(*self._vectors, size)
-        scores = self._kept("held-out", lambda: self._labels(pairs_of(self._test)))
-        yield ASSISTANT, DIMS[0], Rated(scores, np.empty(0))
-        mined = self._mined(seed)
+        mined = None if direct else self._mined(seed)
+        if mined is not None:
+            scores = self._kept("held-out", lambda: self._labels(pairs_of(self._test)))
+            yield ASSISTANT, DIMS[0], Rated(scores, np.empty(0))
         for name, variant in VARIANTS.items():
+            if variant.mined and mined is None:
+                continue
             self._fit(variant, mined, seed)
             vectors = self._student.adapted(*self._vectors)
             for size in DIMS:
                 yield name, size, self.held_out.rate(*vectors, size)
 
-    def int8(self) -> dict[str, float]:
-        """What the two-step student of seed 0 loses in int8."""
-        self._fit(VARIANTS[TWO], self._mined(0), 0)
+    def int8(self, name: str) -> dict[str, float]:
+        """What the student of this name and of seed 0 loses in int8."""
+        variant = VARIANTS[name]
+        self._fit(variant, self._mined(0) if variant.mined else None, 0)
         whole = self.held_out.rate(*self._student.adapted(*self._vectors), DIMS[0])
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
             write_student(self._student, self.held_out.items, folder)
             finish(folder, StudentManifest(dims=DIMS, max_tokens=MAX_TOKENS))
             small = self.held_out.rate(*int8_vectors(folder, self.held_out), DIMS[0])
@@ -245,7 +266,7 @@ class _Fold:
             "recall": mean(small.hits) - mean(whole.hits),
         }
 
-    def _fit(self, variant: Variant, mined: Lesson, seed: int) -> None:
+    def _fit(self, variant: Variant, mined: Lesson | None, seed: int) -> None:
         lessons = [self._lesson(task, weight, variant, mined, seed) for task, weight in variant.tasks.items()]
         check = self._judge_lesson(self._check)
         options = FitOptions(variant.loss, DIMS, EPOCHS["adapter"], RATES["adapter"], BATCH, seed)
@@ -254,11 +275,11 @@ class _Fold:
         with tempfile.TemporaryDirectory() as folder:
             self._student.fit(self._texts, lessons, check, options, Path(folder), "study")
 
-    def _lesson(self, task: Task, weight: float, variant: Variant, mined: Lesson, seed: int) -> Lesson:
+    def _lesson(self, task: Task, weight: float, variant: Variant, mined: Lesson | None, seed: int) -> Lesson:
         train = self._train
         if task == "judge":
-            own = [self._judge_lesson(train), self._negatives(seed)]
-            return joined([*own, mined] if variant.mined else own, weight)
+            own = [self._judge_lesson(train), self._negatives(NEGATIVES, seed)]
+            return joined([*own, mined] if variant.mined and mined else own, weight)
         if task == "relevance":
             pairs = pairs_of(train)
             scores = np.asarray(train.signals["relevance"], np.float64)
@@ -290,10 +311,10 @@ class _Fold:
         drawn = np.random.default_rng(seed).permutation(len(labels))[: round(DRAWN * len(labels))]
         return Lesson("judge", items[drawn], keyphrases[drawn], labels[drawn])
 
-    def _negatives(self, seed: int) -> Lesson:
-        """Random pairs, taken as irrelevant."""
+    def _negatives(self, share: float, seed: int) -> Lesson:
+        """Random pairs, taken as irrelevant; a share of the number of judged ones."""
         pool, minable, known = self._pool()
-        found = random_pairs(len(pool), len(minable), known, round(NEGATIVES * len(self._train)), seed)
+        found = random_pairs(len(pool), len(minable), known, round(share * len(self._train)), seed)
         items, keyphrases = pool[found[:, 0]], minable[found[:, 1]]
         return Lesson("judge", items, keyphrases, np.zeros(len(found), np.float32))
 
@@ -324,7 +345,7 @@ class _Fold:
 
     def _learned(self) -> PairTexts:
         """What the cross-encoder learns: judged pairs, and random ones as irrelevant."""
-        own, more = _pair_texts(self._train), self._negatives(0)
+        own, more = _pair_texts(self._train), self._negatives(ASSISTANT_NEGATIVES, 0)
         return PairTexts(
             [*own.items, *(self._texts.items[row] for row in more.items)],
             [*own.keyphrases, *(self._texts.keyphrases[row] for row in more.keyphrases)],

@@ -46,7 +46,7 @@ def distill(
     ] = None,
     method: Annotated[
         Method,
-        typer.Option(help="adapter: two matrices on the base's vectors (seconds); layers: its upper half."),
+        typer.Option(help="adapter: a matrix on the base's vectors (seconds); layers: its upper half."),
     ] = "adapter",
     loss: Annotated[
         Loss, typer.Option(help="pearson: correlation with the label; mse: its square.")

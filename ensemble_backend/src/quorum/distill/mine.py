@@ -13,8 +13,10 @@ import numpy.typing as npt
 from quorum.retrieval.vectors import Vectors
 
 Pairs = npt.NDArray[np.int64]
-NEGATIVES = 1 / 3
-"""Random pairs for each judged pair: of four times as many recall gained and agreement lost."""
+NEGATIVES = 1.0
+"""Random pairs for each judged pair that a student learns: with fewer, recall of unseen queries is lower."""
+ASSISTANT_NEGATIVES = 1 / 3
+"""The same for the cross-encoder, where each pair costs training time."""
 NEAREST, MIDDLE = 10, 100
 """Ranks by the base's own vectors: two pairs are drawn of the nearest, one of those up to the middle."""
 

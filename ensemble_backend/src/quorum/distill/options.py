@@ -32,7 +32,7 @@ class DistillOptions:
     """Settings of distilling.
 
     Attributes:
-        method: ``adapter``: two matrices on the base's vectors; ``layers``: its upper half.
+        method: ``adapter``: a matrix on the base's vectors; ``layers``: its upper half.
         loss: ``pearson``: 1 - correlation of a batch, free of scale; ``mse``: of cosine and label.
         direct: Leave the cross-encoder out: the student learns the judged pairs alone.
         dims: Dimensions that vectors may be cut to, the largest first; the base's own is the upper limit.

@@ -17,7 +17,7 @@ from quorum.bulk.callbacks import Note, ignore
 from quorum.distill.assistant import FIELDS, Assistant, PairTexts
 from quorum.distill.figures import Rated, held_out_of, plain_figures
 from quorum.distill.lessons import DistillSources, Material, gather_material, pairs_of
-from quorum.distill.mine import NEGATIVES, mine, random_pairs
+from quorum.distill.mine import ASSISTANT_NEGATIVES, NEGATIVES, mine, random_pairs
 from quorum.distill.options import DistillOptions
 from quorum.distill.remarks import member_of, remarks_on
 from quorum.distill.split import Split, split_by_keyphrase, split_from_file
@@ -203,7 +203,8 @@ class _Run:
         return assistant, trained
 
     def _assistant_pairs(self) -> PairTexts:
-        own, more, rows = _pair_texts(self.split.train), self._negatives(), self.material.rows
+        more, rows = self._negatives(ASSISTANT_NEGATIVES), self.material.rows
+        own = _pair_texts(self.split.train)
         items, keyphrases = list(rows.items), list(rows.keyphrases)
         return PairTexts(
             [*own.items, *(items[row] for row in more.items)],
@@ -222,16 +223,16 @@ class _Run:
         }
         return _Pool(np.array(material.pool, np.int64), np.array(material.minable, np.int64), known)
 
-    def _negatives(self) -> Lesson:
-        """Random pairs, taken as irrelevant."""
+    def _negatives(self, share: float) -> Lesson:
+        """Random pairs, taken as irrelevant; a share of the number of judged ones."""
         pool, judge = self._mined(), self.material.judge
-        count = round(NEGATIVES * len(judge))
+        count = round(share * len(judge))
         found = random_pairs(len(pool.items), len(pool.keyphrases), pool.known, count, self.options.seed)
         items, keyphrases = pool.items[found[:, 0]], pool.keyphrases[found[:, 1]]
         return Lesson("judge", items, keyphrases, np.zeros(len(found), np.float32))
 
     def _lessons(self, assistant: Assistant | None, texts: Texts) -> list[Lesson]:
-        parts = [self.material.judge, self._negatives()]
+        parts = [self.material.judge, self._negatives(NEGATIVES)]
         if assistant is not None:
             pool, size = self._mined(), texts.item_vectors.shape[1]
             found = mine(

@@ -121,8 +121,8 @@ class Student:
 
         with torch.inference_mode():
             return (
-                self.adapter.items(self.tensor(items)).cpu().numpy(),
-                self.adapter.keyphrases(self.tensor(keyphrases)).cpu().numpy(),
+                self.adapter(self.tensor(items)).cpu().numpy(),
+                self.adapter(self.tensor(keyphrases)).cpu().numpy(),
             )
 
     def fit(
@@ -227,7 +227,7 @@ class _Frozen:
         self._keyphrases = student.tensor(texts.keyphrase_vectors)
 
     def vectors(self, items: Rows, keyphrases: Rows) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.trained.items(self._items[items]), self.trained.keyphrases(self._keyphrases[keyphrases])
+        return self.trained(self._items[items]), self.trained(self._keyphrases[keyphrases])
 
     def lengths(self, lesson: Lesson) -> list[int]:
         return [1] * len(lesson)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of a student: a base with mean pooling, and two matrices on its vectors."""
+"""The networks of a student: a base with mean pooling, and a matrix on its vectors."""
 
 from __future__ import annotations
 
@@ -32,32 +32,33 @@ class Pooled(nn.Module):  # type: ignore[misc]
 
 
 class Adapter(nn.Module):  # type: ignore[misc]
-    """(n, d) vectors of the base to (n, dims): x + xW for items, x + xV for keyphrases; both begin at 0."""
+    """(n, d) vectors of the base to (n, dims): x + xW for items and keyphrases alike; W begins at 0.
+
+    On queries that were not learned one matrix agrees better with the judge than one for each kind, most of
+    all where vectors are cut.
+    """
 
     def __init__(self, size: int, dims: int) -> None:
         super().__init__()
         self.dims = dims
-        self.item = nn.Parameter(torch.zeros(size, dims))
-        self.keyphrase = nn.Parameter(torch.zeros(size, dims))
+        self.matrix = nn.Parameter(torch.zeros(size, dims))
 
-    def items(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Of items."""
-        return vectors[:, : self.dims] + vectors @ self.item
-
-    def keyphrases(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Of keyphrases."""
-        return vectors[:, : self.dims] + vectors @ self.keyphrase
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Compute the student's vectors."""
+        return vectors[:, : self.dims] + vectors @ self.matrix
 
 
 class Folded(nn.Module):  # type: ignore[misc]
-    """What is exported: one matrix product after the base, whose halves are the vectors of both kinds."""
+    """What is exported: one matrix product after the base, whose halves are the vectors of both kinds.
+
+    They are equal here; the format of a student lets them differ.
+    """
 
     def __init__(self, base: Pooled, adapter: Adapter) -> None:
         super().__init__()
         self.base, self.dims = base, adapter.dims
-        same = torch.eye(base.size, adapter.dims, device=adapter.item.device)
-        both = torch.cat([same + adapter.item, same + adapter.keyphrase], 1)
-        self.register_buffer("matrix", both.detach().clone())
+        same = torch.eye(base.size, adapter.dims, device=adapter.matrix.device)
+        self.register_buffer("matrix", (same + adapter.matrix).detach().repeat(1, 2))
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
