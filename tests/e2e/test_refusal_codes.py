@@ -107,7 +107,7 @@ def test_rewording_the_gates_refusals_changes_nothing_for_clients(
         assert "[quorum:" not in str(refused.value)
         with monkeypatch.context() as pausing:
             # There is room once the first attempt was refused.
-            pausing.setattr("quorum_client._sync.time.sleep", lambda _: let_go())
+            pausing.setattr("quorum_client._sync_calls.time.sleep", lambda _: let_go())
             assert patient.extract(title(1), ATTRIBUTES).answers, "sent again until there was room"
         assert admission.inside(time.monotonic_ns()) == 0
         admission.close_gate()

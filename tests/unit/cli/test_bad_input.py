@@ -53,7 +53,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "extract of a folder": (["extract", ".", "-o", "o.csv"], ["."]),
     "extract of an unknown kind": (
         ["extract", "table.xlsx", "-o", "o.csv"],
-        ["table.xlsx", ".xlsx", ".csv or .jsonl"],
+        ["table.xlsx", ".xlsx", ".csv, .jsonl or .parquet"],
     ),
     "extract to an unknown kind": (["extract", "ok.csv", "-o", "o.xml"], ["o.xml", ".xml", ".csv or .jsonl"]),
     "extract to a missing folder": (["extract", "ok.csv", "-o", "no/such/o.csv"], ["no/such/o.csv"]),

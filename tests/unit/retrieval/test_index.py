@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from support.command import quorum, quorum_json
-from support.forking import context
+from support.killed_index import PART, STEPS, killed, made
 from support.retrievers import WORDS, Encoder
 
 from quorum.files import locked
 from quorum.operations import index as operation
-from quorum.operations.index import IndexOptions, IndexReport, index_keyphrases
-from quorum.retrieval import embed, graph, version_folder
+from quorum.operations.index import IndexOptions, index_keyphrases
+from quorum.retrieval import embed, graph
 from quorum.retrieval.graph import build_graph, recall_of
 from quorum.retrieval.index import MISSING, open_index
 from quorum.retrieval.keyphrase_lines import KeyphrasesError
@@ -47,7 +47,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed, "PART", 20)
+    monkeypatch.setattr(embed, "PART", PART)
 
 
 @pytest.fixture
@@ -55,11 +55,6 @@ def keyphrases(tmp_path: Path) -> Path:
     path = tmp_path / "keyphrases.txt"
     path.write_text("\n".join(PHRASES), "utf-8")
     return path
-
-
-def made(keyphrases: Path, student: Path, name: str = "out", **settings: Any) -> IndexReport:
-    options = IndexOptions(engine="onnxruntime", threads=1, max_bad="100%", **settings)
-    return index_keyphrases(keyphrases, student, keyphrases.with_name(name), options)
 
 
 @pytest.mark.parametrize("kind", ["exact", "usearch"])
@@ -125,51 +120,16 @@ def _opened(folder: Path) -> Any:
     return Graph(folder / GRAPH_FILE)
 
 
-# What does it, by the name of the step.
-STEPS: dict[str, tuple[Any, str]] = {
-    "read": (operation, "gather_keyphrases"),
-    "part": (embed, "_write"),
-    "table": (operation, "_write_table"),
-    "graph": (operation, "build_graph"),
-    "recall": (operation, "recall_of"),
-    "manifest": (operation, "write_manifest"),
-    "sync": (version_folder, "sync_folder"),
-    "rename": (Path, "rename"),
-}
 KILLS = ["after part#3", "after graph", "before rename", "after rename"]
 if os.environ.get("QUORUM_LONG"):
     KILLS += ["after sync#2", *(f"{when} {step}" for step in STEPS for when in ("before", "after"))]
-
-
-def _killed(keyphrases: Path, student: Path, kill: str, call: int) -> None:
-    when, _, step = kill.partition(" ")
-    owner, name = STEPS[step]
-    original, calls = getattr(owner, name), 0
-
-    def wrapped(*arguments: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        found = original(*arguments, **named)
-        if calls == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return found
-
-    setattr(owner, name, wrapped)
-    embed.PART = 20  # type: ignore[misc]
-    made(keyphrases, student, index="usearch")
 
 
 @pytest.mark.parametrize("kill", KILLS)
 def test_a_killed_run_leaves_nothing_half_made_and_goes_on(
     keyphrases: Path, student: Path, clean: str, kill: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, _, call = kill.partition("#")
-    process: Any = context.Process(target=_killed, args=(keyphrases, student, step, int(call or 1)))
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    assert killed(keyphrases, student, kill) == -signal.SIGKILL
     out = keyphrases.with_name("out")
     if out.exists():
         check_retriever(out)
@@ -189,7 +149,7 @@ def clean(student: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("clean") / "keyphrases.txt"
     path.write_text("\n".join(PHRASES), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed, "PART", 20)
+        patch.setattr(embed, "PART", PART)
         return made(path, student, index="usearch").content_hash
 
 
