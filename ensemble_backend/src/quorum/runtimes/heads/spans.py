@@ -86,7 +86,7 @@ class SpansCodec:
 
 def words_of(text: str) -> list[tuple[int, int]]:
     """Words of a text, as first and last character (exclusive); punctuation around one is apart."""
-    words = []
+    words: list[tuple[int, int]] = []
     for found in _WORD.finditer(text):
         core = found[0].strip(_MARKS)
         start = found.start() + (found[0].index(core) if core else 0)
