@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from quorum.retrieval.encode import TextEncoder
 from quorum.retrieval.filters import far_apart, first_of_each, normal_form, read_blocklist
 from quorum.retrieval.manifest import ManifestError, RetrieverManifest, read_retriever
 from quorum.retrieval.recommend import Asked, Recommended, Recommender
+from quorum.retrieval.vectors import cut
+from quorum.runtimes.onnx_network import Floats, Network, Tokens, open_onnx
 
 pytestmark = pytest.mark.skipif(not find_spec("onnx"), reason="needs onnx: run `make setup-tune`")
 
@@ -270,3 +273,27 @@ def test_a_graph_that_is_cut_off_or_none_is_refused(folder: Path, tmp_path: Path
         (tmp_path / "vectors.usearch").write_bytes(content)
         with pytest.raises(ManifestError, match=r"vectors\.usearch"):
             Recommender.open(tmp_path, manifest)
+
+
+def test_texts_of_unlike_lengths_are_computed_without_much_padding(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, int]] = []
+
+    def opened(*arguments: Any) -> Network:
+        network = open_onnx(*arguments)
+
+        def compute(ids: Tokens, mask: Tokens, output: str) -> Floats:
+            shapes.append((ids.shape[0], ids.shape[1]))
+            return network.compute(ids, mask, output)
+
+        return network._replace(compute=compute)
+
+    monkeypatch.setattr("quorum.retrieval.encode.open_onnx", opened)
+    texts = [" ".join(DRAW.choices(WORDS, k=DRAW.choice([2, 3, 9, 10, 40]))) for _ in range(100)]
+    found = TextEncoder(folder, max_batch=32).items(texts)
+    assert cut(found, 8) == pytest.approx(ENCODER.items(texts), abs=1e-5)
+    words = sum(len(text.split()) for text in texts)
+    assert sum(rows * length for rows, length in shapes) <= words + 16 * len(shapes)
+    assert len(shapes) <= 10
+    assert max(rows for rows, _ in shapes) > 10

@@ -178,6 +178,16 @@ def test_the_server_of_this_machine_is_found_with_quorums_backends(tmp_path: Pat
     assert found.environment()["PATH"].startswith(str(Path(sys.executable).parent))
 
 
+@pytest.mark.parametrize(("given", "threads"), [(None, "1"), ("3", "3")])
+def test_linear_algebra_has_one_thread_unless_the_environment_says_how_many(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, threads: str
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", given)
+    assert find_install().environment()["OPENBLAS_NUM_THREADS"] == threads
+
+
 def test_without_any_server_the_way_to_one_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(install, "_CONTAINER", tmp_path)
     monkeypatch.setattr(install.importlib.util, "find_spec", lambda _: None)

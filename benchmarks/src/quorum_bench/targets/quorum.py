@@ -18,14 +18,17 @@ import yaml
 from quorum.decision.cell import Parameters
 from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
+from quorum.deployment.retriever import RetrieverSpec
 from quorum.deployment.schema import MemberSpec
 from quorum.repository.render import render
 from quorum.rollout.channels import Rollout
+from quorum.rollout.retriever import RetrieverKind
+from quorum.rollout.weights import WeightsKind
 from quorum.runtimes.options import read_options
 from quorum.server.control import Control
 from quorum.server.install import Install
 from quorum.server.launch import has_aslr
-from quorum.server.probe import probe_channel
+from quorum.server.probe import probe_channel, probe_recommend
 from quorum.server.supervise import wait_channels
 from quorum.server.triton import ServerProcessError, TritonServer
 from quorum.serving.admission import CAPACITY, admission_of
@@ -63,6 +66,7 @@ class QuorumTarget:
         gate: Settings of the gate, instead of the deployment's own.
         base: Folder for the repository and everything else that it writes; default: the temporary folder.
         install: Another tritonserver than the one of this machine.
+        retriever: Settings of the retriever, instead of the deployment's own.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class QuorumTarget:
         gate: Mapping[str, int] | None = None,
         base: Path | None = None,
         install: Install | None = None,
+        retriever: RetrieverSpec | None = None,
     ) -> None:
         self.name = name
         self._workload = workload
@@ -87,7 +92,8 @@ class QuorumTarget:
         free = spec.server.model_copy(update=ports | ({} if aslr is None else {"aslr": aslr}))
         self._aslr = aslr
         limits = spec.gate.model_copy(update=dict(gate or {}))
-        self._spec = spec.model_copy(update={"server": free, "gate": limits})
+        retriever = retriever or spec.retriever
+        self._spec = spec.model_copy(update={"server": free, "gate": limits, "retriever": retriever})
         if scores is not None:
             scoring = [_scoring(member, scores) for member in spec.members]
             self._spec = self._spec.model_copy(update={"members": scoring})
@@ -154,11 +160,16 @@ class QuorumTarget:
             rollout.promote(rollout.publish(made).version)
 
     @contextmanager
-    def rollout(self) -> Iterator[Rollout]:
-        """Yield the rollout of this server, to publish weights and move channels."""
+    def rollout(self, retriever: bool = False) -> Iterator[Rollout]:
+        """Yield the rollout of this server, to publish weights, or retrievers, and move channels."""
         spec, url = self._spec, self.url
+        kind = RetrieverKind if retriever else WeightsKind
+
+        def probe(channel: str) -> int:
+            return probe_recommend(url, channel, START_S) if retriever else probe_channel(spec, url, channel)
+
         with Control(url, self.admin_key) as control:
-            yield Rollout(spec, control, lambda channel: probe_channel(spec, url, channel), self._repository)
+            yield Rollout(spec, control, probe, self._repository, kind=kind)
 
     def caller(self, workload: Workload) -> CallerSpec:
         """Return a caller of the stable channel."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ from quorum_contract.fields import one_line
 MAX_BATCH = 32
 # A tokenizer may give a text of control characters no token, and on a GPU networks are compiled from 2 on.
 _SHORTEST = 2
+_PADDING = 16
+"""Tokens of padding in a batch on a CPU, where they cost as much as text, and a call as much as about ten."""
 
 
 class TextEncoder:
@@ -59,6 +61,8 @@ class TextEncoder:
         """
         student = read_student(folder)
         self.dims, self._max_batch = student.dims[0], max_batch
+        # Another network is on a GPU, which computes one large batch faster than several small ones.
+        self._padding = None if network else _PADDING
         try:
             from tokenizers import Tokenizer
 
@@ -96,11 +100,8 @@ class TextEncoder:
         encoded = [
             np.array(e.ids, np.int64) for e in self._tokenizer.encode_batch([one_line(t) for t in texts])
         ]
-        # Texts of about one length stand in one batch, so that little of it is padding.
-        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
         found = np.empty((len(texts), self.dims), np.float32)
-        for start in range(0, len(order), self._max_batch):
-            rows = order[start : start + self._max_batch]
+        for rows in self._batches([len(one) for one in encoded]):
             longest = max(_SHORTEST, *(len(encoded[row]) for row in rows))
             ids = np.zeros((len(rows), longest), np.int64)
             mask = np.zeros_like(ids)
@@ -109,3 +110,18 @@ class TextEncoder:
                 mask[at, : len(encoded[row])] = 1
             found[rows] = self._network.compute(ids, mask, output)
         return found
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Rows of about one length, so that little of a batch is padding."""
+        batch: list[int] = []
+        tokens = 0
+        for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+            length = lengths[row]
+            padding = len(batch) * length - tokens
+            if len(batch) == self._max_batch or (self._padding is not None and padding > self._padding):
+                yield batch
+                batch, tokens = [], 0
+            batch.append(row)
+            tokens += length
+        if batch:
+            yield batch

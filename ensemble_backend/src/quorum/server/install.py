@@ -42,11 +42,16 @@ class Install:
     libraries: tuple[Path, ...]
 
     def environment(self) -> dict[str, str]:
-        """Build the server's environment, with this interpreter's packages for the Python models."""
+        """Build the server's environment, with this interpreter's packages for the Python models.
+
+        NumPy's linear algebra has one thread, unless ``OPENBLAS_NUM_THREADS`` says otherwise: each model is
+        a process of its own, and threads of many processes would wait for each other.
+        """
         path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
         libraries = [*map(str, self.libraries), os.environ.get("LD_LIBRARY_PATH", "")]
         lists = {"PATH": path, "LD_LIBRARY_PATH": [folder for folder in libraries if folder]}
-        return os.environ | {name: os.pathsep.join(folders) for name, folders in lists.items()}
+        joined = {name: os.pathsep.join(folders) for name, folders in lists.items()}
+        return {"OPENBLAS_NUM_THREADS": "1"} | os.environ | joined
 
     def prepare_backends(self, scratch: Path) -> Path:
         """Return a backend directory with the Python backend and quorum's, built in the empty ``scratch``.
