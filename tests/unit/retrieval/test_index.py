@@ -241,6 +241,16 @@ def _damage(student: Path) -> None:
     (student / ENCODER_FILE).write_bytes(b"\0" + (student / ENCODER_FILE).read_bytes()[1:])
 
 
+def _name_another(student: Path) -> None:
+    text = (student / "student.json").read_text("utf-8")
+    (student / "student.json").write_text(text.replace('"files": {', '"files": {"../keys": "sha256:0",'))
+
+
+def _link(student: Path) -> None:
+    (student / ENCODER_FILE).rename(student / "elsewhere")
+    (student / ENCODER_FILE).symlink_to("elsewhere")
+
+
 @pytest.mark.parametrize(
     ("spoil", "settings", "words"),
     [
@@ -248,6 +258,8 @@ def _damage(student: Path) -> None:
         (lambda out, _: out.write_text("mine"), {}, "is a file"),
         (lambda _, student: _damage(student), {}, "is not the file that was written with it"),
         (lambda _, student: (student / "student.json").unlink(), {}, "is missing"),
+        (lambda _, student: _name_another(student), {}, r"student\.json names '\.\./keys', which is no file"),
+        (lambda _, student: _link(student), {}, r"encoder\.onnx is no regular file"),
         (lambda *_: None, {"dims": 5}, "may be cut to 8, 4"),
         (lambda *_: None, {"blocklist": Path("nowhere.txt")}, "the blocklist nowhere.txt cannot be read"),
     ],

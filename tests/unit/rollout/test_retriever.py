@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -183,6 +185,38 @@ def _fewer_keyphrases(folder: Path) -> None:
     write_manifest(folder, msgspec.structs.replace(found, files=files))
 
 
+def _naming(name: str, manifest: str = "retriever.json") -> Callable[[Path], None]:
+    """As a stranger would write it, who wants a file of the repository replaced."""
+
+    def edit(folder: Path) -> None:
+        # Where the name leads to, and where its last part does, is a file with the hash that is stated.
+        for path in (folder / name, folder / Path(name).name):
+            if not path.exists():
+                path.write_text("{}", "utf-8")
+        text = json.loads((folder / manifest).read_text("utf-8"))
+        text["files"][name] = f"sha256:{hashlib.sha256(b'{}').hexdigest()}"
+        (folder / manifest).write_text(json.dumps(text), "utf-8")
+        if manifest == "student.json":
+            stated = read_retriever(folder)
+            files = {**stated.files, manifest: hash_file(folder / manifest)}
+            write_manifest(folder, msgspec.structs.replace(stated, files=files))
+
+    return edit
+
+
+def _linked(name: str) -> Callable[[Path], None]:
+    def link(folder: Path) -> None:
+        (folder / name).rename(folder.with_name(f"elsewhere {name}"))
+        (folder / name).symlink_to(folder.with_name(f"elsewhere {name}"))
+
+    return link
+
+
+def _pipe(folder: Path) -> None:
+    (folder / "retriever.json").unlink()
+    os.mkfifo(folder / "retriever.json")
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -195,6 +229,15 @@ def _fewer_keyphrases(folder: Path) -> None:
         (_edited(keyphrases=9), "4 vectors of 8 dimensions, retriever.json says 9"),
         (_fewer_keyphrases, "3 keyphrases for 4 vectors"),
         (lambda folder: (folder / "retriever.json").unlink(), r"retriever\.json is missing"),
+        (_naming("../state.json"), r"names '\.\./state\.json', which is no file that"),
+        (_naming("model.py"), r"names 'model\.py', which is no file that"),
+        (_naming(""), "names '', which is no file that"),
+        (_naming(".."), r"names '\.\.', which is no file that"),
+        (_naming("../state.json", "student.json"), r"names '\.\./state\.json', which is no file that"),
+        (_linked("vectors.npy"), r"vectors\.npy is no regular file"),
+        (_linked("retriever.json"), r"retriever\.json is no regular file"),
+        (_linked("student.json"), r"student\.json is no regular file"),
+        (_pipe, r"retriever\.json is no regular file"),
     ],
 )
 def test_a_folder_that_is_not_whole_never_reaches_the_repository(

@@ -45,10 +45,10 @@ class RetrieverKind(Kind[Path]):
         return (retriever_encoder(version),) if settings_of_retriever(self.spec).triton else ()
 
     def add(self, version: int, content: Path) -> None:
-        """Copy the files that its manifest names, and check the copies."""
+        """Copy the files of a version, no others, and check the copies."""
 
         def copy(folder: Path) -> None:
-            for name in (*read_retriever(content).files, RETRIEVER_FILE):
+            for name in (*read_retriever(content).names, RETRIEVER_FILE):
                 shutil.copyfile(content / name, folder / name)
                 with (folder / name).open("rb") as file:
                     os.fsync(file.fileno())
@@ -128,8 +128,9 @@ def _sound_hash(folder: Path) -> str:
         ManifestError: They are not.
     """
     try:
-        files = sorted(path for path in folder.iterdir() if path.is_file())
-        stamps = tuple((path.name, (s := path.stat()).st_size, s.st_mtime_ns, s.st_ino) for path in files)
+        files = sorted(folder.iterdir())
+        # Of a link itself: it is no file of a version, whatever it leads to.
+        stamps = tuple((path.name, (s := path.lstat()).st_size, s.st_mtime_ns, s.st_ino) for path in files)
     except OSError as error:
         raise ManifestError(
             f"{folder} cannot be read ({error}); make it again with `quorum index`"
