@@ -99,7 +99,7 @@ class Store:
         Args:
             model: A versioned model.
             version: Its new version.
-            write: Writes the files into a folder, durably.
+            write: Writes the files into a folder, and syncs each.
         """
         folder = self.version_folder(model, version)
         if folder.exists():
@@ -110,6 +110,7 @@ class Store:
         try:
             write(staging)
             staging.chmod(0o755)
+            sync_folder(staging)
             staging.rename(folder)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
