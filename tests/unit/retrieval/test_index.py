@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support.command import quorum, quorum_json
 from support.forking import context
-from support.retrievers import WORDS, Encoder
+from support.retrievers import WORDS, Encoder, write_version
 
 from quorum.files import locked
 from quorum.operations import index as operation
@@ -278,6 +278,20 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     with pytest.raises(ManifestError, match=words):
         made(keyphrases, student, **settings)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_parts_of_a_finished_version_go(
+    keyphrases: Path, student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a run is killed after it has named its folder."""
+    parts, out = _leave_parts(keyphrases, student, monkeypatch), keyphrases.with_name("out")
+    write_version(out, {"red shoe": []}, Encoder())
+    with locked(parts / "lock"), pytest.raises(ManifestError, match="holds"):
+        made(keyphrases, student)
+    assert any(parts.glob("*.npy")), "another run has them"
+    with pytest.raises(ManifestError, match="holds"):
+        made(keyphrases, student)
+    assert not parts.exists()
 
 
 def test_two_runs_do_not_make_one_version(keyphrases: Path, student: Path) -> None:
