@@ -37,6 +37,7 @@ from quorum.rollout.channels import Rollout, RolloutError
 from quorum.rollout.fleet import Fleet, SharedRepository
 from quorum.rollout.offline import quarantine, recover_offline, reset_weights
 from quorum.rollout.retriever import RetrieverKind
+from quorum.runtimes.engine_names import retriever_encoder
 from quorum.server.control import ControlError
 from quorum_contract import CANARY, RECOMMEND, RECOMMEND_CANARY, RETRIEVER, STABLE
 
@@ -399,6 +400,36 @@ def test_a_fleet_publishes_on_each_server_and_one_that_fails_stops_the_rest(tmp_
     fleet.promote(fleet.publish(made(tmp_path / "2", 2)).version)
     assert [server.answers[RECOMMEND] for server in servers] == [2, 2]
     assert fleet.rollback().version == 1
+
+
+def test_a_server_that_keeps_an_undone_first_version_is_named(
+    spec: Deployment, server: Files, tmp_path: Path
+) -> None:
+    other = Files(Store(spec.repository_path))
+    shared = SharedRepository({"east": (server, server.probe), "west": (other, other.probe)})
+    rollout = Rollout(spec, shared, shared.probe, None, False, RetrieverKind)
+    other.failures = {RECOMMEND_CANARY: [ControlError("full")]}
+    server.failures = {f"unload {RECOMMEND}": [ControlError("no answer in time")]}
+    with pytest.raises(RolloutError) as failed:
+        rollout.publish(made(tmp_path / "1"))
+    assert "undone: west: full" in str(failed.value)
+    assert "the server does not answer so: east: no answer in time" in str(failed.value)
+    # One that does not answer keeps no other from unloading.
+    assert (RECOMMEND in server.answers, RECOMMEND in other.answers) == (True, False)
+
+
+def test_the_network_of_a_version_that_is_retired_is_unloaded(
+    spec: Deployment, server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = spec.path.read_text("utf-8") + "\nretriever: {triton: true}\n"
+    spec.path.write_text(text, encoding="utf-8")
+    rollout, unloaded = of_retriever(load_deployment(spec.path), server), []
+    for seed in (1, 2):
+        rollout.publish(made(tmp_path / f"{seed}", seed))
+    monkeypatch.setattr(server, "unload", unloaded.append)
+    rollout.retire(2)
+    assert unloaded == [retriever_encoder(2)]
+    assert rollout.store.read_config(retriever_encoder(2)) is None
 
 
 @pytest.fixture
