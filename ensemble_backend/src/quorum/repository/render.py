@@ -56,18 +56,18 @@ class Difference:
         return not (self.names or self.misfits)
 
 
-def model_configs(spec: Deployment, state: State) -> dict[str, pb.ModelConfig]:
-    """Model -> its configuration, for every model of the deployment."""
-    configs = state_configs(spec, state)
+def model_configs(spec: Deployment, state: State, repository: Path) -> dict[str, pb.ModelConfig]:
+    """Model -> its configuration, for every model of the deployment in a repository."""
+    configs = state_configs(spec, state, repository)
     members = {model: member_config(spec, model, members) for model, members in spec.models().items()}
     engines = {model: engine_config(spec, member) for model, member in spec.engines().items()}
     networks = {model: encoder_config(spec, member) for model, member in encoders(spec).items()}
     return {GATE: configs.pop(GATE), **members, **engines, **networks, **configs}
 
 
-def rendered_files(spec: Deployment, state: State) -> dict[str, str]:
+def rendered_files(spec: Deployment, state: State, repository: Path) -> dict[str, str]:
     """Relative path -> content of every file that Triton and the serving steps read, except weights."""
-    configs = model_configs(spec, state)
+    configs = model_configs(spec, state, repository)
     files = {f"{model}/{CONFIG_FILE}": print_config(config) for model, config in configs.items()}
     catalogue = json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
     files[f"{GATE}/{CATALOGUE_FILE}"] = catalogue
@@ -81,7 +81,7 @@ def difference(spec: Deployment, repository: Path | None = None) -> Difference:
     initial = state.versions == (FIRST_VERSION,) and _is_initial(store)
     # In the order of writing: weights before the state that lists them, configurations after it.
     first = {f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}": weights_file.dumps(equal_weights(spec.member_names))}
-    files = (first if initial else {}) | {STATE_FILE: dump_state(state)} | rendered_files(spec, state)
+    files = (first if initial else {}) | {STATE_FILE: dump_state(state)} | rendered_files(spec, state, path)
     write = {name: text for name, text in files.items() if read_text(path / name) != text}
     expected = {name.split("/")[0] for name in files}
     # Remove only rendered folders: the repository may hold other models.
@@ -154,7 +154,7 @@ def put_state(spec: Deployment, store: Store, models: tuple[str, ...], old: Stat
     At every moment the configuration of a versioned model lists every version that a channel names, and each
     model that the state on disk needs has one.
     """
-    configs = state_configs(spec, new)
+    configs = state_configs(spec, new, store.path)
     for model in models:
         # Nothing reads it before the state names it.
         if model in configs and store.read_config(model) is None:
@@ -164,7 +164,7 @@ def put_state(spec: Deployment, store: Store, models: tuple[str, ...], old: Stat
         was, now = old.of(model), new.of(model)
         if model in models and was and now and was.pins != now.pins:
             both = new.having(model, now.listing([*was.versions, *now.versions]))
-            _put_config(store, model, state_configs(spec, both)[model])
+            _put_config(store, model, state_configs(spec, both, store.path)[model])
     for model in sorted(models, key=lambda model: model in VERSIONED):
         _put_config(store, model, configs.get(model))
 
