@@ -24,7 +24,7 @@ from quorum.repository.engine_config import engine_config
 from quorum.repository.history import Event, History, account, timestamp
 from quorum.repository.migrate import state_of_configs
 from quorum.repository.state import STATE_FILE, VERSIONED, RepositoryError, State, dump_state
-from quorum.repository.store import CONFIG_FILE, KEEP_FILE, Store, read_text
+from quorum.repository.store import CONFIG_FILE, KEEP_FILE, Store, read_text, refused
 from quorum.tasks.catalogue import CATALOGUE_FILE
 from quorum_contract import CHANNELS, GATE, RETRIEVER, STABLE, VOTE
 
@@ -120,7 +120,7 @@ def blocking(store: Store, changes: Difference) -> dict[int, str]:
 
     Damaged ones are no reason not to write: ``quorum up`` leaves them out.
     """
-    damaged = store.refused(changes.misfits, lambda weights: None)
+    damaged = refused(changes.misfits, store.weights)
     return {version: reason for version, reason in changes.misfits.items() if version not in damaged}
 
 
@@ -184,7 +184,7 @@ def misfits(spec: Deployment, store: Store, state: State) -> dict[int, str]:
     """Loaded versions whose weights do not fit the deployment, with the reason."""
     members, catalogue = spec.member_names, spec.catalogue()
     hashes, whole = catalogue.hashes, catalogue.hash
-    return store.refused(state.versions, lambda weights: weights.check_fits(members, hashes, whole))
+    return refused(state.versions, lambda version: store.weights(version).check_fits(members, hashes, whole))
 
 
 def _log_beginning(store: Store) -> None:
@@ -192,7 +192,9 @@ def _log_beginning(store: Store) -> None:
     state = state_of_configs(store)
     action, why = ("migrate", "state taken from the configurations") if state else ("render", "first state")
     version = (state or current_state(store)).pins[STABLE]
-    step = (timestamp(), action, version, None, store.hash_if_sound(version), why)
+    damaged = refused([version], store.weights)
+    content = "" if damaged else store.weights(version).content_hash
+    step = (timestamp(), action, version, None, content, why)
     History(store.path).append(Event(*step, who=account()))
 
 
