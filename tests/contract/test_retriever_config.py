@@ -20,6 +20,7 @@ from quorum.deployment import Deployment, load_deployment
 from quorum.repository.configs import parse_config, state_configs
 from quorum.repository.render import difference, render, rendered_files
 from quorum.repository.state import RepositoryError, RetrieverState, State
+from quorum.repository.store import Store
 from quorum_contract import CANARY, RECOMMEND, RECOMMEND_CANARY, RETRIEVER, STABLE
 
 pytest.importorskip("onnx", reason="needs onnx: run `make setup-tune`")
@@ -41,14 +42,15 @@ def with_versions(folder: Path, **section: Any) -> Deployment:
 
 
 def models(spec: Deployment, state: State) -> dict[str, Any]:
-    files = rendered_files(spec, state)
+    files = rendered_files(spec, state, spec.repository_path)
     return {Path(n).parent.name: parse_config(text) for n, text in files.items() if n.endswith(".pbtxt")}
 
 
 def test_without_a_published_version_nothing_is_rendered(tmp_path: Path) -> None:
     spec = load(tmp_path, max_in_flight=8)
-    assert not [name for name in rendered_files(spec, WEIGHTS) if "retriever" in name or "recommend" in name]
-    assert rendered_files(spec, WEIGHTS) == rendered_files(load(tmp_path / "other"), WEIGHTS)
+    files, other = rendered_files(spec, WEIGHTS, spec.repository_path), load(tmp_path / "other")
+    assert not [name for name in files if "retriever" in name or "recommend" in name]
+    assert files == rendered_files(other, WEIGHTS, other.repository_path)
 
 
 def test_the_retriever_has_the_contracts_tensors_and_lists_its_versions(tmp_path: Path) -> None:
@@ -97,7 +99,9 @@ def test_a_share_changes_no_configuration_of_the_retriever(tmp_path: Path) -> No
     spec, served = load(tmp_path), STATE.retriever
     assert served is not None
     other = replace(STATE, retriever=replace(served, canary_share=0.5))
-    assert state_configs(spec, STATE) == state_configs(spec, other)
+    assert state_configs(spec, STATE, spec.repository_path) == state_configs(
+        spec, other, spec.repository_path
+    )
 
 
 def test_a_version_folder_stays_as_it_was_published(tmp_path: Path) -> None:
@@ -113,7 +117,7 @@ def test_a_version_folder_stays_as_it_was_published(tmp_path: Path) -> None:
 
 def test_on_a_gpu_each_version_has_a_network_of_its_own(tmp_path: Path) -> None:
     spec = with_versions(tmp_path, triton=True, max_batch=8, precision="bf16")
-    configs = state_configs(spec, STATE)
+    configs = state_configs(spec, STATE, spec.repository_path)
     for name, version in zip(ENCODERS, (2, 5), strict=True):
         config = configs[name]
         assert (config.name, config.platform, config.max_batch_size) == (name, "onnxruntime_onnx", 8)
@@ -136,4 +140,21 @@ def test_on_a_gpu_each_version_has_a_network_of_its_own(tmp_path: Path) -> None:
 
 def test_a_version_without_its_encoder_is_named(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match=r"version 2 of the retriever: .*student\.json is missing"):
-        state_configs(load(tmp_path, triton=True), STATE)
+        spec = load(tmp_path, triton=True)
+        state_configs(spec, STATE, spec.repository_path)
+
+
+def test_a_network_is_of_the_repository_that_is_rendered(tmp_path: Path) -> None:
+    """A fleet may have several, and a version may be in one of them alone."""
+    spec, other = load(tmp_path, triton=True), tmp_path / "west"
+    write_version(other / RETRIEVER / "1", {"red shoe": []}, Encoder(1))
+    render(spec, other)
+    store = Store(other)
+    pins = dict.fromkeys((RECOMMEND, RECOMMEND_CANARY), 1)
+    store.write_state(replace(store.state(), retriever=RetrieverState((1,), pins, 0.0)))
+    render(spec, other)
+    name = "quorum_encoder_quorum_retriever_1"
+    config = parse_config((other / name / "config.pbtxt").read_text("utf-8"))
+    network = other / name / "1" / config.default_model_filename
+    assert network.samefile(other / RETRIEVER / "1" / "encoder.onnx")
+    assert difference(spec, other).is_clean

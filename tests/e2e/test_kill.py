@@ -31,6 +31,7 @@ from quorum.repository.render import difference
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.rollout.offline import quarantine, recover_offline
+from quorum.rollout.weights import WeightsKind
 from quorum.server.probe import probe_channel
 from quorum_contract import CANARY, STABLE
 
@@ -111,7 +112,7 @@ class World:
         assert litter == []
         assert not (repository / "rollout.pending.json").exists()
         assert difference(load_deployment(self.deploy), repository).is_clean
-        assert Store(repository).damaged() == {}
+        assert WeightsKind(self.live.spec, Store(repository)).damaged() == {}
 
     def events(self) -> list[Event]:
         return list(History(self.store.path).events())

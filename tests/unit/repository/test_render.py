@@ -222,12 +222,12 @@ def test_damage_is_found_and_mended(spec: Deployment) -> None:
 
 def test_files_are_a_function_of_deployment_and_state_alone(spec: Deployment) -> None:
     state = State((1, 4), {STABLE: 1, CANARY: 4}, 0.5)
-    files = rendered_files(spec, state)
-    assert files == rendered_files(spec, state)
+    files = rendered_files(spec, state, spec.repository_path)
+    assert files == rendered_files(spec, state, spec.repository_path)
     assert not spec.repository_path.exists()
-    other = rendered_files(spec, State((1, 4), {STABLE: 4, CANARY: 4}, 0.5))
+    other = rendered_files(spec, State((1, 4), {STABLE: 4, CANARY: 4}, 0.5), spec.repository_path)
     assert [name for name in files if files[name] != other[name]] == ["quorum/config.pbtxt"]
-    other = rendered_files(spec, State((1, 4), {STABLE: 1, CANARY: 4}, 0.0))
+    other = rendered_files(spec, State((1, 4), {STABLE: 1, CANARY: 4}, 0.0), spec.repository_path)
     assert [name for name in files if files[name] != other[name]] == ["quorum_gate/config.pbtxt"]
     render(spec)
     Store(spec.repository_path).add_version(4, equal_weights(spec.member_names))

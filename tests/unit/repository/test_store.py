@@ -107,6 +107,22 @@ def test_a_version_is_removed_as_a_whole(store: Store, monkeypatch: pytest.Monke
     assert 2 not in store.versions_on_disk() or store.weights(2) == WEIGHTS
 
 
+def test_a_folder_is_on_the_disk_before_it_gets_its_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, sync = [], os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{handle}").readlink(), store.versions_on_disk("other")))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store.add_folder("other", 1, lambda folder: (folder / "content").touch())
+    (staging, before), (folder, after) = synced
+    assert (staging.parent, before) == (store.path, [])
+    assert (folder, after) == (store.path / "other", [1])
+
+
 def test_versions_are_never_overwritten(store: Store) -> None:
     store.add_version(2, WEIGHTS)
     with pytest.raises(RepositoryError, match="2 exists"):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support.command import quorum, quorum_json
 from support.killed_index import PART, STEPS, killed, made
-from support.retrievers import WORDS, Encoder
+from support.retrievers import WORDS, Encoder, write_version
 
 from quorum.files import locked
 from quorum.operations import index as operation
@@ -201,6 +201,16 @@ def _damage(student: Path) -> None:
     (student / ENCODER_FILE).write_bytes(b"\0" + (student / ENCODER_FILE).read_bytes()[1:])
 
 
+def _name_another(student: Path) -> None:
+    text = (student / "student.json").read_text("utf-8")
+    (student / "student.json").write_text(text.replace('"files": {', '"files": {"../keys": "sha256:0",'))
+
+
+def _link(student: Path) -> None:
+    (student / ENCODER_FILE).rename(student / "elsewhere")
+    (student / ENCODER_FILE).symlink_to("elsewhere")
+
+
 @pytest.mark.parametrize(
     ("spoil", "settings", "words"),
     [
@@ -208,6 +218,8 @@ def _damage(student: Path) -> None:
         (lambda out, _: out.write_text("mine"), {}, "is a file"),
         (lambda _, student: _damage(student), {}, "is not the file that was written with it"),
         (lambda _, student: (student / "student.json").unlink(), {}, "is missing"),
+        (lambda _, student: _name_another(student), {}, r"student\.json names '\.\./keys', which is no file"),
+        (lambda _, student: _link(student), {}, r"encoder\.onnx is no regular file"),
         (lambda *_: None, {"dims": 5}, "may be cut to 8, 4"),
         (lambda *_: None, {"blocklist": Path("nowhere.txt")}, "the blocklist nowhere.txt cannot be read"),
     ],
@@ -226,6 +238,20 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     with pytest.raises(ManifestError, match=words):
         made(keyphrases, student, **settings)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_parts_of_a_finished_version_go(
+    keyphrases: Path, student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a run is killed after it has named its folder."""
+    parts, out = _leave_parts(keyphrases, student, monkeypatch), keyphrases.with_name("out")
+    write_version(out, {"red shoe": []}, Encoder())
+    with locked(parts / "lock"), pytest.raises(ManifestError, match="holds"):
+        made(keyphrases, student)
+    assert any(parts.glob("*.npy")), "another run has them"
+    with pytest.raises(ManifestError, match="holds"):
+        made(keyphrases, student)
+    assert not parts.exists()
 
 
 def test_two_runs_do_not_make_one_version(keyphrases: Path, student: Path) -> None:

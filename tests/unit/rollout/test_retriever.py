@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -35,6 +37,7 @@ from quorum.rollout.channels import Rollout, RolloutError
 from quorum.rollout.fleet import Fleet, SharedRepository
 from quorum.rollout.offline import quarantine, recover_offline, reset_weights
 from quorum.rollout.retriever import RetrieverKind
+from quorum.runtimes.engine_names import retriever_encoder
 from quorum.server.control import ControlError
 from quorum_contract import CANARY, RECOMMEND, RECOMMEND_CANARY, RETRIEVER, STABLE
 
@@ -183,6 +186,38 @@ def _fewer_keyphrases(folder: Path) -> None:
     write_manifest(folder, msgspec.structs.replace(found, files=files))
 
 
+def _naming(name: str, manifest: str = "retriever.json") -> Callable[[Path], None]:
+    """As a stranger would write it, who wants a file of the repository replaced."""
+
+    def edit(folder: Path) -> None:
+        # Where the name leads to, and where its last part does, is a file with the hash that is stated.
+        for path in (folder / name, folder / Path(name).name):
+            if not path.exists():
+                path.write_text("{}", "utf-8")
+        text = json.loads((folder / manifest).read_text("utf-8"))
+        text["files"][name] = f"sha256:{hashlib.sha256(b'{}').hexdigest()}"
+        (folder / manifest).write_text(json.dumps(text), "utf-8")
+        if manifest == "student.json":
+            stated = read_retriever(folder)
+            files = {**stated.files, manifest: hash_file(folder / manifest)}
+            write_manifest(folder, msgspec.structs.replace(stated, files=files))
+
+    return edit
+
+
+def _linked(name: str) -> Callable[[Path], None]:
+    def link(folder: Path) -> None:
+        (folder / name).rename(folder.with_name(f"elsewhere {name}"))
+        (folder / name).symlink_to(folder.with_name(f"elsewhere {name}"))
+
+    return link
+
+
+def _pipe(folder: Path) -> None:
+    (folder / "retriever.json").unlink()
+    os.mkfifo(folder / "retriever.json")
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -195,6 +230,15 @@ def _fewer_keyphrases(folder: Path) -> None:
         (_edited(keyphrases=9), "4 vectors of 8 dimensions, retriever.json says 9"),
         (_fewer_keyphrases, "3 keyphrases for 4 vectors"),
         (lambda folder: (folder / "retriever.json").unlink(), r"retriever\.json is missing"),
+        (_naming("../state.json"), r"names '\.\./state\.json', which is no file that"),
+        (_naming("model.py"), r"names 'model\.py', which is no file that"),
+        (_naming(""), "names '', which is no file that"),
+        (_naming(".."), r"names '\.\.', which is no file that"),
+        (_naming("../state.json", "student.json"), r"names '\.\./state\.json', which is no file that"),
+        (_linked("vectors.npy"), r"vectors\.npy is no regular file"),
+        (_linked("retriever.json"), r"retriever\.json is no regular file"),
+        (_linked("student.json"), r"student\.json is no regular file"),
+        (_pipe, r"retriever\.json is no regular file"),
     ],
 )
 def test_a_folder_that_is_not_whole_never_reaches_the_repository(
@@ -356,6 +400,36 @@ def test_a_fleet_publishes_on_each_server_and_one_that_fails_stops_the_rest(tmp_
     fleet.promote(fleet.publish(made(tmp_path / "2", 2)).version)
     assert [server.answers[RECOMMEND] for server in servers] == [2, 2]
     assert fleet.rollback().version == 1
+
+
+def test_a_server_that_keeps_an_undone_first_version_is_named(
+    spec: Deployment, server: Files, tmp_path: Path
+) -> None:
+    other = Files(Store(spec.repository_path))
+    shared = SharedRepository({"east": (server, server.probe), "west": (other, other.probe)})
+    rollout = Rollout(spec, shared, shared.probe, None, False, RetrieverKind)
+    other.failures = {RECOMMEND_CANARY: [ControlError("full")]}
+    server.failures = {f"unload {RECOMMEND}": [ControlError("no answer in time")]}
+    with pytest.raises(RolloutError) as failed:
+        rollout.publish(made(tmp_path / "1"))
+    assert "undone: west: full" in str(failed.value)
+    assert "the server does not answer so: east: no answer in time" in str(failed.value)
+    # One that does not answer keeps no other from unloading.
+    assert (RECOMMEND in server.answers, RECOMMEND in other.answers) == (True, False)
+
+
+def test_the_network_of_a_version_that_is_retired_is_unloaded(
+    spec: Deployment, server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = spec.path.read_text("utf-8") + "\nretriever: {triton: true}\n"
+    spec.path.write_text(text, encoding="utf-8")
+    rollout, unloaded = of_retriever(load_deployment(spec.path), server), []
+    for seed in (1, 2):
+        rollout.publish(made(tmp_path / f"{seed}", seed))
+    monkeypatch.setattr(server, "unload", unloaded.append)
+    rollout.retire(2)
+    assert unloaded == [retriever_encoder(2)]
+    assert rollout.store.read_config(retriever_encoder(2)) is None
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from quorum.cli.console import DEPLOY, DeployOption, JsonOption, adapters_text, 
 from quorum.cli.describe import refuse_misfits
 from quorum.cli.rollout import describe_missing
 from quorum.cli.signals import interrupt_once
-from quorum_contract import CANARY, CHANNELS, RECOMMEND_CANARY, STABLE
+from quorum_contract import CANARY, RECOMMEND_CANARY, STABLE
 
 if TYPE_CHECKING:
-    from quorum.operations.status import ChannelStatus
+    from quorum.operations.status import ChannelStatus, FleetServer
     from quorum.server.triton import TritonServer
 
 _SHOWN = 3
@@ -232,13 +232,19 @@ def _note(report: quorum.ServerStatus) -> None:
 
 
 def _fleet_table(report: quorum.FleetStatus) -> Table:
-    """One row per server."""
-    table = Table("server", *CHANNELS, "loaded", "repository")
+    """One row per server; the channels of a retriever where a server has one."""
+    of_each = {url: _fleet_channels(server) for url, server in report.servers.items()}
+    names = list(dict.fromkeys(name for channels in of_each.values() for name in channels))
+    table = Table("server", *names, "loaded", "repository")
     for url, server in report.servers.items():
-        cells = [_cell(server.channels[channel]) for channel in CHANNELS]
+        cells = [_cell(of_each[url][name]) if name in of_each[url] else Text("-") for name in names]
         loaded = Text(", ".join(map(str, server.loaded)) or server.reason or "none")
         table.add_row(url, *cells, loaded, str(server.repository))
     return table
+
+
+def _fleet_channels(server: FleetServer) -> dict[str, ChannelStatus]:
+    return server.channels | (server.retriever.channels if server.retriever else {})
 
 
 def _cell(channel: ChannelStatus) -> Text:

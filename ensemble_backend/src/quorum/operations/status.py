@@ -115,6 +115,11 @@ class RetrieverStatus(Record):
     versions: dict[int, RetrieverVersion]
 
 
+def _all_answer(channels: Mapping[str, ChannelStatus], retriever: RetrieverStatus | None) -> bool:
+    recommending = retriever.channels if retriever else {}
+    return all(channel.answers for channel in (*channels.values(), *recommending.values()))
+
+
 @dataclass(frozen=True, slots=True)
 class ServerStatus(Record):
     """One server: the status of its channels, of its versions of the weights and of its members.
@@ -150,8 +155,7 @@ class ServerStatus(Record):
     @property
     def all_answer(self) -> bool:
         """Whether every channel answers."""
-        recommending = self.retriever.channels if self.retriever else {}
-        return all(channel.answers for channel in (*self.channels.values(), *recommending.values()))
+        return _all_answer(self.channels, self.retriever)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +164,20 @@ class FleetServer(Record):
 
     Attributes:
         loaded: Versions of the weights that it has loaded, ascending.
-        reason: Why ``loaded`` is unknown; else None.
+        reason: Why ``loaded``, and the states of the retriever's versions, are unknown; else None.
+        retriever: None where no version of it is published in the repository.
     """
 
     repository: Path
     channels: dict[str, ChannelStatus]
     loaded: list[int]
     reason: str | None = None
+    retriever: RetrieverStatus | None = None
+
+    @property
+    def all_answer(self) -> bool:
+        """Whether every channel answers."""
+        return _all_answer(self.channels, self.retriever)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +189,7 @@ class FleetStatus(Record):
     @property
     def all_answer(self) -> bool:
         """Whether every channel of every server answers."""
-        return all(c.answers for server in self.servers.values() for c in server.channels.values())
+        return all(server.all_answer for server in self.servers.values())
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -330,12 +341,22 @@ def _fleet_status(deployment: Deployment) -> FleetStatus:
     servers = {}
     for repository, addresses in servers_of(deployment).items():
         # A fleet may have repositories that are not mounted here, or not rendered yet.
-        state = Store(repository).state_if_any()
-        pins = state.pins if state else {}
+        store = Store(repository)
+        state = store.state_if_any()
         for url in addresses:
-            channels = _channels(deployment, url, pins)
-            servers[url] = FleetServer(repository, channels, *_loaded(deployment, url))
+            servers[url] = _fleet_server(deployment, url, store, state)
     return FleetStatus(servers)
+
+
+def _fleet_server(deployment: Deployment, url: str, store: Store, state: State | None) -> FleetServer:
+    channels = _channels(deployment, url, state.pins if state else {})
+    models, reason = {}, None
+    try:
+        models = {(s.name, s.version): s for s in _index(deployment, url)}
+    except ControlError as error:
+        reason = str(error)
+    loaded = sorted(int(s.version) for s in models.values() if s.name == VOTE and s.state == "READY")
+    return FleetServer(store.path, channels, loaded, reason, _retriever(store, url, state, models))
 
 
 def _channels(deployment: Deployment, url: str, pins: Mapping[str, int]) -> dict[str, ChannelStatus]:
@@ -364,15 +385,6 @@ def _version_status(
         catalogue=weights.catalogue_change(catalogue.hashes, catalogue.answer_kinds()),
         kept=kept_attributes(weights),
     )
-
-
-def _loaded(deployment: Deployment, url: str) -> tuple[list[int], str | None]:
-    """The loaded versions of the weights, or why they are unknown."""
-    try:
-        models = _index(deployment, url)
-    except ControlError as error:
-        return [], str(error)
-    return sorted(int(s.version) for s in models if s.name == VOTE and s.state == "READY"), None
 
 
 def _index(deployment: Deployment, url: str) -> list[ModelState]:

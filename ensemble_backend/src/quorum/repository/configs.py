@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import text_format
@@ -81,13 +82,13 @@ def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConf
     return config
 
 
-def state_configs(spec: Deployment, state: State) -> dict[str, pb.ModelConfig]:
-    """Model -> its configuration, for the models that follow a change of state."""
+def state_configs(spec: Deployment, state: State, repository: Path) -> dict[str, pb.ModelConfig]:
+    """Model -> its configuration, for the models that follow a change of state of a repository."""
     return {
         GATE: gate_config(spec, float(state.canary_share)),
         VOTE: vote_config(spec, state.versions),
         **{channel: channel_config(spec, channel, state.pins[channel]) for channel in CHANNELS},
-        **(retriever_configs(spec, state.retriever) if state.retriever else {}),
+        **(retriever_configs(spec, state.retriever, repository) if state.retriever else {}),
     }
 
 

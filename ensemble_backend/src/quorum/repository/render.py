@@ -24,7 +24,7 @@ from quorum.repository.engine_config import engine_config
 from quorum.repository.history import Event, History, account, timestamp
 from quorum.repository.migrate import state_of_configs
 from quorum.repository.state import STATE_FILE, VERSIONED, RepositoryError, State, dump_state
-from quorum.repository.store import CONFIG_FILE, KEEP_FILE, Store, read_text
+from quorum.repository.store import CONFIG_FILE, KEEP_FILE, Store, read_text, refused
 from quorum.tasks.catalogue import CATALOGUE_FILE
 from quorum_contract import CHANNELS, GATE, RETRIEVER, STABLE, VOTE
 
@@ -56,18 +56,18 @@ class Difference:
         return not (self.names or self.misfits)
 
 
-def model_configs(spec: Deployment, state: State) -> dict[str, pb.ModelConfig]:
-    """Model -> its configuration, for every model of the deployment."""
-    configs = state_configs(spec, state)
+def model_configs(spec: Deployment, state: State, repository: Path) -> dict[str, pb.ModelConfig]:
+    """Model -> its configuration, for every model of the deployment in a repository."""
+    configs = state_configs(spec, state, repository)
     members = {model: member_config(spec, model, members) for model, members in spec.models().items()}
     engines = {model: engine_config(spec, member) for model, member in spec.engines().items()}
     networks = {model: encoder_config(spec, member) for model, member in encoders(spec).items()}
     return {GATE: configs.pop(GATE), **members, **engines, **networks, **configs}
 
 
-def rendered_files(spec: Deployment, state: State) -> dict[str, str]:
+def rendered_files(spec: Deployment, state: State, repository: Path) -> dict[str, str]:
     """Relative path -> content of every file that Triton and the serving steps read, except weights."""
-    configs = model_configs(spec, state)
+    configs = model_configs(spec, state, repository)
     files = {f"{model}/{CONFIG_FILE}": print_config(config) for model, config in configs.items()}
     catalogue = json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
     files[f"{GATE}/{CATALOGUE_FILE}"] = catalogue
@@ -81,7 +81,7 @@ def difference(spec: Deployment, repository: Path | None = None) -> Difference:
     initial = state.versions == (FIRST_VERSION,) and _is_initial(store)
     # In the order of writing: weights before the state that lists them, configurations after it.
     first = {f"{VOTE}/{FIRST_VERSION}/{WEIGHTS_FILE}": weights_file.dumps(equal_weights(spec.member_names))}
-    files = (first if initial else {}) | {STATE_FILE: dump_state(state)} | rendered_files(spec, state)
+    files = (first if initial else {}) | {STATE_FILE: dump_state(state)} | rendered_files(spec, state, path)
     write = {name: text for name, text in files.items() if read_text(path / name) != text}
     expected = {name.split("/")[0] for name in files}
     # Remove only rendered folders: the repository may hold other models.
@@ -120,7 +120,7 @@ def blocking(store: Store, changes: Difference) -> dict[int, str]:
 
     Damaged ones are no reason not to write: ``quorum up`` leaves them out.
     """
-    damaged = store.refused(changes.misfits, lambda weights: None)
+    damaged = refused(changes.misfits, store.weights)
     return {version: reason for version, reason in changes.misfits.items() if version not in damaged}
 
 
@@ -154,7 +154,7 @@ def put_state(spec: Deployment, store: Store, models: tuple[str, ...], old: Stat
     At every moment the configuration of a versioned model lists every version that a channel names, and each
     model that the state on disk needs has one.
     """
-    configs = state_configs(spec, new)
+    configs = state_configs(spec, new, store.path)
     for model in models:
         # Nothing reads it before the state names it.
         if model in configs and store.read_config(model) is None:
@@ -164,7 +164,7 @@ def put_state(spec: Deployment, store: Store, models: tuple[str, ...], old: Stat
         was, now = old.of(model), new.of(model)
         if model in models and was and now and was.pins != now.pins:
             both = new.having(model, now.listing([*was.versions, *now.versions]))
-            _put_config(store, model, state_configs(spec, both)[model])
+            _put_config(store, model, state_configs(spec, both, store.path)[model])
     for model in sorted(models, key=lambda model: model in VERSIONED):
         _put_config(store, model, configs.get(model))
 
@@ -184,7 +184,7 @@ def misfits(spec: Deployment, store: Store, state: State) -> dict[int, str]:
     """Loaded versions whose weights do not fit the deployment, with the reason."""
     members, catalogue = spec.member_names, spec.catalogue()
     hashes, whole = catalogue.hashes, catalogue.hash
-    return store.refused(state.versions, lambda weights: weights.check_fits(members, hashes, whole))
+    return refused(state.versions, lambda version: store.weights(version).check_fits(members, hashes, whole))
 
 
 def _log_beginning(store: Store) -> None:
@@ -192,7 +192,9 @@ def _log_beginning(store: Store) -> None:
     state = state_of_configs(store)
     action, why = ("migrate", "state taken from the configurations") if state else ("render", "first state")
     version = (state or current_state(store)).pins[STABLE]
-    step = (timestamp(), action, version, None, store.hash_if_sound(version), why)
+    damaged = refused([version], store.weights)
+    content = "" if damaged else store.weights(version).content_hash
+    step = (timestamp(), action, version, None, content, why)
     History(store.path).append(Event(*step, who=account()))
 
 

@@ -8,6 +8,7 @@ of Triton's backend ``onnxruntime``, which the version's step loads and asks; un
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -26,8 +27,13 @@ CACHE = ".quorum/tensorrt"
 """Folder of the compiled engines, beside ``deploy.yaml``: a version's own folder never changes."""
 
 
-def retriever_configs(spec: Deployment, state: RetrieverState) -> dict[str, pb.ModelConfig]:
+def retriever_configs(spec: Deployment, state: RetrieverState, repository: Path) -> dict[str, pb.ModelConfig]:
     """Model -> its configuration, for the models of the retriever, those first that others need.
+
+    Args:
+        spec: The deployment.
+        state: The retriever's part of the state.
+        repository: The model repository that has its versions; a fleet may have several.
 
     Raises:
         RepositoryError: A version whose encoder is to be computed on a GPU cannot be read.
@@ -35,7 +41,7 @@ def retriever_configs(spec: Deployment, state: RetrieverState) -> dict[str, pb.M
     settings = settings_of_retriever(spec)
     encoders = state.versions if settings.triton else ()
     return {
-        **{retriever_encoder(version): encoder_of(spec, settings, version) for version in encoders},
+        **{retriever_encoder(version): encoder_of(settings, repository, version) for version in encoders},
         RETRIEVER: retriever_config(spec, state.versions),
         **{channel: recommend_config(channel, state.pins[channel]) for channel in RECOMMEND_CHANNELS},
     }
@@ -74,13 +80,13 @@ def recommend_config(channel: str, version: int) -> pb.ModelConfig:
     return config
 
 
-def encoder_of(spec: Deployment, settings: RetrieverSpec, version: int) -> pb.ModelConfig:
+def encoder_of(settings: RetrieverSpec, repository: Path, version: int) -> pb.ModelConfig:
     """Configure the network of a version's encoder, for a GPU.
 
     Raises:
         RepositoryError: The version cannot be read.
     """
-    folder = spec.repository_path / RETRIEVER / str(version)
+    folder = repository / RETRIEVER / str(version)
     try:
         student = read_student(folder)
     except ManifestError as error:
@@ -88,7 +94,7 @@ def encoder_of(spec: Deployment, settings: RetrieverSpec, version: int) -> pb.Mo
     name = retriever_encoder(version)
     return network_config(
         name,
-        spec.repository_path,
+        repository,
         folder / ENCODER_FILE,
         {output: [student.dims[0]] for output in (ITEM_VECTOR, KEYPHRASE_VECTOR)},
         max_batch=settings.max_batch,

@@ -14,11 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from quorum.decision import weights as weights_file
-from quorum.decision.weights import WEIGHTS_FILE, Weights, WeightsError
+from quorum.decision.weights import WEIGHTS_FILE, Weights
 from quorum.files import sync_folder, write_atomic
 from quorum.repository.state import STATE_FILE, State, dump_state, read_state
 from quorum.repository.state import RepositoryError as RepositoryError
 from quorum_contract import VOTE
+from quorum_contract.errors import QuorumError
 
 CONFIG_FILE = "config.pbtxt"
 PENDING_FILE = "rollout.pending.json"
@@ -55,30 +56,9 @@ class Store:
         """Replace ``state.json``; the caller updates Triton's files."""
         _replace(self.state_path, dump_state(state))
 
-    def damaged(self) -> dict[int, str]:
-        """Loaded versions with unreadable weights, with the reason: Triton would not start with them."""
-        return self.refused(self.state().versions, lambda weights: None)
-
-    def refused(self, versions: Iterable[int], check: Callable[[Weights], object]) -> dict[int, str]:
-        """Versions whose weights cannot be read or fail a check by WeightsError, with the reason."""
-        reasons = {}
-        for version in versions:
-            try:
-                check(self.weights(version))
-            except WeightsError as error:
-                reasons[version] = str(error)
-        return reasons
-
     def weights(self, version: int) -> Weights:
         """The weights of a version; raises WeightsError where they are missing or broken."""
         return weights_file.load(self.weights_path(version))
-
-    def hash_if_sound(self, version: int) -> str:
-        """The content hash of a version's weights; empty where they cannot be read."""
-        try:
-            return self.weights(version).content_hash
-        except WeightsError:
-            return ""
 
     def weights_path(self, version: int) -> Path:
         """Path of a version's weights."""
@@ -99,7 +79,7 @@ class Store:
         Args:
             model: A versioned model.
             version: Its new version.
-            write: Writes the files into a folder, durably.
+            write: Writes the files into a folder, and syncs each.
         """
         folder = self.version_folder(model, version)
         if folder.exists():
@@ -110,6 +90,7 @@ class Store:
         try:
             write(staging)
             staging.chmod(0o755)
+            sync_folder(staging)
             staging.rename(folder)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
@@ -147,6 +128,17 @@ class Store:
     def read_config(self, model: str) -> str | None:
         """A model's configuration as text; ``None`` when there is none."""
         return read_text(self.path / model / CONFIG_FILE)
+
+
+def refused(versions: Iterable[int], check: Callable[[int], object]) -> dict[int, str]:
+    """Versions that fail a check by a QuorumError, with the reason."""
+    reasons = {}
+    for version in versions:
+        try:
+            check(version)
+        except QuorumError as error:
+            reasons[version] = str(error)
+    return reasons
 
 
 def read_text(path: Path) -> str | None:

@@ -8,7 +8,7 @@ this very student embedded: vectors of another encoder would give wrong answers 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,7 +21,8 @@ STUDENT_FILE, RETRIEVER_FILE = "student.json", "retriever.json"
 ENCODER_FILE, TOKENIZER_FILE = "encoder.onnx", "tokenizer.json"
 KEYPHRASES_FILE = "keyphrases.parquet"
 VECTORS_FILE, GRAPH_FILE = "vectors.npy", "vectors.usearch"
-STUDENT_FILES = (ENCODER_FILE, TOKENIZER_FILE, STUDENT_FILE)
+NETWORK_FILES = (ENCODER_FILE, TOKENIZER_FILE)
+STUDENT_FILES = (*NETWORK_FILES, STUDENT_FILE)
 ITEM_VECTOR, KEYPHRASE_VECTOR = "item_vector", "keyphrase_vector"
 """Outputs of ``encoder.onnx``, float32 (rows, dims[0]), not normalised; its inputs are every encoder's."""
 
@@ -93,6 +94,11 @@ class RetrieverManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     files: Mapping[str, str] = {}
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The files of such a version but this one; ``files`` of a sound one names just these."""
+        return (*STUDENT_FILES, KEYPHRASES_FILE, VECTORS_FILE if self.index == "exact" else GRAPH_FILE)
+
+    @property
     def content_hash(self) -> str:
         """``sha256:...`` of what decides its answers: the files."""
         text = msgspec.json.encode(dict(sorted(self.files.items())))
@@ -143,7 +149,8 @@ def check_student(folder: Path) -> StudentManifest:
         ManifestError: They are not.
     """
     found = read_student(folder)
-    _check_files(folder, found.files, (ENCODER_FILE, TOKENIZER_FILE), "quorum distill")
+    _check_names(folder / STUDENT_FILE, found.files, NETWORK_FILES, "quorum distill")
+    _check_files(folder, found.files, "quorum distill")
     return found
 
 
@@ -154,8 +161,15 @@ def check_retriever(folder: Path) -> tuple[RetrieverManifest, StudentManifest]:
         ManifestError: A file is missing or another one, or the index is of another encoder.
     """
     found, student = read_retriever(folder), read_student(folder)
-    vectors = VECTORS_FILE if found.index == "exact" else GRAPH_FILE
-    _check_files(folder, found.files, (*STUDENT_FILES, KEYPHRASES_FILE, vectors), "quorum index")
+    _check_names(folder / RETRIEVER_FILE, found.files, found.names, "quorum index")
+    _check_names(folder / STUDENT_FILE, student.files, NETWORK_FILES, "quorum distill")
+    _check_files(folder, found.files, "quorum index")
+    for name in NETWORK_FILES:
+        if student.files[name] != found.files[name]:
+            raise ManifestError(
+                f"{folder}: {name} is not the one that {STUDENT_FILE} describes; make the version again with"
+                " `quorum index`"
+            )
     encoder = found.files[ENCODER_FILE]
     if found.student != encoder:
         raise ManifestError(
@@ -171,23 +185,38 @@ def check_retriever(folder: Path) -> tuple[RetrieverManifest, StudentManifest]:
 
 
 def _read(path: Path, kind: type[Manifest], again: str) -> Manifest:
+    if not path.exists():
+        raise ManifestError(f"{path} is missing; {again}")
+    _refuse_special(path)
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        raise ManifestError(f"{path} is missing; {again}") from None
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path} cannot be read ({error}); {again}") from error
 
 
-def _check_files(folder: Path, stated: Mapping[str, str], needed: Iterable[str], maker: str) -> None:
-    for name in needed:
-        if name not in stated:
-            raise ManifestError(f"{folder}: no hash of {name} is stated; make it again with `{maker}`")
+def _refuse_special(path: Path) -> None:
+    """Refuse what may lead to any file of the machine, as a link, or never end, as a pipe."""
+    if path.is_symlink() or not path.is_file():
+        raise ManifestError(f"{path} is no regular file; put a copy of the file there")
+
+
+def _check_names(manifest: Path, stated: Iterable[str], names: Sequence[str], maker: str) -> None:
+    """Refuse a manifest that states other files: one could lie anywhere ("../state.json"), or be code."""
+    if foreign := [name for name in stated if name not in names]:
+        raise ManifestError(
+            f"{manifest} names {foreign[0]!r}, which is no file that `{maker}` writes; make the folder again"
+            " with that"
+        )
+    if missing := [name for name in names if name not in stated]:
+        raise ManifestError(f"{manifest} states no hash of {missing[0]}; make it again with `{maker}`")
+
+
+def _check_files(folder: Path, stated: Mapping[str, str], maker: str) -> None:
     for name, expected in stated.items():
-        # A name with a folder could be of any file of the machine.
-        path = folder / Path(name).name
-        if not path.is_file():
+        path = folder / name
+        if not path.exists():
             raise ManifestError(f"{path} is missing; copy the whole folder again, or make it with `{maker}`")
+        _refuse_special(path)
         if (actual := hash_file(path)) != expected:
             raise ManifestError(
                 f"{path} is not the file that was written with it: its hash is {actual:.23}..., expected is"

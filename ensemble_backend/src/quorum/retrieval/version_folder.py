@@ -6,19 +6,21 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quorum.files import locked, make_scratch, sweep_scratch, sync_folder
-from quorum.retrieval.manifest import ManifestError
+from quorum.retrieval.manifest import RETRIEVER_FILE, ManifestError
 
 
 def check_target(out: Path) -> None:
-    """Refuse a target that holds something.
+    """Refuse a target that holds something; of a version that is finished, parts that are left are removed.
 
     Raises:
         ManifestError: It is a file, or a folder with content.
     """
+    if (out / RETRIEVER_FILE).is_file():
+        _remove_parts(out)
     if out.is_dir() and any(out.iterdir()):
         raise ManifestError(f"{out}: holds {min(out.iterdir()).name!r} already; name another --out")
     if out.exists() and not out.is_dir():
@@ -35,12 +37,23 @@ def parts_folder(out: Path) -> Iterator[Path]:
         BlockingIOError: Another run has it.
         OSError: It cannot be made.
     """
-    folder = out.parent / f".{out.name}.parts"
+    folder = _parts_of(out)
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / "lock"
     lock.touch()
     with locked(lock):
         yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parts_of(out: Path) -> Path:
+    return out.parent / f".{out.name}.parts"
+
+
+def _remove_parts(out: Path) -> None:
+    """Remove what a run that was killed after its last step has left; not what another run has."""
+    folder = _parts_of(out)
+    with suppress(BlockingIOError), locked(folder / "lock"):
         shutil.rmtree(folder, ignore_errors=True)
 
 

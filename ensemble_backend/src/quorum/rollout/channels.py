@@ -307,9 +307,19 @@ class Rollout:
 
     def _undo(self, pending: Pending, error: BaseException, channels: Sequence[str]) -> None:
         """Undo a failed change and raise RolloutError with the outcome."""
-        change = f"{pending.action} {pending.version}"
+        change, kept = f"{pending.action} {pending.version}", []
+
+        def load(model: str) -> None:
+            try:
+                self._load(model)
+            except Exception as again:
+                # What is loaded is verified below, but no channel tells of what should be gone.
+                if self.store.read_config(model) is None:
+                    kept.append(again)
+                raise
+
         try:
-            self._journal.undo(pending, str(error) or type(error).__name__, self._load)
+            self._journal.undo(pending, str(error) or type(error).__name__, load)
         except OSError as again:
             raise RolloutError(
                 f"{change} failed ({error}) and cannot be undone now: {again}. Fix that; the next "
@@ -321,6 +331,8 @@ class Rollout:
         serving = ", ".join(f"{channel} {v}" for channel, v in pins) or f"no version of {self.kind.noun}"
         try:
             self._verify(channels)
+            if kept:
+                raise kept[0]
         except Exception as after:
             raise RolloutError(
                 f"{change} was undone: {error}. On disk all is as before ({serving}), but the server does "

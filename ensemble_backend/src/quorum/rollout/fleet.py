@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -49,10 +48,18 @@ class SharedRepository:
             raise RolloutError(f"{where}: {failed}") from failed
 
     def unload(self, model: str) -> None:
-        """Unload a model on each server; those that never loaded it have nothing to do."""
-        for server, _ in self._servers.values():
-            with suppress(Exception):
+        """Unload a model on each server, whatever the others say; RolloutError names the first that fails.
+
+        A server that never loaded it has nothing to do, and Triton says no word.
+        """
+        failed: RolloutError | None = None
+        for address, (server, _) in self._servers.items():
+            try:
                 server.unload(model)
+            except Exception as error:
+                failed = failed or RolloutError(f"{address}: {error}")
+        if failed:
+            raise failed
 
     def is_ready(self, model: str, version: str = "") -> bool:
         """Whether a model version is ready on all servers."""

@@ -172,7 +172,8 @@ class Journal:
         self.path.rename(aside)
         sync_folder(aside.parent)
         if state := self._store.state_if_any():
-            put_state(self._spec, self._store, (*state_configs(self._spec, state),), state, state)
+            models = (*state_configs(self._spec, state, self._store.path),)
+            put_state(self._spec, self._store, models, state, state)
         return aside
 
     def _check_unchanged(self, pending: Pending) -> None:
@@ -186,7 +187,7 @@ class Journal:
         for state in states:
             # Of a version whose folder was not written yet, nothing else was either.
             with suppress(RepositoryError):
-                configs.append(state_configs(self._spec, state))
+                configs.append(state_configs(self._spec, state, self._store.path))
         for model in pending.models:
             text = self._store.read_config(model)
             # Of the first version of a retriever, the models have no configuration before.

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from quorum.deployment.schema import Deployment
 from quorum.repository.state import Served, State
-from quorum.repository.store import Store
+from quorum.repository.store import Store, refused
 from quorum.rollout.lock import RolloutError
 from quorum_contract.errors import QuorumError
 
@@ -68,13 +68,7 @@ class Kind(ABC, Generic[Content]):
 
     def broken(self, versions: Iterable[int]) -> dict[int, str]:
         """Those of these versions whose files are damaged, with the reason."""
-        reasons = {}
-        for version in versions:
-            try:
-                self.hash_of(version)
-            except QuorumError as error:
-                reasons[version] = str(error)
-        return reasons
+        return refused(versions, self.hash_of)
 
     def hash_if_sound(self, version: int) -> str:
         """The content hash of a version; empty where it is damaged."""

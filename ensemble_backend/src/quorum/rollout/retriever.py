@@ -16,10 +16,9 @@ from quorum.evaluation.retriever_guard import RetrieverComparison, compare_retri
 from quorum.repository.retriever_config import settings_of_retriever
 from quorum.repository.state import RetrieverState
 from quorum.retrieval.encode import TextEncoder
-from quorum.retrieval.index import open_index
 from quorum.retrieval.judged import JudgedError, read_judged
-from quorum.retrieval.keyphrases import Keyphrases
 from quorum.retrieval.manifest import RETRIEVER_FILE, ManifestError, check_retriever, read_retriever
+from quorum.retrieval.version_check import check_vectors
 from quorum.rollout.kind import Kind
 from quorum.rollout.lock import RolloutError
 from quorum.runtimes.engine_names import retriever_encoder
@@ -45,10 +44,10 @@ class RetrieverKind(Kind[Path]):
         return (retriever_encoder(version),) if settings_of_retriever(self.spec).triton else ()
 
     def add(self, version: int, content: Path) -> None:
-        """Copy the files that its manifest names, and check the copies."""
+        """Copy the files of a version, no others, and check the copies."""
 
         def copy(folder: Path) -> None:
-            for name in (*read_retriever(content).files, RETRIEVER_FILE):
+            for name in (*read_retriever(content).names, RETRIEVER_FILE):
                 shutil.copyfile(content / name, folder / name)
                 with (folder / name).open("rb") as file:
                     os.fsync(file.fileno())
@@ -61,15 +60,9 @@ class RetrieverKind(Kind[Path]):
         return self.store.version_folder(self.model, version)
 
     def check(self, content: Path) -> None:
-        """Raise ManifestError for a folder whose files are damaged, or do not belong to each other."""
+        """Raise ManifestError for damaged files, or vectors that are not those of the keyphrases."""
         _sound_hash(content)
-        manifest, texts = read_retriever(content), len(Keyphrases(content))
-        open_index(content, manifest)
-        if texts != manifest.keyphrases:
-            raise ManifestError(
-                f"{content} has {texts} keyphrases for {manifest.keyphrases} vectors; make it again with "
-                "`quorum index`"
-            )
+        check_vectors(content, read_retriever(content))
 
     def unfit(self, version: int) -> str:
         """Never: a version whose files are sound can be pinned."""
@@ -128,8 +121,9 @@ def _sound_hash(folder: Path) -> str:
         ManifestError: They are not.
     """
     try:
-        files = sorted(path for path in folder.iterdir() if path.is_file())
-        stamps = tuple((path.name, (s := path.stat()).st_size, s.st_mtime_ns, s.st_ino) for path in files)
+        files = sorted(folder.iterdir())
+        # Of a link itself: it is no file of a version, whatever it leads to.
+        stamps = tuple((path.name, (s := path.lstat()).st_size, s.st_mtime_ns, s.st_ino) for path in files)
     except OSError as error:
         raise ManifestError(
             f"{folder} cannot be read ({error}); make it again with `quorum index`"

@@ -94,7 +94,7 @@ def graph_difference(server: Graph, spec: Deployment, store: Store, model: str |
     of_retriever = {RETRIEVER, *RECOMMEND_CHANNELS}
     configs = {
         name: config
-        for name, config in model_configs(spec, state).items()
+        for name, config in model_configs(spec, state, store.path).items()
         if model is None or (name in of_retriever) == (model == RETRIEVER)
     }
     # Channels first: they name every member, and a server has no configuration of one that it does not know.

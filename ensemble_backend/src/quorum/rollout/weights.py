@@ -13,6 +13,7 @@ from quorum.decision.trial import check_decisions
 from quorum.decision.weights import Weights
 from quorum.evaluation.guard import Comparison, compare
 from quorum.repository.state import State
+from quorum.repository.store import refused
 from quorum.review.spellings import as_served, respelled_in_words
 from quorum.rollout.kind import Kind
 from quorum.rollout.lock import RolloutError
@@ -50,7 +51,7 @@ class WeightsKind(Kind[Weights]):
 
     def unfit(self, version: int) -> str:
         """Why a version does not decide."""
-        return self.store.refused([version], check_decisions).get(version, "")
+        return refused([version], lambda v: check_decisions(self.store.weights(v))).get(version, "")
 
     def keeping(self, content: Weights, names: Sequence[str]) -> Weights:
         """The weights with the running version's parameters for these attributes; RolloutError for others."""

@@ -272,7 +272,7 @@ class TritonServer:
         inner = [*self.spec.engines(), *encoders(self.spec)]
         models = [GATE, *inner, *self.spec.models(), VOTE, *CHANNELS]
         if retriever := self._retriever():
-            models += retriever_configs(self.spec, retriever)
+            models += retriever_configs(self.spec, retriever, self.repository)
         return [
             str(self._install.binary),
             f"--model-repository={self.repository.resolve()}",
