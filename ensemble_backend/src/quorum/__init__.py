@@ -103,7 +103,7 @@ if TYPE_CHECKING:
     from quorum.review.session import SheetReport as SheetReport
     from quorum.review.session import apply_sheet as apply_sheet
     from quorum.review.session import choose_sheet as choose_sheet
-    from quorum.rollout.channels import Change as Change
+    from quorum.rollout.change import Change as Change
     from quorum.server.incidents import Incident as Incident
     from quorum.server.leftovers import Removed as Removed
     from quorum.server.supervise import serve as serve
@@ -165,7 +165,7 @@ _MODULES = {
         "normalise_votes", "rename_members", "votes_info",
     ),
     "quorum.review.session": ("GoldReport", "LabelSession", "SheetReport", "apply_sheet", "choose_sheet"),
-    "quorum.rollout.channels": ("Change",),
+    "quorum.rollout.change": ("Change",),
     "quorum.server.incidents": ("Incident",),
     "quorum.server.leftovers": ("Removed",),
     "quorum.server.supervise": ("serve",),

@@ -17,7 +17,7 @@ from quorum.decision.weights import Parameters, Weights, dump, equal_weights
 from quorum.deployment import load_deployment
 from quorum.operations.servers import store_of
 from quorum.repository.render import render
-from quorum.rollout.channels import Change
+from quorum.rollout.change import Change
 from quorum.votes import Cell, build_table, read_votes, write_votes
 
 MEMBERS = ("alpha", "beta", "gamma")

@@ -18,7 +18,7 @@ from quorum.deployment import load_deployment
 from quorum.operations import rollout
 from quorum.operations import status as operation
 from quorum.operations.servers import store_of
-from quorum.rollout.channels import Change
+from quorum.rollout.change import Change
 from quorum.server.probe import Pulse
 
 MEMBERS = ("alpha", "beta", "gamma")

@@ -20,7 +20,7 @@ from quorum.operations import rollout
 from quorum.operations import status as operation
 from quorum.operations.servers import store_of
 from quorum.repository.render import render
-from quorum.rollout.channels import Change
+from quorum.rollout.change import Change
 from quorum.server.probe import Pulse
 
 MEMBERS = ("alpha", "beta", "gamma")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish weights on all servers of a deployment, and pin channels to versions; errors change nothing."""
+"""Publish weights or a retriever on all servers of a deployment, and pin channels to versions.
+
+What fails changes nothing. Functions with ``retriever`` change the weights unless it is set.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from quorum.deployment.schema import Deployment
 from quorum.operations.scores import missing_scores
 from quorum.operations.servers import servers_of, store_of
 from quorum.repository.history import Event, History
-from quorum.rollout.channels import Change, Rollout
+from quorum.rollout.change import Change
+from quorum.rollout.channels import Rollout
 from quorum.rollout.fleet import Fleet, SharedRepository
 from quorum.rollout.retriever import RetrieverKind
 from quorum.rollout.target import Probe
@@ -112,7 +116,7 @@ def canary(
     retriever: bool = False,
     dry_run: bool = False,
 ) -> Change:
-    """Pin the canary of the weights, or of the retriever, for a share of products (0 to 1).
+    """Pin the canary of the weights, or of the retriever, for a share of products or items (0 to 1).
 
     Raises RolloutError if it fails. ``dry_run`` only checks.
     """
@@ -144,7 +148,7 @@ def rollback(deployment: Deployment, *, retriever: bool = False, dry_run: bool =
 
 
 def retire(deployment: Deployment, version: int, *, retriever: bool = False, dry_run: bool = False) -> Change:
-    """Unload a version but keep its file; RolloutError if a channel needs it. ``dry_run`` only checks."""
+    """Unload a version but keep its folder; RolloutError if a channel needs it. ``dry_run`` only checks."""
     with connect(deployment, dry_run, retriever) as rollout:
         return rollout.retire(version)
 

@@ -11,63 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quorum.decision.catalogue_change import UNCHANGED, CatalogueChange
 from quorum.decision.kept import not_calibrated
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
-from quorum.evaluation.guard import Comparison
-from quorum.evaluation.retriever_guard import RetrieverComparison
 from quorum.repository.history import History, timestamp
 from quorum.repository.state import State
 from quorum.repository.store import Store
+from quorum.rollout.change import Change
 from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.kind import Kind, Note
 from quorum.rollout.lock import RolloutError as RolloutError
 from quorum.rollout.lock import locked
 from quorum.rollout.target import Probe, Server, answering, check_graph
 from quorum.rollout.weights import WeightsKind
-from quorum_contract import VOTE
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The result of a command.
-
-    Attributes:
-        action: ``publish``, ``canary``, ``promote``, ``rollback`` or ``retire``.
-        version: The version that changed or was pinned, of ``model``.
-        before: The channel's version before; ``None`` where no channel changes.
-        already: Whether the state was as wanted and nothing was done.
-        planned: Whether it was only checked (``dry_run``).
-        model: The versioned model: ``quorum_vote`` (weights) or ``quorum_retriever``.
-        comparison: The new version against the running one, for ``publish`` with held-out data.
-        retired: Versions that a ``publish`` unloads, beyond ``rollout.keep_versions``.
-        canary: Another version than stable's, that a share of the products goes on to get.
-        unscored: Members that new weights weigh by their scores, which the deployment does not give.
-        catalogue: What the deployment's catalogue changed since new weights were learned.
-        kept: Attributes that a ``publish`` lets the running version decide as before.
-        not_calibrated: Of these, those whose confidence is not calibrated though that of the weights is.
-        first: Whether no version of the model was served before; its channels begin with this one.
-    """
-
-    action: str
-    version: int
-    before: int | None = None
-    already: bool = False
-    planned: bool = False
-    model: str = VOTE
-    comparison: Comparison | RetrieverComparison | None = None
-    retired: tuple[int, ...] = ()
-    canary: int | None = None
-    unscored: tuple[str, ...] = ()
-    catalogue: CatalogueChange = UNCHANGED
-    kept: tuple[str, ...] = ()
-    not_calibrated: tuple[str, ...] = ()
-    first: bool = False
 
 
 class Rollout:

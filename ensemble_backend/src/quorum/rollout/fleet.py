@@ -11,7 +11,8 @@ from typing import Any, Concatenate, ParamSpec
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from quorum.rollout.channels import Change, Rollout, RolloutError
+from quorum.rollout.change import Change
+from quorum.rollout.channels import Rollout, RolloutError
 from quorum.rollout.target import Probe, Server, answering
 
 P = ParamSpec("P")
