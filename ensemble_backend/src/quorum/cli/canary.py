@@ -121,10 +121,10 @@ def report(
     With `--auto-promote` or `--auto-rollback` the exit code is 0 for promote, 3 for keep watching, 4 for roll
     back; 1 is an error.
 
-    With --retriever both channels of the retriever are asked about a file of items (CSV or JSONL, as
-    listings). Keyphrases that only one of the versions recommends are judged by this deployment's own
-    ensemble, which is asked whether each is "relevant" or "irrelevant"; what both recommend needs no
-    judgement. Precision of the k best differs by that, with an interval over the items.
+    With --retriever both channels of the retriever are asked about a file of items (CSV, JSONL or Parquet, an
+    id a row). Keyphrases that only one of the versions recommends are judged as by `quorum judge`: this
+    deployment's own ensemble is asked the `default` question. What both recommend needs no judgement.
+    Precision of the k best differs by that, with an interval over the items.
 
     Example: `quorum canary report votes.jsonl --auto-promote --auto-rollback`
 
