@@ -45,7 +45,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
         pq.write_table(pa.Table.from_pylist([row | {"clicks": _float(row["clicks"])} for row in table]), path)
         return path
     with gzip.open(path, "wt", newline="") if path.suffix == ".gz" else path.open("w", newline="") as file:
-        if ".csv" in path.suffixes:
+        if path.name.removesuffix(".gz").endswith(".csv"):
             writer = csv.DictWriter(file, [*ROWS[0]])
             writer.writeheader()
             writer.writerows(rows)
@@ -116,6 +116,15 @@ def test_lines_that_are_no_rows_are_named(tmp_path: Path) -> None:
     found = read_pairs(table, CATALOGUE, max_bad=2)
     assert [pair.text for pair in found.good] == ["two\nlines"]
     assert [broken.line for broken in found.broken] == [4, 5]
+
+
+def test_the_last_ending_says_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "from.csv.jsonl"
+    path.write_text(json.dumps(ROWS[0]) + "\n", "utf-8")
+    assert [pair.keyphrase for pair in read_pairs(path, CATALOGUE).good] == ["shoe"]
+    packed = tmp_path / "from.csv.ndjson.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert [pair.keyphrase for pair in read_pairs(packed, CATALOGUE).good] == ["shoe"]
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def _rows(path: Path) -> Iterator[tuple[int, _Row]]:
             yield from _parquet_rows(path)
             return
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            if ".csv" in path.suffixes:
+            if path.name.removesuffix(".gz").endswith(".csv"):
                 yield from _csv_rows(path, file)
             else:
                 yield from ((n, _json_row(line)) for n, line in enumerate(file, 1) if line.strip())
