@@ -7,6 +7,7 @@ import csv
 import gzip
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from quorum.decision.cell import Parameters, decide_one, share_out
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.default import Default
+from quorum_client import Unavailable
 
 ASKED = Default("Would a buyer who searches for {name} want it?", ("0", "1", "2", "3"), {"bad": "0"})
 CATALOGUE = Catalogue.of([Attribute("brand")], default=ASKED)
@@ -263,6 +265,26 @@ def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
     path.write_text('{"a": 1}\n')
     with pytest.raises(JudgeError, match="no journal of `quorum judge`"):
         journal(path)
+
+
+def test_the_name_of_a_journal_is_on_the_disk_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"question": "Is {name} right?", "values": ["0", "3"], "synonyms": {"bad": "0"}}
+    spec = quorum.load_deployment(write_deployment(tmp_path, {"a": {}}, default=asked))
+    source, out = write(tmp_path / "p.jsonl", ROWS), tmp_path / "new" / "o.jsonl"
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noting(handle: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with pytest.raises(Unavailable):
+        quorum.judge(spec, source, quorum.JudgeOptions(out=out, url="127.0.0.1:9"))
+    assert str(out.parent) in synced
+    assert str(path_of(out)) in synced
 
 
 def test_totals_have_an_interval_of_the_sample() -> None:

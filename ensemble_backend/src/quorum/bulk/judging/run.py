@@ -19,7 +19,7 @@ from quorum.bulk.judging.outputs import check_outputs, default_hash, finished_be
 from quorum.bulk.judging.pairs import TEXT, Pairs, read_pairs
 from quorum.bulk.judging.requests import Asked, requests_of
 from quorum.deployment.schema import Deployment
-from quorum.files import hash_file, locked
+from quorum.files import hash_file, locked, sync_folder
 from quorum.records import Record
 from quorum.tasks.default import Default
 from quorum_client import AWAY_S
@@ -161,6 +161,8 @@ def judge(
     check_outputs(out, votes, source)
     out.parent.mkdir(parents=True, exist_ok=True)
     path_of(out).touch()
+    # Else a power cut may take the journal's name, and with it what is synced.
+    sync_folder(out.parent)
     with locked(path_of(out)), Journal(path_of(out), of) as journal:
         return _judge(deployment, found, options, labels, journal, of, (out, votes), progress, note)
 
