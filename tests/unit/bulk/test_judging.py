@@ -8,6 +8,7 @@ import gzip
 import json
 import math
 import os
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from support.deployment import write_deployment, write_jsonl
 
 import quorum
-from quorum.bulk.judging.estimate import estimate, total
+from quorum.bulk.judging.estimate import Estimate, estimate, in_words, total
 from quorum.bulk.judging.journal import Cell, Decider, Journal, JudgeError, VoteOf, path_of
 from quorum.bulk.judging.labels import expected_grade
 from quorum.bulk.judging.pairs import Pair, PairsError, read_pairs
@@ -292,7 +293,21 @@ def test_totals_have_an_interval_of_the_sample() -> None:
     assert (exact.low, exact.middle, exact.high) == (4.0, 4.0, 4.0)
     some = total([1.0, 2.0, 3.0], of=300, factor=0.5)
     assert some.low < some.middle == 300.0 < some.high
-    assert math.isnan(total([1.0], of=2).high)
+    one = total([1.0], of=2)
+    assert (one.low, one.middle, one.high) == (None, 2.0, None)
+    assert in_words(Estimate(8, 2, seconds=one)) == "8 pairs in 2 requests; about 2 s by the first requests"
+    assert json.dumps(Estimate(8, 2, seconds=one).to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "t"), [(2, 12.706), (9, 2.306), (16, 2.131), (30, 2.045), (31, 2.042), (99, 2.042)]
+)
+def test_the_interval_is_that_of_students_t(size: int, t: float) -> None:
+    sample = [1.0, 3.0] + [2.0] * (size - 2)
+    found = total(sample, of=10**9)
+    assert found.high is not None
+    error = statistics.stdev(sample) / math.sqrt(size)
+    assert found.high / 1e9 - 2 == pytest.approx(t * error, rel=1e-3)
 
 
 def test_prompts_and_answers_are_estimated(tmp_path: Path) -> None:
@@ -307,7 +322,6 @@ def test_prompts_and_answers_are_estimated(tmp_path: Path) -> None:
     assert 100 < found.prompt_tokens.middle < 400
     assert found.seconds is not None
     assert found.seconds.middle == pytest.approx(0.5)
-    assert found.cost is None
     assert "its limit is 8: ask fewer keyphrases" in found.remarks[0]
 
 
