@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from support.deployment import write_deployment, write_jsonl
 
 import quorum
+import quorum.cli.recommend as command
 from quorum.bulk.answers import OutputError
 from quorum_client import Unavailable
 
@@ -28,3 +30,9 @@ def test_a_file_that_holds_something_is_kept(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         quorum.recommend_items(spec, items, quorum.RecommendOptions(**options, force=True))
     assert out.read_text() == "precious"
+
+
+def test_an_item_has_as_long_by_command_as_by_call() -> None:
+    for call in (command.recommend, quorum.recommend, quorum.RecommendOptions):
+        seconds = {n: p.default for n, p in inspect.signature(call).parameters.items() if "timeout" in n}
+        assert [*seconds.values()] == [30.0]

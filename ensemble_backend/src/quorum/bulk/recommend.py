@@ -65,7 +65,7 @@ class RecommendOptions:
     canary_share: float | Literal["served"] | None = None
     concurrency: int = 16
     url: str | None = None
-    timeout_s: float = 60.0
+    timeout_s: float = 30.0
     escaped: bool = True
     priority: Priority = BULK
     away_s: float = AWAY_S
@@ -327,9 +327,5 @@ class _Csv:
             self._row(item.product, "", "", "", result.version, result.channel, "")
 
     def _row(self, *cells: str | float) -> None:
-        # A score below 0 is no formula, though it begins as one.
-        safe = [
-            safe_cell(c) if self._escaped and isinstance(c, str) and n != 3 else c
-            for n, c in enumerate(cells)
-        ]
-        self._csv.writerow(safe)
+        # A score stays a number: below 0 it begins as a formula does, and is none.
+        self._csv.writerow([safe_cell(c) if self._escaped and isinstance(c, str) else c for c in cells])
