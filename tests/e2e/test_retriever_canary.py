@@ -125,7 +125,7 @@ def test_a_question_that_fails_costs_no_other_its_judgement(
     lost = len(ONLY[1, ITEMS[0]] | ONLY[2, ITEMS[0]])
     assert lost
     assert found.judged == DISPUTED - lost
-    assert f"{lost} of {DISPUTED} keyphrases were not judged, the first as: out of memory" in notes
+    assert f"{lost} of {DISPUTED} keyphrases were not judged: out of memory" in notes
     assert priorities == {BULK}
 
 

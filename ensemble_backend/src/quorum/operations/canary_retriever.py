@@ -162,7 +162,7 @@ def _check_judged(disputed: int, rows: Sequence[JudgedPair], why: str, note: Not
             " `quorum ask TEXT --attributes KEYPHRASE` answers, and run the report again"
         )
     if disputed > len(rows):
-        because = f", the first as: {why}" if why else ""
+        because = f": {why}" if why else ""
         note(f"{disputed - len(rows)} of {disputed} keyphrases were not judged{because}")
 
 
