@@ -19,6 +19,7 @@ from quorum.bulk.judging.journal import JudgeError, path_of
 from quorum.bulk.judging.pairs import PairsError
 from quorum.retrieval.judged import read_judged
 from quorum.votes import read_votes
+from quorum_client import AsyncClient, Extraction, InvalidRequest
 
 pytestmark = pytest.mark.e2e
 
@@ -133,6 +134,21 @@ def test_hostile_keyphrases_are_data(served: Supervised) -> None:
         assert label == pytest.approx(sum(int(said(n, "hard", keyphrase)) for n in range(3)) / 9, abs=1e-6)
     left = [json.loads(line) for line in (served.folder / "hostile.parquet.left-out.jsonl").open()]
     assert [one["line"] for one in left] == [8, 9, 10, 11, 12]
+
+
+def test_a_refused_pair_costs_no_other_its_label(served: Supervised, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = AsyncClient.extract
+
+    async def refusing(self: AsyncClient, text: str, attributes: list[str], **more: Any) -> Extraction:
+        if "Shoe" in attributes:
+            raise InvalidRequest("ATTRIBUTES: one of them is refused")
+        return await ask(self, text, attributes, **more)
+
+    monkeypatch.setattr(AsyncClient, "extract", refusing)
+    write_jsonl(served.folder / "refused.jsonl", rows(SPECIAL))
+    report = judge(served, "refused.jsonl", "refused.parquet", per_request=64)
+    assert report["left_out"] == {"INVALID_REQUEST": 1}
+    assert {*read_judged(served.folder / "refused.parquet").keyphrases} == {*HOSTILE} - {"Shoe"}
 
 
 def test_a_dry_run_writes_nothing(served: Supervised) -> None:

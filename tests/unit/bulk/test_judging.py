@@ -7,6 +7,8 @@ import csv
 import gzip
 import json
 import math
+import os
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from support.deployment import write_deployment, write_jsonl
 
 import quorum
-from quorum.bulk.judging.estimate import estimate, total
+from quorum.bulk.judging.estimate import Estimate, estimate, in_words, total
 from quorum.bulk.judging.journal import Cell, Decider, Journal, JudgeError, VoteOf, path_of
 from quorum.bulk.judging.labels import expected_grade
 from quorum.bulk.judging.pairs import Pair, PairsError, read_pairs
@@ -27,6 +29,7 @@ from quorum.decision.cell import Parameters, decide_one, share_out
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.default import Default
+from quorum_client import Unavailable
 
 ASKED = Default("Would a buyer who searches for {name} want it?", ("0", "1", "2", "3"), {"bad": "0"})
 CATALOGUE = Catalogue.of([Attribute("brand")], default=ASKED)
@@ -45,7 +48,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
         pq.write_table(pa.Table.from_pylist([row | {"clicks": _float(row["clicks"])} for row in table]), path)
         return path
     with gzip.open(path, "wt", newline="") if path.suffix == ".gz" else path.open("w", newline="") as file:
-        if ".csv" in path.suffixes:
+        if path.name.removesuffix(".gz").endswith(".csv"):
             writer = csv.DictWriter(file, [*ROWS[0]])
             writer.writeheader()
             writer.writerows(rows)
@@ -116,6 +119,15 @@ def test_lines_that_are_no_rows_are_named(tmp_path: Path) -> None:
     found = read_pairs(table, CATALOGUE, max_bad=2)
     assert [pair.text for pair in found.good] == ["two\nlines"]
     assert [broken.line for broken in found.broken] == [4, 5]
+
+
+def test_the_last_ending_says_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "from.csv.jsonl"
+    path.write_text(json.dumps(ROWS[0]) + "\n", "utf-8")
+    assert [pair.keyphrase for pair in read_pairs(path, CATALOGUE).good] == ["shoe"]
+    packed = tmp_path / "from.csv.ndjson.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert [pair.keyphrase for pair in read_pairs(packed, CATALOGUE).good] == ["shoe"]
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
@@ -256,12 +268,46 @@ def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
         journal(path)
 
 
+def test_the_name_of_a_journal_is_on_the_disk_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"question": "Is {name} right?", "values": ["0", "3"], "synonyms": {"bad": "0"}}
+    spec = quorum.load_deployment(write_deployment(tmp_path, {"a": {}}, default=asked))
+    source, out = write(tmp_path / "p.jsonl", ROWS), tmp_path / "new" / "o.jsonl"
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noting(handle: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with pytest.raises(Unavailable):
+        quorum.judge(spec, source, quorum.JudgeOptions(out=out, url="127.0.0.1:9"))
+    assert str(out.parent) in synced
+    assert str(path_of(out)) in synced
+
+
 def test_totals_have_an_interval_of_the_sample() -> None:
     exact = total([1.0, 3.0], of=2)
     assert (exact.low, exact.middle, exact.high) == (4.0, 4.0, 4.0)
     some = total([1.0, 2.0, 3.0], of=300, factor=0.5)
     assert some.low < some.middle == 300.0 < some.high
-    assert math.isnan(total([1.0], of=2).high)
+    one = total([1.0], of=2)
+    assert (one.low, one.middle, one.high) == (None, 2.0, None)
+    assert in_words(Estimate(8, 2, seconds=one)) == "8 pairs in 2 requests; about 2 s by the first requests"
+    assert json.dumps(Estimate(8, 2, seconds=one).to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "t"), [(2, 12.706), (9, 2.306), (16, 2.131), (30, 2.045), (31, 2.042), (99, 2.042)]
+)
+def test_the_interval_is_that_of_students_t(size: int, t: float) -> None:
+    sample = [1.0, 3.0] + [2.0] * (size - 2)
+    found = total(sample, of=10**9)
+    assert found.high is not None
+    error = statistics.stdev(sample) / math.sqrt(size)
+    assert found.high / 1e9 - 2 == pytest.approx(t * error, rel=1e-3)
 
 
 def test_prompts_and_answers_are_estimated(tmp_path: Path) -> None:
@@ -276,7 +322,6 @@ def test_prompts_and_answers_are_estimated(tmp_path: Path) -> None:
     assert 100 < found.prompt_tokens.middle < 400
     assert found.seconds is not None
     assert found.seconds.middle == pytest.approx(0.5)
-    assert found.cost is None
     assert "its limit is 8: ask fewer keyphrases" in found.remarks[0]
 
 

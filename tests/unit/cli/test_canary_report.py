@@ -261,3 +261,25 @@ def test_votes_of_a_member_whose_scores_are_off_are_decided_as_when_served(folde
         assert err.splitlines() == [
             f"this deployment gives no scores of alpha, by which version 2 weighs votes, {end}; learn again"
         ]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--retriever", "items.jsonl", "--top", "3"), "--top is for `canary report` without --retriever"),
+        (("--retriever", "items.jsonl", "--auto-promote"), "--auto-promote is for `canary report` without"),
+        (("votes.jsonl", "-k", "10"), "-k is for `canary report` with --retriever; leave it out"),
+        (("votes.jsonl", "--judged", "j.jsonl"), "--judged is for `canary report` with --retriever"),
+        (
+            ("--retriever",),
+            "--retriever needs a file of items: `quorum canary report items.jsonl --retriever`",
+        ),
+    ],
+)
+def test_an_option_of_the_other_report_is_refused_by_name(
+    folder: Path, run: Any, given: tuple[str, ...], words: str
+) -> None:
+    code, _, err = run("canary", "report", *given)
+    assert code == 1
+    assert words in err
+    assert "VOTES|ITEMS" in run("canary", "report", "--help")[1]

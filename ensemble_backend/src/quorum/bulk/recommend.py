@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
-from quorum.bulk.answers import OutputError
+from quorum.bulk.answers import OutputError, check_outputs
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
 from quorum.bulk.run import GIVE_UP_AFTER, note_numbered
@@ -37,7 +37,6 @@ from quorum_contract.checks import check_limit, check_min_score
 from quorum_contract.errors import QuorumError
 
 _COLUMNS = ("item", "rank", "keyphrase", "score", "version", "channel", "error")
-_SUFFIXES = (".csv", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +51,7 @@ class RecommendOptions:
         id_column: Column with the item's id, by which items are routed to the canary; None: the first of
             :data:`quorum.bulk.listings.ID_COLUMNS` that a row fills, else the row number.
         channel: Ensemble to ask; None: the stable one, or the canary for its share.
+        force: Replace ``out`` where it exists; without it such a file is refused.
         canary_share: As of :class:`quorum.bulk.run.ExtractOptions`, as all that follow.
     """
 
@@ -61,10 +61,11 @@ class RecommendOptions:
     text_column: str | None = None
     id_column: str | None = None
     channel: str | None = None
+    force: bool = False
     canary_share: float | Literal["served"] | None = None
     concurrency: int = 16
     url: str | None = None
-    timeout_s: float = 60.0
+    timeout_s: float = 30.0
     escaped: bool = True
     priority: Priority = BULK
     away_s: float = AWAY_S
@@ -202,7 +203,7 @@ def recommend_items(
         note: Called with remarks: rows without an id, why the run waits.
 
     Raises:
-        OutputError: The output cannot be written, or is the input.
+        OutputError: The output cannot be written, is the input, or holds something.
         ListingsError: The items cannot be read.
         quorum_client.InvalidRequest: A setting cannot work; no file was touched.
         quorum_client.Unavailable: The channel does not answer; no file was touched.
@@ -235,10 +236,7 @@ def recommend_items(
 
 
 def _check(source: Path, out: Path, options: RecommendOptions) -> None:
-    if out.suffix not in _SUFFIXES:
-        raise OutputError(f"--out {out}: cannot tell the format from {out.suffix!r}; use .csv or .jsonl")
-    if out.resolve() == source.resolve():
-        raise OutputError(f"--out {out}: that file is read; name another")
+    check_outputs(out, None, source, force=options.force)
     check_limit(options.k)
     if options.min_score is not None:
         check_min_score(options.min_score)
@@ -329,9 +327,5 @@ class _Csv:
             self._row(item.product, "", "", "", result.version, result.channel, "")
 
     def _row(self, *cells: str | float) -> None:
-        # A score below 0 is no formula, though it begins as one.
-        safe = [
-            safe_cell(c) if self._escaped and isinstance(c, str) and n != 3 else c
-            for n, c in enumerate(cells)
-        ]
-        self._csv.writerow(safe)
+        # A score stays a number: below 0 it begins as a formula does, and is none.
+        self._csv.writerow([safe_cell(c) if self._escaped and isinstance(c, str) else c for c in cells])

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum canary``: try a version on a share of the products, and compare it with stable."""
+"""``quorum canary``: try a version on a share of the products or items, and compare it with stable."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,15 @@ from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_shar
 from quorum.cli.rollout import DryRunOption, RetrieverOption, VersionArgument, moved, show_change
 from quorum_contract import CANARY, RECOMMEND_CANARY
 
+# Parameter -> option.
+_OF_WEIGHTS = {
+    "replay": "--replay",
+    "auto_promote": "--auto-promote",
+    "auto_rollback": "--auto-rollback",
+    "attributes": "--attributes",
+    "top": "--top",
+}
+_OF_RETRIEVER = {"judged": "--judged", "k": "-k"}
 EXIT_CODES = {"promote": 0, "keep watching": 3, "roll back": 4}
 
 
@@ -39,7 +49,7 @@ app = typer.Typer(
 def set_(
     version: VersionArgument,
     share: Annotated[
-        str, typer.Option(help="Share of the products that clients route to it: 5% or 0.05.")
+        str, typer.Option(help="Share of the products, or items, that clients route to it: 5% or 0.05.")
     ] = "0%",
     retriever: RetrieverOption = False,
     deploy: DeployOption = DEPLOY,
@@ -47,6 +57,8 @@ def set_(
     json: JsonOption = False,
 ) -> None:
     """Let the canary channel answer with a version, for a share of the products (`quorum canary N`).
+
+    With --retriever: for a share of the items for which keyphrases are recommended.
 
     Clients made with `canary_share="served"` read the share from every answer and route by product id, the
     same product always to the same channel. Without `--share` only callers that name the channel get it.
@@ -58,7 +70,8 @@ def set_(
     wanted = parse_share(share)
     spec = quorum.load_deployment(deploy)
     change = quorum.canary(spec, version, wanted, retriever=retriever, dry_run=dry_run)
-    text = f"{moved(_canary_of(retriever), change)}; {100 * wanted:.4g} % of the products are routed to it"
+    routed = f"{100 * wanted:.4g} % of the {'items' if retriever else 'products'}"
+    text = f"{moved(_canary_of(retriever), change)}; {routed} are routed to it"
     show_change(change, json, text)
 
 
@@ -83,10 +96,12 @@ def _canary_of(retriever: bool) -> str:
 
 
 def report(
-    votes: Annotated[
+    ctx: typer.Context,
+    file: Annotated[
         Path | None,
         typer.Argument(
-            help="Recorded votes, as `quorum extract --votes` writes them; with --retriever, items."
+            metavar="VOTES|ITEMS",
+            help="Recorded votes, as `quorum extract --votes` writes them; with --retriever, items.",
         ),
     ] = None,
     replay: Annotated[
@@ -121,29 +136,28 @@ def report(
     With `--auto-promote` or `--auto-rollback` the exit code is 0 for promote, 3 for keep watching, 4 for roll
     back; 1 is an error.
 
-    With --retriever both channels of the retriever are asked about a file of items (CSV or JSONL, as
-    listings). Keyphrases that only one of the versions recommends are judged by this deployment's own
-    ensemble, which is asked whether each is "relevant" or "irrelevant"; what both recommend needs no
-    judgement. Precision of the k best differs by that, with an interval over the items.
+    With --retriever both channels of the retriever are asked about a file of items (CSV, JSONL or Parquet, an
+    id a row). Keyphrases that only one of the versions recommends are judged as by `quorum judge`: this
+    deployment's own ensemble is asked the `default` question. What both recommend needs no judgement.
+    Precision of the k best differs by that, with an interval over the items.
 
     Example: `quorum canary report votes.jsonl --auto-promote --auto-rollback`
 
     Example: `quorum canary report items.jsonl --retriever --judged judged.parquet`
     """
+    _refuse(ctx, _OF_WEIGHTS if retriever else _OF_RETRIEVER, retriever)
     if retriever:
-        if votes is None or replay or auto_promote or auto_rollback or attributes:
+        if file is None:
             raise CommandError(
-                "--retriever takes a file of items, and --judged, -k, --text-column, --concurrency and --url"
+                "--retriever needs a file of items: `quorum canary report items.jsonl --retriever`"
             )
         wanted = quorum.RetrieverCanaryOptions(
-            items=votes, judged=judged, k=k, text_column=text_column, concurrency=concurrency, url=url
+            items=file, judged=judged, k=k, text_column=text_column, concurrency=concurrency, url=url
         )
         _report_retriever(quorum.load_deployment(deploy), wanted, json)
         return
-    if judged is not None:
-        raise CommandError("--judged is for --retriever")
     options = quorum.CanaryOptions(
-        votes=votes,
+        votes=file,
         replay=replay,
         promote=auto_promote,
         roll_back=auto_rollback,
@@ -162,6 +176,15 @@ def report(
         note(words(result.comparison, result.done))
     if auto_promote or auto_rollback:
         raise typer.Exit(EXIT_CODES[result.comparison.verdict.action])
+
+
+def _refuse(ctx: typer.Context, others: Mapping[str, str], retriever: bool) -> None:
+    """Refuse options that were given, and are of the other kind of report."""
+    for name, option in others.items():
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            kind = "without" if retriever else "with"
+            raise CommandError(f"{option} is for `canary report` {kind} --retriever; leave it out")
 
 
 def _report_retriever(spec: quorum.Deployment, options: quorum.RetrieverCanaryOptions, json: bool) -> None:

@@ -42,6 +42,7 @@ def recommend(
             "--out", "-o", help="With --items: CSV (a row per keyphrase) or JSONL (a line per item)."
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace --out if it exists.")] = False,
     text_column: Annotated[str | None, typer.Option(help="Column with the item's text.")] = None,
     id_column: Annotated[
         str | None,
@@ -112,6 +113,7 @@ def recommend(
         text_column=text_column,
         id_column=id_column,
         channel=channel,
+        force=force,
         canary_share=parse_canary_share(canary_share),
         concurrency=concurrency,
         url=url,

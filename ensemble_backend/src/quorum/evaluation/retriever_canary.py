@@ -7,7 +7,7 @@ protocol is that of LLMDistill4Ads (arXiv 2508.03628), with an ensemble as the j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,6 @@ import numpy as np
 from quorum.records import plain
 from quorum.retrieval.judged import JudgedPair
 from quorum.retrieval.metrics import Figure, OverQueries, mean
-
-AT_ONCE = 64
-"""Keyphrases in one question to the judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +41,6 @@ class Pooled:
         """Keyphrases that one version recommends and the other does not."""
         only = {*self.stable} ^ {*self.canary}
         return tuple(text for text in dict.fromkeys((*self.stable, *self.canary)) if text in only)
-
-
-Judge = Callable[[Pooled, Sequence[str]], Sequence[JudgedPair | None]]
-"""Judges at most :data:`AT_ONCE` keyphrases of an item, in their order; None where it cannot say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,51 +83,31 @@ class RetrieverReport:
         return {name: plain(getattr(self, name)) for name in names} | {"verdict": self.verdict}
 
 
-def judge_difference(
-    pooled: Sequence[Pooled],
-    versions: tuple[int, int],
-    k: int,
-    judge: Judge,
-    progress: Callable[[int, int], None] = lambda *_: None,
-    judge_all: Callable[..., Any] = map,
-) -> tuple[RetrieverReport, list[JudgedPair]]:
-    """Let a judge decide between two versions.
+def difference_of(
+    pooled: Sequence[Pooled], versions: tuple[int, int], k: int, judged: Sequence[JudgedPair]
+) -> RetrieverReport:
+    """Decide between two versions.
 
     Args:
         pooled: What they recommend, by item, ``k`` keyphrases or fewer each.
         versions: Those of stable and of the canary.
         k: As asked for.
-        judge: The judge.
-        progress: Called with the numbers of finished and of all questions.
-        judge_all: As ``map``, if questions are to be asked several at a time.
-
-    Returns:
-        The report, and what was judged: the next training data.
+        judged: Judgements of :attr:`Pooled.disputed` keyphrases; one that is missing counts as irrelevant.
 
     Raises:
         ValueError: There is no item.
     """
     if not pooled:
         raise ValueError("no item was answered by both channels")
-    questions = [
-        (item, item.disputed[start : start + AT_ONCE])
-        for item in pooled
-        for start in range(0, len(item.disputed), AT_ONCE)
-    ]
-    labels: dict[tuple[str, str], JudgedPair] = {}
-    progress(0, len(questions))
-    for done, answers in enumerate(judge_all(lambda question: judge(*question), questions), 1):
-        labels |= {(pair.item, pair.keyphrase): pair for pair in answers if pair is not None}
-        progress(done, len(questions))
+    labels = {(pair.item, pair.keyphrase): pair.label for pair in judged}
     gains, only = np.zeros(len(pooled)), {"stable": list[float](), "canary": list[float]()}
     for row, item in enumerate(pooled):
         for side, sign, recommended in (("stable", -1, item.stable), ("canary", 1, item.canary)):
             for text in {*recommended} & {*item.disputed}:
-                if pair := labels.get((item.item, text)):
-                    gains[row] += sign * pair.label / k
-                    only[side].append(pair.label)
-    difference = OverQueries(np.arange(len(pooled))).figure(lambda weights: mean(gains, weights))
-    report = RetrieverReport(
+                if (label := labels.get((item.item, text))) is not None:
+                    gains[row] += sign * label / k
+                    only[side].append(label)
+    return RetrieverReport(
         stable_version=versions[0],
         canary_version=versions[1],
         k=k,
@@ -142,8 +115,7 @@ def judge_difference(
         differ=sum(bool(item.disputed) for item in pooled),
         disputed=sum(len(item.disputed) for item in pooled),
         judged=len(labels),
-        difference=difference,
+        difference=OverQueries(np.arange(len(pooled))).figure(lambda weights: mean(gains, weights)),
         only_stable=float(np.mean(only["stable"])) if only["stable"] else None,
         only_canary=float(np.mean(only["canary"])) if only["canary"] else None,
     )
-    return report, list(labels.values())

@@ -161,7 +161,8 @@ def gather(pairs: Iterable[JudgedPair], provenance: Mapping[str, Any] | None = N
             categories.append(pair.category)
         elif texts[item] != pair.text:
             raise JudgedError(
-                f"row {row}: item {pair.item!r:.80} has another text than before; ids name one item"
+                f"row {row}: item {pair.item!r:.80} has another text than in an earlier row; give one of them"
+                " another id, or both the same text"
             )
         at = item, keyphrases.setdefault(pair.keyphrase, len(keyphrases))
         if at in seen:
@@ -225,6 +226,17 @@ def write_judged(path: Path, pairs: Iterable[JudgedPair], provenance: Mapping[st
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         return writer(temporary, pairs, provenance)
+
+
+def check_new(path: Path) -> None:
+    """Refuse, before anything is judged, a file that :func:`write_judged` could not write or would replace.
+
+    Raises:
+        JudgedError: Its ending is not known, or it exists.
+    """
+    _suffix(path)
+    if path.exists():
+        raise JudgedError(f"{path}: exists already; name another file, or remove it")
 
 
 def header(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,18 +25,20 @@ _CHARS_PER_TOKEN, _FEWEST = 4.0, 2.5
 """Of usual text, and of JSON with many quotes, for which a limit of tokens must not be too low."""
 _WITHOUT_PROMPT = frozenset({"replay", "catalogue", "encoder"})
 _LIMITS = ("max_new_tokens", "max_tokens")
-# Student's t for 95 %, by the size of the sample.
-_T = {2: 12.7, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.37}
-_MANY_T = 2.0
+# Student's t for 95 %, of samples of 2, 3, ...; of more than 30 that of 31 is hardly too large.
+_T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Range(Record):
-    """An estimated total, with its 95 % interval."""
+    """An estimated total, with its 95 % interval; of a sample of one there is none: both ends are None."""
 
-    low: float
+    low: float | None
     middle: float
-    high: float
+    high: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,6 @@ class Estimate(Record):
         prompt_tokens: Of all prompts to these, at 4 characters a token; None: no member has a prompt.
         answer_tokens: Of all their answers; None: as above.
         seconds: At the concurrency of the run, by the latency of the sample; None: nothing was asked.
-        cost: Always None: no prices are known.
         remarks: What would go wrong.
     """
 
@@ -60,7 +61,6 @@ class Estimate(Record):
     prompt_tokens: Range | None = None
     answer_tokens: Range | None = None
     seconds: Range | None = None
-    cost: None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -101,19 +101,19 @@ def estimate(
             )
     return Estimate(
         pairs, len(requests), len(members), total(prompts, len(requests)),
-        total(answers, len(requests), len(members)), seconds, None, tuple(remarks),
+        total(answers, len(requests), len(members)), seconds, tuple(remarks),
     )  # fmt: skip
 
 
 def total(sample: Sequence[float], of: int, factor: float = 1.0) -> Range:
     """The sum of ``of`` numbers of which some are a random sample, times ``factor``."""
-    mean = statistics.fmean(sample)
-    spread = math.inf if len(sample) == 1 < of else 0.0
-    if 1 < len(sample) < of:
-        unseen = math.sqrt(1 - len(sample) / of)
-        spread = _T.get(len(sample), _MANY_T) * statistics.stdev(sample) / math.sqrt(len(sample)) * unseen
-    if math.isinf(spread):
-        return Range(0.0, mean * of * factor, math.nan)
+    mean, size, spread = statistics.fmean(sample), len(sample), 0.0
+    if size == 1 < of:
+        return Range(None, mean * of * factor, None)
+    if size < of:
+        unseen = math.sqrt(1 - size / of)
+        t = _T[min(size - 2, len(_T) - 1)]
+        spread = t * statistics.stdev(sample) / math.sqrt(size) * unseen
     return Range(max(0.0, mean - spread) * of * factor, mean * of * factor, (mean + spread) * of * factor)
 
 
@@ -130,8 +130,10 @@ def in_words(expected: Estimate) -> str:
 
 
 def _about(found: Range) -> str:
-    interval = "" if found.low == found.high else f" ({found.low:.3g} to {found.high:.3g})"
-    return f"about {found.middle:.3g}{interval}"
+    about = f"about {found.middle:.3g}"
+    if found.low is None or found.high is None or found.low == found.high:
+        return about
+    return f"{about} ({found.low:.3g} to {found.high:.3g})"
 
 
 def _prompt(catalogue: Catalogue, asked: Asked, style: Style) -> str:

@@ -14,6 +14,7 @@ from quorum.decision.evidence import Evidence
 from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment.schema import Deployment
 from quorum.repository.store import Store
+from quorum.server.runfile import find_running
 from quorum.tasks.default import Default
 from quorum_client import Answer, DecisionStatus, Status
 
@@ -21,11 +22,24 @@ _SAME = 1e-4
 """Confidences travel as float32."""
 
 
+def asked_by(deployment: Deployment) -> Default:
+    """The question that keyphrases are asked; raises JudgeError where the deployment has none."""
+    asked = deployment.catalogue().default
+    if asked is None:
+        raise JudgeError(
+            f"{deployment.path} has no `default` question to ask of keyphrases; add `default:` with"
+            " `question` and `values`, from worst to best, and run `quorum render`"
+        )
+    return asked
+
+
 class Labels:
     """Labels of answers; knows the weights of the versions that decide, where their files are at hand."""
 
-    def __init__(self, deployment: Deployment, asked: Default, store: Store) -> None:
-        self._asked, self._store = asked, store
+    def __init__(self, deployment: Deployment) -> None:
+        running = find_running(deployment)
+        self._asked = asked_by(deployment)
+        self._store = Store(running.repository if running else deployment.repository_path)
         self._members, self._catalogue = deployment.member_names, deployment.catalogue()
         self._weights: dict[int, Weights | None] = {}
         self._hashes: dict[int, str] = {}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quorum.bulk.judging.journal import Cell, Journal, JudgeError, path_of
+from quorum.bulk.judging.journal import Cell, Decider, Journal, JudgeError, path_of
+from quorum.bulk.judging.labels import asked_by
 from quorum.bulk.judging.pairs import Pair, Pairs
 from quorum.decision.catalogue_change import OUTSIDE
 from quorum.deployment.schema import Deployment
@@ -91,9 +93,7 @@ def write_all(
     votes: Path | None,
 ) -> Written:
     """Write votes, then what is left out, then the judged pairs: with these a run is complete."""
-    asked = deployment.catalogue().default
-    if asked is None:
-        raise JudgeError("the deployment has no default question any more")
+    asked = asked_by(deployment)
     by_line = {cell.line: cell for cell in journal.cells()}
     rows = [(pair, by_line[pair.line]) for pair in pairs.good]
     if votes is not None:
@@ -103,13 +103,14 @@ def write_all(
     reasons = Counter(cell.reason.partition(":")[0] for _, cell in rows if cell.reason)
     written.left_out = dict(sorted(reasons.items())) | ({BROKEN: len(pairs.broken)} if pairs.broken else {})
     _list_left_out(pairs, rows, left_out_path(out))
-    judged = (_judged(asked, pair, cell) for pair, cell in rows if not cell.reason)
-    provenance = _provenance(deployment, asked, journal, of, pairs, written)
+    judged = (judged_pair(asked, pair, cell) for pair, cell in rows if not cell.reason)
+    provenance = _provenance(deployment, journal, of, pairs, written)
     written.judged = write_judged(out, judged, provenance)
     return written
 
 
-def _judged(asked: Default, pair: Pair, cell: Cell) -> JudgedPair:
+def judged_pair(asked: Default, pair: Pair, cell: Cell) -> JudgedPair:
+    """A pair that has a decision, as the file of judged pairs has it."""
     return JudgedPair(
         item=pair.item,
         text=pair.text,
@@ -160,29 +161,37 @@ def _left_out(pairs: Pairs, rows: list[tuple[Pair, Cell]]) -> Iterator[dict[str,
             }
 
 
-def _provenance(
-    deployment: Deployment,
-    asked: Default,
-    journal: Journal,
-    of: Mapping[str, Any],
-    pairs: Pairs,
-    written: Written,
-) -> dict[str, Any]:
-    weights = journal.weights
+def judge_of(deployment: Deployment, weights: Decider | None) -> dict[str, Any]:
+    """What the provenance of judged pairs says of their judge."""
+    asked = asked_by(deployment)
     return {
-        "judge": "quorum judge",
         "weights": {
             "version": weights.version if weights else None,
             "hash": weights.hash if weights else None,
             "confidence": weights.confidence if weights else None,
         },
         "question": {
-            "hash": of["question"],
+            "hash": default_hash(asked),
             "catalogue": deployment.catalogue().hashes[OUTSIDE],
             **asked.to_json(),
             "grades": {value: asked.grade(value) for value in asked.values},
         },
         "members": deployment.member_names,
+    }
+
+
+def default_hash(asked: Default) -> str:
+    """``sha256:`` of the default question with its values, grades and instructions."""
+    text = json.dumps(asked.to_json(), sort_keys=True, ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _provenance(
+    deployment: Deployment, journal: Journal, of: Mapping[str, Any], pairs: Pairs, written: Written
+) -> dict[str, Any]:
+    return {
+        "judge": "quorum judge",
+        **judge_of(deployment, journal.weights),
         "input": {"hash": of["input"], "pairs": len(pairs.good), "broken": len(pairs.broken)},
         "spread": {"by_votes": written.by_votes},
         "left_out": written.left_out,

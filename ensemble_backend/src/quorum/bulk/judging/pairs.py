@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import io
 import math
 import zlib
@@ -31,7 +30,7 @@ TEXT = "text"
 ENDINGS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")
 _NAMED = 20
 _BATCH = 1 << 14
-_CHUNK = 1 << 20
+_MAX_ITEM_BYTES = 1 << 20
 
 _Row = Mapping[str, Any] | str
 """The fields of a row, or what is wrong with it."""
@@ -128,15 +127,6 @@ def read_pairs(
     return Pairs(good, broken)
 
 
-def hash_of(path: Path) -> str:
-    """``sha256:`` of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(_CHUNK):
-            digest.update(part)
-    return "sha256:" + digest.hexdigest()
-
-
 def _named(path: Path, broken: Sequence[Broken], good: int, max_bad: int) -> str:
     lines = [f"{path}:{line}: {reason}" for line, reason in broken[:_NAMED]]
     more = [f"and {len(broken) - _NAMED} more"] if len(broken) > _NAMED else []
@@ -154,7 +144,7 @@ def _pair(line: int, row: Mapping[str, Any], catalogue: Catalogue, text: Sequenc
     for name, value in (("item", item), (" and ".join(text), words), ("keyphrase", keyphrase)):
         if not value.strip():
             raise InvalidRequest(f"{name} is empty")
-    encode(item, "item", _CHUNK)
+    encode(item, "item", _MAX_ITEM_BYTES)
     encode_text(words)
     encode_category(category)
     encode(keyphrase, "keyphrase", MAX_ATTRIBUTE_BYTES)
@@ -225,7 +215,7 @@ def _rows(path: Path) -> Iterator[tuple[int, _Row]]:
             yield from _parquet_rows(path)
             return
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            if ".csv" in path.suffixes:
+            if path.name.removesuffix(".gz").endswith(".csv"):
                 yield from _csv_rows(path, file)
             else:
                 yield from ((n, _json_row(line)) for n, line in enumerate(file, 1) if line.strip())

@@ -4,46 +4,28 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from quorum.bulk.callbacks import Note, Progress, ignore
+from quorum.bulk.judging.asking import Asking, judging_client
 from quorum.bulk.judging.estimate import Estimate, estimate, in_words, sample_of, sample_size
 from quorum.bulk.judging.journal import Cell, Journal, JudgeError, path_of
-from quorum.bulk.judging.labels import Labels
-from quorum.bulk.judging.outputs import check_outputs, finished_before, left_out_path, write_all
-from quorum.bulk.judging.pairs import TEXT, Pairs, hash_of, read_pairs
-from quorum.bulk.judging.requests import Asked, item_of, requests_of
-from quorum.bulk.run import GIVE_UP_AFTER
-from quorum.bulk.waits import WaitNotes
+from quorum.bulk.judging.labels import Labels, asked_by
+from quorum.bulk.judging.outputs import check_outputs, default_hash, finished_before, left_out_path, write_all
+from quorum.bulk.judging.pairs import TEXT, Pairs, read_pairs
+from quorum.bulk.judging.requests import Asked, requests_of
 from quorum.deployment.schema import Deployment
-from quorum.files import locked
+from quorum.files import hash_file, locked, sync_folder
 from quorum.records import Record
-from quorum.repository.store import Store
-from quorum.server.exposure import client_key
-from quorum.server.runfile import endpoint_of, find_running
 from quorum.tasks.default import Default
-from quorum_client import (
-    AWAY_S,
-    AsyncClient,
-    ChannelNotFound,
-    Client,
-    Extraction,
-    InvalidRequest,
-    Overloaded,
-    Unavailable,
-)
+from quorum_client import AWAY_S
 from quorum_contract import STABLE
 from quorum_contract.checks import MAX_ATTRIBUTES
 from quorum_contract.errors import QuorumError
-
-ROUNDS = 3
-"""Times that a pair is asked in one run, where the server fails to answer: asking again does no harm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,25 +96,19 @@ class JudgeReport(Record):
     last_error: str = ""
 
 
-@dataclass(slots=True)
-class _Run:
-    """What a run has so far."""
+class _Kept:
+    """Takes the outcomes of one run: into the journal, and counted."""
 
-    client: AsyncClient
-    labels: Labels
-    options: JudgeOptions
-    journal: Journal | None
-    progress: Progress
-    note: Note
-    total: int
-    done: int = 0
-    asked: int = 0
-    silent: int = 0
-    latencies: list[float] = field(default_factory=list)
-    last_error: str = ""
+    def __init__(self, journal: Journal, progress: Progress, total: int) -> None:
+        self.journal, self.asked = journal, 0
+        self._progress, self._total = progress, total
+        progress(len(journal.done), total)
 
-    def has_given_up(self) -> bool:
-        return self.silent >= GIVE_UP_AFTER
+    def __call__(self, cells: list[Cell]) -> None:
+        """Keep the outcomes of one request."""
+        self.journal.add(cells)
+        self.asked += len(cells)
+        self._progress(len(self.journal.done), self._total)
 
 
 def judge(
@@ -161,19 +137,12 @@ def judge(
         quorum_client.Unavailable: The channel does not answer; nothing is asked.
         OSError: A file cannot be written, or another run writes it.
     """
-    source, asked = Path(pairs), deployment.catalogue().default
-    if asked is None:
-        raise JudgeError(
-            f"{deployment.path} has no `default` question to ask of keyphrases; add `default:` with"
-            " `question` and `values`, from worst to best, and run `quorum render`"
-        )
+    source, asked = Path(pairs), asked_by(deployment)
     _check(options)
     found = read_pairs(
         source, deployment.catalogue(), options.text, limit=options.limit, max_bad=options.max_bad
     )
-    running = find_running(deployment)
-    store = Store(running.repository if running else deployment.repository_path)
-    labels = Labels(deployment, asked, store)
+    labels = Labels(deployment)
     if options.dry_run:
         return _estimated(deployment, found, options, labels, note)
     if options.out is None:
@@ -192,6 +161,8 @@ def judge(
     check_outputs(out, votes, source)
     out.parent.mkdir(parents=True, exist_ok=True)
     path_of(out).touch()
+    # Else a power cut may take the journal's name, and with it what is synced.
+    sync_folder(out.parent)
     with locked(path_of(out)), Journal(path_of(out), of) as journal:
         return _judge(deployment, found, options, labels, journal, of, (out, votes), progress, note)
 
@@ -212,29 +183,21 @@ def _judge(
     if done_before:
         note(f"{out}: goes on; {done_before} of {len(found.good)} pairs are judged already")
     left = requests_of(found.good, options.per_request, journal.done)
-    expected, run, interrupted = None, None, False
+    expected, asking, interrupted = None, None, False
+    kept = _Kept(journal, progress, len(found.good))
     if left:
-        run = _Run(
-            _client(deployment, options),
-            labels,
-            options,
-            journal,
-            progress,
-            note,
-            len(found.good),
-            done_before,
-        )
+        asking = _asking(deployment, options, labels, note, kept)
         try:
-            expected = asyncio.run(_ask_all(run, deployment, left))
+            expected = asyncio.run(_ask_all(asking, deployment, left))
         except KeyboardInterrupt:
             interrupted = True
         finally:
             journal.sync()
-    asked, error = (run.asked, run.last_error) if run else (0, "")
+    asked, error = kept.asked, asking.last_error if asking else ""
     remaining = len(found.good) - len(journal.done)
     version = journal.weights.version if journal.weights else None
     if remaining:
-        gave_up = run is not None and run.has_given_up()
+        gave_up = asking is not None and asking.has_given_up()
         ended: Any = "interrupted" if interrupted else "unavailable" if gave_up else "failed"
         return JudgeReport(
             ended, journal.decided, {}, remaining, asked, expected, weights_version=version, last_error=error
@@ -248,70 +211,33 @@ def _judge(
     )  # fmt: skip
 
 
-async def _ask_all(run: _Run, deployment: Deployment, requests: Sequence[Asked]) -> Estimate:
-    """Ask a sample first, say what the rest takes, then ask the rest, and again what failed."""
-    run.progress(run.done, run.total)
-    async with run.client:
-        first = set(sample_of(requests, sample_size(run.options.concurrency)))
-        failed = await _ask(run, [requests[n] for n in sorted(first)])
-        expected = estimate(deployment, requests, run.latencies, run.options.concurrency)
-        run.note(in_words(expected))
-        for remark in expected.remarks:
-            run.note(remark)
-        failed += await _ask(run, [asked for n, asked in enumerate(requests) if n not in first])
-        for _ in range(ROUNDS - 1):
-            if not failed or run.has_given_up():
-                break
-            failed = await _ask(run, failed)
-    return expected
-
-
-async def _ask(run: _Run, requests: Sequence[Asked]) -> list[Asked]:
-    """Ask requests and keep their outcomes; those without an answer, in order."""
-    failed: list[Asked] = []
-    if run.has_given_up() or not requests:
-        return list(requests)
-    results = run.client.extract_many(
-        map(item_of, requests),
-        concurrency=run.options.concurrency,
-        errors="return",
-        away_s=run.options.away_s,
-        on_wait=WaitNotes(run.note, run.options.away_s),
+def _asking(
+    deployment: Deployment, options: JudgeOptions, labels: Labels, note: Note, kept: _Kept | None
+) -> Asking:
+    """Ask as the options say; None: answers are dropped. Raises Unavailable where the channel is silent."""
+    return Asking(
+        client=judging_client(deployment, options.url, options.timeout_s, options.channel),
+        labels=labels,
+        decided_by=kept.journal.decide_by if kept else lambda _: None,
+        keep=kept or (lambda _: None),
+        note=note,
+        concurrency=options.concurrency,
+        away_s=options.away_s,
     )
-    at = 0
-    async for result in results:
-        asked, at = requests[at], at + 1
-        if isinstance(result, InvalidRequest):
-            # Not one of its members will ever be asked.
-            _keep(run, [Cell(pair.line, reason=f"INVALID_REQUEST: {result}") for pair in asked])
-        elif isinstance(result, QuorumError):
-            failed.append(asked)
-            run.last_error = str(result)
-        else:
-            _keep(run, _cells(run, asked, result))
-        gone = isinstance(result, ChannelNotFound | Unavailable) and not isinstance(result, Overloaded)
-        run.silent = run.silent + 1 if gone else 0
-        if run.has_given_up():
-            return [*failed, *requests[at:]]
-    return failed
 
 
-def _cells(run: _Run, asked: Asked, result: Extraction) -> list[Cell]:
-    run.latencies.append(result.latency_s)
-    version = result.weights_version
-    if run.journal is not None:
-        run.journal.decide_by(run.labels.decider(version))
-    return [
-        run.labels.cell(pair, answer, version) for pair, answer in zip(asked, result.answers, strict=True)
-    ]
-
-
-def _keep(run: _Run, cells: list[Cell]) -> None:
-    if run.journal is not None:
-        run.journal.add(cells)
-    run.asked += len(cells)
-    run.done += len(cells)
-    run.progress(run.done, run.total)
+async def _ask_all(asking: Asking, deployment: Deployment, requests: Sequence[Asked]) -> Estimate:
+    """Ask a sample first, say what the rest takes, then ask the rest, and again what failed."""
+    async with asking.client:
+        first = set(sample_of(requests, sample_size(asking.concurrency)))
+        failed = await asking.ask([requests[n] for n in sorted(first)])
+        expected = estimate(deployment, requests, asking.latencies, asking.concurrency)
+        asking.note(in_words(expected))
+        for remark in expected.remarks:
+            asking.note(remark)
+        failed += await asking.ask([asked for n, asked in enumerate(requests) if n not in first])
+        await asking.ask_again(failed)
+    return expected
 
 
 def _estimated(
@@ -319,35 +245,22 @@ def _estimated(
 ) -> JudgeReport:
     """Ask a few requests, whose answers are dropped, for the time that one takes."""
     requests = requests_of(found.good, options.per_request)
-    run: _Run | None = None
+    latencies: list[float] = []
     try:
-        client = _client(deployment, options)
+        asking = _asking(deployment, options, labels, note, None)
     except QuorumError as error:
         note(f"no server, so that the time is not estimated: {error}")
     else:
-        run = _Run(client, labels, options, None, ignore, note, len(found.good))
+        latencies = asking.latencies
 
-        async def ask_some(run: _Run) -> None:
-            async with run.client:
-                await _ask(
-                    run, [requests[n] for n in sample_of(requests, sample_size(run.options.concurrency))]
-                )
+        async def ask_some() -> None:
+            async with asking.client:
+                await asking.ask([requests[n] for n in sample_of(requests, sample_size(asking.concurrency))])
 
-        asyncio.run(ask_some(run))
-    expected = estimate(deployment, requests, run.latencies if run else [], options.concurrency)
+        asyncio.run(ask_some())
+    expected = estimate(deployment, requests, latencies, options.concurrency)
     left_out = {"BROKEN": len(found.broken)} if found.broken else {}
     return JudgeReport("dry_run", 0, left_out, len(found.good), 0, expected)
-
-
-def _client(deployment: Deployment, options: JudgeOptions) -> AsyncClient:
-    """A client of the channel; raises Unavailable where that does not answer."""
-    url = options.url or endpoint_of(deployment).grpc_url
-    with Client(url, channel=options.channel, key=client_key()) as client:
-        if not client.is_ready():
-            raise Unavailable(
-                f"channel {options.channel!r} at {url} does not answer; start it with `quorum up`"
-            )
-    return AsyncClient(url, channel=options.channel, timeout_s=options.timeout_s, key=client_key())
 
 
 def _check(options: JudgeOptions) -> None:
@@ -369,17 +282,11 @@ def _identity(deployment: Deployment, asked: Default, source: Path, options: Jud
     """What a run is of, by the words that a refusal names: a journal of another one is not gone on with."""
     with suppress(OSError):
         return {
-            "input": hash_of(source),
+            "input": hash_file(source),
             "text columns": list(options.text),
             "limit": options.limit,
-            "question": question_hash(asked),
+            "question": default_hash(asked),
             "members": deployment.member_names,
             "channel": options.channel,
         }
     raise JudgeError(f"{source}: cannot be read again; keep the file in place while it is judged")
-
-
-def question_hash(asked: Default) -> str:
-    """``sha256:`` of the question with its values, grades and instructions."""
-    text = json.dumps(asked.to_json(), sort_keys=True, ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
