@@ -29,6 +29,8 @@ from quorum.retrieval.judged import JudgedPair, read_judged, read_provenance, wr
 
 Note = Callable[[str], None]
 CROSS_ENCODER = "cross-encoder"
+DIMS = (384, 64)
+"""Of the figures: all, and those of an index."""
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Sources:
         base: Folder of the base encoder.
         keyphrases: To index.
         before: Judged pairs of earlier days; None: the first.
-        against: Student to compare with; None: only the base and BM25.
+        against: Student to compare with; None: the base as it is, beside BM25 in any case.
     """
 
     day: Path
@@ -111,7 +113,10 @@ def turn(
             quorum.index_keyphrases(sources.keyphrases, out / "student", made.version, note=note)
     with made.step("measure"):
         chosen = quorum.RetrievalOptions(
-            against=sources.against, base=sources.base, keyphrases=sources.keyphrases
+            against=sources.against,
+            base=None if sources.against else sources.base,
+            keyphrases=sources.keyphrases,
+            dims=DIMS,
         )
         made.measured = quorum.evaluate_retrieval(sources.held_out, out / "student", chosen)
         made.savings = savings_of(out / "student", sources.held_out)

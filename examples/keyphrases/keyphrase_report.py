@@ -28,7 +28,7 @@ COLUMNS = {
     "keyphrases": "recall@10, keyphrases",
     "items": "recall@10, items",
 }
-_COLOURS = {"student": "#1a9c6b", "zero-shot": "#2f7ed8", "BM25": "#7a8699"}
+_COLOURS = {"student": "#1a9c6b", "against": "#2f7ed8", "BM25": "#7a8699"}
 
 
 def shown(figure: Figure) -> str:
@@ -36,12 +36,17 @@ def shown(figure: Figure) -> str:
     return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
 
 
+def called(name: str) -> str:
+    """What a method is here: students are compared with the untrained base."""
+    return name.replace("against", "zero-shot")
+
+
 def summary(loop: Loop) -> Table:
     """Student, zero-shot and BM25 on held-out queries."""
     assert loop.turn
     table = Table("held-out queries", *COLUMNS.values())
     for name, figures in loop.turn.measured.figures.items():
-        table.add_row(name, *(shown(figures[key]) if key in figures else "-" for key in COLUMNS))
+        table.add_row(called(name), *(shown(figures[key]) if key in figures else "-" for key in COLUMNS))
     return table
 
 
@@ -57,6 +62,7 @@ def write_report(path: Path, loop: Loop) -> None:
         measured=measured,
         columns=COLUMNS,
         shown=shown,
+        called=called,
         plots={title: _plot(measured.figures, key, title) for key, title in COLUMNS.items()},
         redeploy_plot=redeploy_plot(loop.samples, loop.marks),
         rows=list(zip(loop.items, loop.recommended[before], loop.recommended[after], strict=True)),
@@ -85,7 +91,7 @@ def _plot(rows: Mapping[str, Mapping[str, Figure]], key: str, title: str) -> str
             ha="center",
             fontsize=8,
         )
-    axes.set_yticks(range(len(known)), [name for name, _ in known])
+    axes.set_yticks(range(len(known)), [called(name) for name, _ in known])
     axes.set_ylim(-0.6, len(known) - 0.2)
     axes.set_xlim(0, 1.02)
     axes.set_xlabel(f"{title} (bar: 95 % interval over queries)")

@@ -206,7 +206,7 @@ def close_the_loop(loop: Loop, deployment: Deployment, url: str, base: Path, two
     loop.say("the untrained base and its index are version 1 of the retriever")
     loop.turn = turn(
         deployment,
-        Sources(day, folder / "heldout.parquet", base, data / "keyphrases.jsonl"),
+        Sources(day, folder / "heldout.parquet", base, data / "keyphrases.jsonl", against=first),
         folder / "turn",
         quorum.DistillOptions(direct=not two_steps),
         loop.say,
