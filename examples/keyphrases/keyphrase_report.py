@@ -50,6 +50,16 @@ def summary(loop: Loop) -> Table:
     return table
 
 
+def recommendations(loop: Loop) -> Table:
+    """The items, and the best keyphrases of each version for them."""
+    versions = sorted(loop.recommended)
+    table = Table("item", *(f"version {version}" for version in versions))
+    for row, text in enumerate(loop.items):
+        found = (loop.recommended[version][row].keyphrases[:3] for version in versions)
+        table.add_row(text, *(", ".join(one.text for one in each) for each in found))
+    return table
+
+
 def write_report(path: Path, loop: Loop) -> None:
     """One HTML file that needs nothing else."""
     assert loop.turn

@@ -147,9 +147,10 @@ def run(report: Path, data: Path, base_models: Path, wheels: Path | None, two_st
         deployment = found.model_copy(update={"server": server, "retriever": settings})
         with serving(loop, deployment) as url:
             close_the_loop(loop, deployment, url, base_models / "minilm", two_steps)
-    from keyphrase_report import called, summary, write_report
+    from keyphrase_report import called, recommendations, summary, write_report
 
     write_report(report, loop)
+    out.print(recommendations(loop))
     out.print(summary(loop))
     for line in lines(loop.turn) if loop.turn else ():
         note(called(line))
