@@ -2,7 +2,7 @@
 # Set up, run and test on a fresh Debian or Ubuntu with python3 and make; `make` alone lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tasks check test setup setup-hf setup-tune setup-dev build-env peers-env train-demo lint fmt render clean bench bench-long chaos gpu-check
+.PHONY: help demo demo-tasks demo-keyphrases check test setup setup-hf setup-tune setup-dev build-env peers-env train-demo lint fmt render clean bench bench-long chaos gpu-check
 .NOTPARALLEL:
 
 # Interpreter of the environments, when the system's python3 does not fit: make setup PYTHON=/path
@@ -18,6 +18,9 @@ demo: setup ## set up, then start a server with three small LLMs and ask it
 
 demo-tasks: setup-tune ## tune encoders and an LLM on four kinds of task, serve them as one, report: minutes
 	.venv/bin/python examples/tasks/run.py
+
+demo-keyphrases: setup-tune ## judge, distil, index, publish, recommend keyphrases, on public data (QUORUM_DATA): minutes
+	.venv/bin/python examples/keyphrases/run.py $(ARGS)
 
 check: setup-dev ## set up without PyTorch, then lint, type-check and run the unit tests: before each commit
 	scripts/check

@@ -16,9 +16,11 @@ import pytest
 from support.deployment import Live, running, write_deployment
 from support.encoders import write_encoder
 
+from quorum.decision.catalogue_change import OUTSIDE
 from quorum.serving.isolation import program
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.default import Default
 from quorum_client import Client
 from quorum_contract import Status
 
@@ -35,12 +37,15 @@ CATALOGUE = Catalogue.of(
         Attribute("shade", values=("red", "blue"), kind="label", allow_na=False),
         Attribute("entities", values=("color", "core"), kind="spans"),
         Attribute("brand"),
-    ]
+    ],
+    default=Default("Is {name} what a buyer wants?", ("0", "1", "2")),
 )
+ASKED = {"question": "Is {name} what a buyer wants?", "values": ["0", "1", "2"]}
 SPANS = '[["dark red","color"],["case","core"]]'
 SAID = {"shade": "red", "entities": SPANS, "brand": "acme"}
 SOUND = {"shade": "blue", "entities": SPANS, "brand": "acme"}
 MEMBERS = {"labels": "shade", "tags": "entities", "values": "brand"}
+KEYPHRASES = ("red case", 'blue "x" {name}', "shades")
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +69,19 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     write_encoder(folder / "tags", "spans", table, CATALOGUE, ["entities"], tags)
     values = {"[CLS]": [2.0, 2.0], "acme": [5.0, 5.0]}
     write_encoder(folder / "values", "value", values, CATALOGUE, ["brand"])
+    pairs = {"acme": [1.0, 0.0], "red": [0.0, 3.0], "blue": [3.0, 0.0], "dark": [0.0, 0.0]}
+    write_encoder(folder / "pairs", "label", pairs, CATALOGUE, [OUTSIDE], ["0", "2"])
     members: dict[str, Any] = {
-        name: {"runtime": "encoder", "options": {"model": name}, "timeout_s": 10} for name in MEMBERS
+        name: {"runtime": "encoder", "options": {"model": name}, "timeout_s": 10}
+        for name in (*MEMBERS, "pairs")
     }
     rows = [
         {"product": "p", "category": "", "title": TEXT, "attribute": name, "votes": {"sound": value}}
-        for name, value in SOUND.items()
+        for name, value in (SOUND | dict.fromkeys(KEYPHRASES, "1")).items()
     ]
-    path = write_deployment(folder, members | {"sound": {"timeout_s": 10}}, rows=rows, attributes=ATTRIBUTES)
+    path = write_deployment(
+        folder, members | {"sound": {"timeout_s": 10}}, rows=rows, attributes=ATTRIBUTES, default=ASKED
+    )
     with running(path) as live:
         yield live
 
@@ -110,6 +120,20 @@ def test_each_head_votes_with_a_score(live: Live) -> None:
     assert label.score == pytest.approx(4 - math.log(math.exp(4) + 1), abs=1e-5)
     assert found.answers[1].value == SPANS
     assert found.answers[2].value == "acme"
+
+
+def test_an_encoder_answers_what_the_catalogue_does_not_list(live: Live) -> None:
+    """TEXT and the keyphrase are its pair: TEXT says red once, and the keyphrase red, blue or nothing."""
+    with Client(live.url) as client:
+        found = client.extract(TEXT, ["brand", *KEYPHRASES])
+    votes = [{vote.member: vote for vote in answer.votes} for answer in found.answers]
+    assert votes[0]["pairs"].status == Status.NOT_ASKED
+    for own, red in zip(votes[1:], (6 - 1, 3 - 1 - 3, 3 - 1), strict=True):
+        vote = own["pairs"]
+        assert (vote.value, vote.status) == ("2" if red > 0 else "0", Status.ANSWERED)
+        assert vote.score == pytest.approx(-math.log1p(math.exp(-abs(red))), abs=1e-4)
+        assert own["sound"].value == "1"
+        assert own["labels"].status == own["values"].status == Status.NOT_ASKED
 
 
 def test_a_killed_worker_abstains_and_comes_back(live: Live) -> None:

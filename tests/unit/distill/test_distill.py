@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from support.tiny_encoder import write_encoder
 
+from quorum.decision.catalogue_change import OUTSIDE
 from quorum.distill.lessons import DistillSources
 from quorum.distill.options import DistillOptions
 from quorum.distill.run import DistillReport, distill_student
@@ -21,17 +23,18 @@ from quorum.files import hash_file
 from quorum.retrieval.encode import TextEncoder
 from quorum.retrieval.judged import JudgedError, JudgedPair, write_judged
 from quorum.retrieval.manifest import check_student, read_student
-from quorum.runtimes.base import RuntimeSettings
+from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.encoder_folder import open_folder
 from quorum.runtimes.options import EncoderOptions
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.default import Default
 from quorum.tune.base import BaseModelError
 from quorum.tune.card import read_card
 from quorum.tune.loop import Step, TrainingError
 from quorum.tune.tuned_on import question_hash, read_tuned_on
-from quorum_contract.fields import join_fields
 
+ASKED = Default("Is {name} it?", ("no", "maybe", "yes"), {"yep": "yes"})
 COLOURS, THINGS = ("red", "blue", "grey", "pink", "gold"), ("cap", "mug", "belt", "sock", "lamp")
 QUICK = DistillOptions(
     dims=(384, 16, 8), weights={"judge": 1.0, "clicks": 0.3, "relevance": 0.3}, epochs=2, assistant_epochs=1,
@@ -78,7 +81,7 @@ def pairs(label: Callable[[str, str], float] | None = None) -> list[JudgedPair]:
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "judged.jsonl"
-    write_judged(path, pairs(), {"question": {"values": ["no", "maybe", "yes"]}, "weights": 3})
+    write_judged(path, pairs(), {"question": ASKED.to_json() | {"hash": "sha256:0"}, "weights": 3})
     return path
 
 
@@ -157,25 +160,28 @@ def test_the_served_encoder_has_the_vectors_of_both_kinds(made: Made) -> None:
 
 def test_the_cross_encoder_can_be_a_member(made: Made) -> None:
     folder = made[0] / "cross-encoder"
-    asked = Attribute(
-        "relevance", kind="label", values=("no", "maybe", "yes"), allow_na=False, fields=("item", "keyphrase")
-    )
-    options = EncoderOptions(model="cross-encoder")
-    found, names = open_folder(RuntimeSettings("encoder", made[0], options, catalogue=Catalogue.of([asked])))
-    assert names == {"relevance"}
+    lines = yaml.safe_load(made[1].member)
+    asked, options = Default.from_json(lines["default"]), EncoderOptions(model="cross-encoder")
+    assert asked == ASKED
+    catalogue = Catalogue.of([Attribute("brand")], default=asked)
+    found, names = open_folder(RuntimeSettings("encoder", made[0], options, catalogue=catalogue))
+    assert names == {OUTSIDE}
     assert found.files.keys() == {"model.onnx", "tokenizer.json"}
-    assert (found.head, found.attributes, found.labels) == ("label", ("relevance",), ("no", "yes"))
-    assert found.fields == ("item", "keyphrase")
+    assert (found.head, found.attributes, found.labels) == ("label", (OUTSIDE,), ("no", "yes"))
+    other = Catalogue.of([], default=replace(asked, values=("no", "yes")))
+    for changed, said in ((other, "judge and distil again"), (Catalogue.of([]), "deploy.yaml has none")):
+        with pytest.raises(RuntimeConfigError, match=said):
+            open_folder(RuntimeSettings("encoder", made[0], options, catalogue=changed))
     card = read_card(folder)
     assert card.held_out_rows == made[1].student.data["pairs"]["held_out"]
     # Learned, held out, or a random pair that is learned as irrelevant.
     tuned_on = read_tuned_on(folder)
-    texts = [join_fields({"item": pair.text, "keyphrase": pair.keyphrase}) for pair in pairs()]
-    assert {question_hash("relevance", text) for text in texts} < tuned_on
-    assert len(tuned_on) <= len(texts) * 4 / 3
+    cells = {question_hash(pair.keyphrase, pair.text) for pair in pairs()}
+    assert cells < tuned_on
+    assert len(tuned_on) <= len(pairs()) * 4 / 3
     assert card.tuned_on == "tuned_on.txt"
-    for line in ("relevance-encoder", "runtime: encoder", "fields: [item, keyphrase]"):
-        assert line in made[1].member
+    (member,) = lines["members"]
+    assert (member["runtime"], member["options"]["model"]) == ("encoder", str(folder))
 
 
 def test_an_interrupted_run_ends_like_one_that_was_not(

@@ -17,6 +17,7 @@ from quorum.cli import app
 from quorum.decision.catalogue_change import OUTSIDE
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.default import Default
 
 
 def deployment(folder: Path, member: dict[str, Any], attributes: dict[str, Any]) -> quorum.Deployment:
@@ -45,6 +46,22 @@ def test_an_encoder_of_an_attribute_that_is_not_listed(
     assert (shown.exit_code, f"warning: {Path('deploy.yaml')}: members[0]" in shown.stderr) == (0, True)
     assert len(json.loads(CliRunner().invoke(app, ["validate", "--json"]).stdout)["warnings"]) == 1
     assert quorum.validate(deployment(tmp_path, member, {"maker": {}, "size": {}})) == ()
+
+
+def test_an_encoder_of_the_default_question(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    asked = {"question": "Is {name} it?", "values": ["no", "yes"]}
+    catalogue = Catalogue.of([], default=Default("Is {name} it?", ("no", "yes")))
+    write_encoder(tmp_path / "pairs", "label", {"a": [1, 0]}, catalogue, [OUTSIDE], ["no", "yes"])
+    member = {"name": "small", "runtime": "encoder", "options": {"model": "pairs"}}
+    path = tmp_path / "deploy.yaml"
+    path.write_text(json.dumps({"members": [member], "attributes": {"brand": {}}, "default": asked}))
+    assert quorum.validate(quorum.load_deployment(path)) == ()
+    path.write_text(
+        json.dumps({"members": [member], "attributes": {}, "default": asked | {"values": ["y", "n"]}})
+    )
+    with pytest.raises(quorum.QuorumError, match="judge and distil again"):
+        quorum.validate(quorum.load_deployment(path))
 
 
 @pytest.mark.parametrize("options", [{"lora": "tuned"}, {"adapters": {"brand": "tuned"}}])

@@ -66,6 +66,12 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "equal labels": ({"encoder": {"labels": ["red", "red"]}}, "two labels are equal"),
     "foreign label": ({"encoder": {"labels": ["red", "pink"]}}, "'pink' is no value of 'shade'"),
     "label that is a tag elsewhere": ({"encoder": {"labels": ["red", "O"]}}, "'O' is no value of 'shade'"),
+    "tags of keyphrases": (
+        {"encoder": {"head": "spans", "labels": ["O"], "attributes": [""]}}, "by head 'label' without fields"
+    ),
+    "fields of keyphrases": (
+        {"encoder": {"attributes": [""], "fields": ["a"]}}, "by head 'label' without fields"
+    ),
     "labels of places": ({"encoder": {"head": "value"}}, "it has labels"),
     "no tag": ({"encoder": {"head": "spans", "labels": ["O", "red"]}}, "tag 'red' is none of O, B-type"),
     "tag of no type": ({"encoder": {"head": "spans", "labels": ["O", "B-"]}}, "'' is no value of 'shade'"),

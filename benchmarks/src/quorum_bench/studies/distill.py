@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quorum.distill.assistant import FIELDS, Assistant, PairTexts
+from quorum.distill.assistant import Assistant, PairTexts
 from quorum.distill.figures import HeldOut, Rated, held_out_of
 from quorum.distill.lessons import Rows, pairs_of
 from quorum.distill.mine import ASSISTANT_NEGATIVES, NEGATIVES, mine, random_pairs
@@ -34,7 +34,7 @@ from quorum.retrieval.judged import Judged, JudgedPair, gather
 from quorum.retrieval.manifest import StudentManifest
 from quorum.retrieval.metrics import auc, mean, pearson
 from quorum.retrieval.vectors import cut
-from quorum.tasks.attribute import Attribute
+from quorum.tasks.default import Default
 from quorum.tune.base import Base
 from quorum_bench.studies.distill_figures import Judge, Row
 
@@ -48,7 +48,7 @@ ASSISTANT_EPOCHS = DistillOptions().assistant_epochs
 BATCH = 64
 POSITION_BIAS = 1.0
 """What the student assumes; the simulation's is .7."""
-ASKED = Attribute("relevance", values=("irrelevant", "relevant"), kind="label", allow_na=False, fields=FIELDS)
+ASKED = Default("Would a buyer who searches for {name} want this product?", ("irrelevant", "relevant"))
 
 
 class Variant(NamedTuple):

@@ -7,7 +7,7 @@ binary cross-entropy of the difference of its logits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,23 +15,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from quorum.decision.catalogue_change import OUTSIDE
 from quorum.retrieval.metrics import pearson
 from quorum.runtimes.encoder_folder import SCHEMA_VERSION, TOKENIZER_FILE, EncoderFile, write_encoder
 from quorum.runtimes.encoder_input import EncoderInput
 from quorum.runtimes.heads import Encoded
-from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
+from quorum.tasks.default import Default
 from quorum.tune.base import Base, BaseModelError, loading
 from quorum.tune.encoder import has_bfloat16
 from quorum.tune.encoder_folder import compute_by, predict, save_tokenizer, separator_of, write_network
 from quorum.tune.loop import LoopOptions, Progress, Trained, train
 from quorum.tune.tuned_on import question_hash
-from quorum_contract.fields import join_fields
 
 if TYPE_CHECKING:
     from quorum.tune.encoder_model import Network
 
-FIELDS = ("item", "keyphrase")
 _RATE = 1e-4
 _BATCH = 32
 
@@ -54,13 +53,12 @@ class PairTexts:
 class Assistant:
     """A cross-encoder, trained or not."""
 
-    def __init__(self, base: Base, attribute: Attribute, max_tokens: int, seed: int) -> None:
+    def __init__(self, base: Base, asked: Default, max_tokens: int, seed: int) -> None:
         """Load the base.
 
         Args:
             base: An encoder.
-            attribute: What the judge was asked, of kind ``label``: the first and the last of its values are
-                the labels of the head.
+            asked: What the judge was asked: the first and the last of its values are the labels of the head.
             max_tokens: Longest input, item and keyphrase together.
             seed: Of the head.
 
@@ -72,15 +70,13 @@ class Assistant:
 
         from quorum.distill.assistant_model import load_pair_network
 
-        hashes = Catalogue.of([attribute]).hashes
         self.described = EncoderFile(
             schema_version=SCHEMA_VERSION,
             head="label",
-            attributes=(attribute.name,),
-            labels=(attribute.values[0], attribute.values[-1]),
-            fields=attribute.fields,
+            attributes=(OUTSIDE,),
+            labels=(asked.values[0], asked.values[-1]),
             max_tokens=max_tokens,
-            catalogue={attribute.name: hashes[attribute.name]},
+            catalogue={OUTSIDE: Catalogue.of([], default=asked).hashes[OUTSIDE]},
         )
         self._tokenizer = base.folder / TOKENIZER_FILE
         with loading(self._tokenizer):
@@ -159,17 +155,13 @@ class Assistant:
 
     def question_hashes(self, items: Sequence[str], keyphrases: Sequence[str]) -> frozenset[str]:
         """Of pairs, for :mod:`quorum.tune.tuned_on`."""
-        (asked,) = self.described.attributes
-        return frozenset(question_hash(asked, text) for text in self._texts(items, keyphrases))
-
-    def _texts(self, items: Sequence[str], keyphrases: Sequence[str]) -> Iterator[str]:
-        """TEXT of each pair, as a member is asked."""
-        first, second = self.described.fields
-        for item, keyphrase in zip(items, keyphrases, strict=True):
-            yield join_fields({first: item, second: keyphrase})
+        return frozenset(question_hash(name, text) for text, name in zip(items, keyphrases, strict=True))
 
     def _encode(self, items: Sequence[str], keyphrases: Sequence[str]) -> list[Encoded]:
-        return [self._inputs.encode(text) for text in self._texts(items, keyphrases)]
+        """As a member is asked: the item is TEXT, and the keyphrase the name of an attribute."""
+        return [
+            self._inputs.encode(text, attribute=name) for text, name in zip(items, keyphrases, strict=True)
+        ]
 
     def _shares(self, encoded: Sequence[Encoded]) -> npt.NDArray[np.float32]:
         import torch

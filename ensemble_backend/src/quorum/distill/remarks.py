@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from quorum.distill.options import DistillOptions
-from quorum.tasks.attribute import Attribute
+from quorum.tasks.default import Default
 
 _FEW = 30
 """With fewer held-out keyphrases, intervals are wide."""
@@ -61,16 +61,11 @@ def _value(figures: Mapping[str, Any], name: str) -> float:
     return float("nan") if value is None else float(value)
 
 
-def member_of(attribute: Attribute, folder: Path) -> str:
-    """YAML of the attribute and the member, for ``deploy.yaml``."""
-    asked = {
-        "kind": "label",
-        "values": list(attribute.values),
-        "allow_na": False,
-        "fields": list(attribute.fields),
-    }
-    member = {"name": f"{attribute.name}-encoder", "runtime": "encoder", "options": {"model": str(folder)}}
-    content = {"attributes": {attribute.name: asked}, "members": [member]}
+def member_of(asked: Default, folder: Path) -> str:
+    """YAML of the question and the member, for ``deploy.yaml``."""
+    question = {name: value for name, value in asked.to_json().items() if value}
+    member = {"name": "cross-encoder", "runtime": "encoder", "options": {"model": str(folder)}}
+    content = {"default": question, "members": [member]}
     text: str = yaml.safe_dump(
         content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000
     )

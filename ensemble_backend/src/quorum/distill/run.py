@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.bulk.callbacks import Note, ignore
-from quorum.distill.assistant import FIELDS, Assistant, PairTexts
+from quorum.distill.assistant import Assistant, PairTexts
 from quorum.distill.figures import Rated, held_out_of, plain_figures
 from quorum.distill.lessons import DistillSources, Material, gather_material, pairs_of
 from quorum.distill.mine import ASSISTANT_NEGATIVES, NEGATIVES, mine, random_pairs
@@ -28,7 +28,8 @@ from quorum.records import Record
 from quorum.retrieval.judged import Judged, JudgedError, read_judged
 from quorum.retrieval.manifest import STUDENT_FILE, StudentManifest
 from quorum.retrieval.vectors import Vectors, cut
-from quorum.tasks.attribute import Attribute, CatalogueError
+from quorum.tasks.attribute import CatalogueError
+from quorum.tasks.default import Default
 from quorum.tune.base import Base, read_base
 from quorum.tune.folder import reserved, whole_folder
 from quorum.tune.loop import CHECKPOINT_FOLDER, Progress, Step, Trained, check_seed
@@ -36,7 +37,8 @@ from quorum.tune.quiet import without_announcements
 
 Stages = Callable[[Step, str], None]
 """Called after each step with the name of what is trained."""
-_ATTRIBUTE, _LABELS = "relevance", ("irrelevant", "relevant")
+_USUAL = Default("Would a buyer who searches for {name} want this product?", ("irrelevant", "relevant"))
+"""What pairs were asked whose provenance does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ class _Run:
         self.judged = read_judged(judged)
         self.split = _split(judged, self.judged, held_out, options)
         _refuse_constant(judged, self.split.train)
-        self.attribute = _attribute(judged, self.judged)
+        self.asked = _asked(judged, self.judged)
         self.material = gather_material(self.split, sources, options)
         self.files = {
             "judged": judged,
@@ -180,7 +182,7 @@ class _Run:
             if assistant is not None and trained is not None:
                 figures[ASSISTANT] = self._write_assistant(assistant, trained, folder / ASSISTANT)
             manifest = finish(folder, _with(manifest, figures, self._remarks(figures, lessons)))
-        member = "" if assistant is None else member_of(self.attribute, out / ASSISTANT)
+        member = "" if assistant is None else member_of(self.asked, out / ASSISTANT)
         return DistillReport(out, manifest, member)
 
     def _assist(self, out: Path) -> tuple[Assistant | None, Trained | None]:
@@ -189,7 +191,7 @@ class _Run:
         if options.direct or not self.material.judge.weight:
             return None, None
         self.note(f"loading {self.base.folder} as cross-encoder")
-        assistant = Assistant(self.base, self.attribute, options.max_tokens, options.seed)
+        assistant = Assistant(self.base, self.asked, options.max_tokens, options.seed)
         settings = [options.assistant_epochs, options.max_tokens, options.seed, options.share]
         trained = assistant.fit(
             self._assistant_pairs(),
@@ -348,15 +350,16 @@ def _refuse_constant(path: Path, train: Judged) -> None:
         )
 
 
-def _attribute(path: Path, judged: Judged) -> Attribute:
-    """What the cross-encoder answers: the judge's question, as one attribute with fields."""
+def _asked(path: Path, judged: Judged) -> Default:
+    """What the judge was asked, as the provenance has it."""
     question = judged.provenance.get("question")
-    named = question.get("values") if isinstance(question, dict) else None
-    values = tuple(map(str, named)) if isinstance(named, list) and len(named) > 1 else _LABELS
+    if not isinstance(question, dict) or "values" not in question:
+        return _USUAL
+    known = _USUAL.to_json()
     try:
-        return Attribute(_ATTRIBUTE, values=values, kind="label", allow_na=False, fields=FIELDS)
-    except CatalogueError as error:
-        raise JudgedError(f"{path}: the values in its provenance cannot be answers: {error}") from error
+        return Default.from_json({key: question.get(key, usual) for key, usual in known.items()})
+    except (CatalogueError, TypeError, AttributeError) as error:
+        raise JudgedError(f"{path}: the question in its provenance cannot be asked: {error}") from error
 
 
 def _pair_texts(judged: Judged) -> PairTexts:

@@ -113,7 +113,7 @@ def write_assistant(
     items, keyphrases = ([pair[side] for pair in pairs[:COMPARED]] for side in (0, 1))
     assistant.write(items, keyphrases, folder)
     described = assistant.described
-    (task,) = described.attributes
+    task = described.attributes[0]
     card = Card(
         tasks=(task,),
         method="full",

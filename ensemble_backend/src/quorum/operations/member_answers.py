@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from quorum.decision.catalogue_change import named
+from quorum.decision.catalogue_change import OUTSIDE, named
 from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.runtimes.encoder_folder import answerable, read_encoder
 from quorum.runtimes.options import EncoderOptions
@@ -35,7 +35,7 @@ def _foreign(deployment: Deployment, member: MemberSpec, catalogue: Catalogue) -
     if isinstance(options, EncoderOptions):
         folder = root / options.model
         tuned = answerable(read_encoder(folder), catalogue, folder)
-        if tuned.isdisjoint(catalogue.attributes):
+        if OUTSIDE not in tuned and tuned.isdisjoint(catalogue.attributes):
             yield (
                 f"{member.name!r} answers {named(tuned)} only, and {asked}: it votes on none of these; list "
                 "what it answers as it was at tuning time, or take the member out"

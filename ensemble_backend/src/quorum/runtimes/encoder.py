@@ -67,7 +67,7 @@ class EncoderRuntime:
         rows = {
             position: self._row(question, name)
             for position, name in enumerate(question.attributes)
-            if name in self._names
+            if name in self._names or (self._file.is_outside and self._catalogue.is_by_default(name))
         }
         if rows:
             self._batcher.submit(Job(question, done, rows, votes))

@@ -37,7 +37,9 @@ class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         head: What its logits are of; see :data:`quorum.runtimes.heads.CODECS`.
-        attributes: Names that it answers; exactly one unless the head asks for attributes.
+        attributes: Names that it answers; exactly one unless the head asks for attributes. ``OUTSIDE`` alone:
+            all that the catalogue does not list, by its default question; head ``label`` only, whose pair of
+            texts is TEXT and the attribute's name then.
         labels: In the order of the logits; empty where these are of places in the text.
         fields: Named fields that TEXT is made of; empty: TEXT is plain.
         max_tokens: Longest input, special tokens included.
@@ -60,6 +62,11 @@ class EncoderFile(msgspec.Struct, frozen=True, kw_only=True):
     def outputs(self) -> int:
         """Size of the last dimension of the logits."""
         return CODECS[self.head].outputs(self.labels)
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it answers the default question."""
+        return OUTSIDE in self.attributes
 
     def limited(self, tokens: int) -> EncoderFile:
         """The same with another longest input."""
@@ -153,6 +160,8 @@ def _problem(found: EncoderFile) -> str:
     if not found.attributes or (len(found.attributes) > 1 and not codec.asks):
         wanted = "at least one" if codec.asks else "exactly one"
         return f"head {found.head!r} answers {wanted} attribute, and {len(found.attributes)} are named"
+    if found.is_outside and (found.head != "label" or found.fields):
+        return "the default question is answered by head 'label' without fields only"
     problem = codec.problem(found.labels)
     return f"head {found.head!r}: {problem}" if problem else ""
 
@@ -166,6 +175,9 @@ def answerable(found: EncoderFile, catalogue: Catalogue, folder: Path) -> frozen
         EncoderFileError: A listed attribute has another meaning now, or none of them is left.
     """
     hashes = catalogue.hashes
+    if found.is_outside:
+        _check_default(found, catalogue, folder)
+        return frozenset(found.attributes)
     same = set()
     for name in found.attributes:
         was, now = found.catalogue.get(name), hashes.get(name, hashes[OUTSIDE])
@@ -186,11 +198,27 @@ def answerable(found: EncoderFile, catalogue: Catalogue, folder: Path) -> frozen
     return frozenset(same)
 
 
+def _check_default(found: EncoderFile, catalogue: Catalogue, folder: Path) -> None:
+    was, now = found.catalogue.get(OUTSIDE), catalogue.hashes[OUTSIDE]
+    if catalogue.default is None:
+        raise EncoderFileError(
+            f"{folder} answers the default question, and deploy.yaml has none; add `default:` as it was when"
+            " pairs were judged, or take the member out"
+        )
+    if was != now:
+        raise EncoderFileError(
+            f"{folder} was taught the default question of catalogue hash {was}, and deploy.yaml has {now}:"
+            " question, values, synonyms or normaliser of `default` differ; judge and distil again, or take"
+            " the change back"
+        )
+    _check_labels(found, catalogue.get(OUTSIDE), folder)
+
+
 def _check_labels(found: EncoderFile, attribute: Attribute, folder: Path) -> None:
     named = CODECS[found.head].values(found.labels)
     allowed = {*attribute.values, *[NOT_APPLICABLE] * bool(attribute.allow_na)}
     if foreign := sorted(named - allowed):
         raise EncoderFileError(
-            f"{folder / ENCODER_FILE}: label {foreign[0]!r} is no value of {attribute.name!r}; make it again"
-            " with `quorum tune`"
+            f"{folder / ENCODER_FILE}: label {foreign[0]!r} is no value of"
+            f" {repr(attribute.name) if attribute.name else '`default`'}; make it again with `quorum tune`"
         )

@@ -34,7 +34,7 @@ class EncoderInput:
         Args:
             text: TEXT of the product.
             category: Counts for the head ``value`` with a category.
-            attribute: Counts for the head ``value``.
+            attribute: Counts for the head ``value``, and for ``label`` by the default question.
         """
         return self._codec.encode(text, category, attribute)
 

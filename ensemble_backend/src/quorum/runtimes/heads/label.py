@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The head ``label``: one of a list for a text, or for a pair of texts."""
+"""The head ``label``: one of a list for a text, a pair of texts, or a text and an attribute's name."""
 
 from __future__ import annotations
 
@@ -40,8 +40,10 @@ class LabelCodec:
         return {*labels}
 
     def encode(self, text: str, category: str, attribute: str) -> Encoded:
-        """The text, or its first field and the others, as one or two sequences."""
+        """The text, its first field and the others, or text and keyphrase, as one or two sequences."""
         first, second = pair_of(self._described.fields, text)
+        if self._described.is_outside:
+            second = one_line(attribute)
         encoding = (
             self._tokenizer.encode(first, second) if second is not None else self._tokenizer.encode(first)
         )
