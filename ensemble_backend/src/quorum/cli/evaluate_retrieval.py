@@ -65,7 +65,7 @@ def evaluate_retrieval(
     )
     if report.ceiling:
         figures = ", ".join(f"{name} {_shown(figure)}" for name, figure in report.ceiling.items())
-        note(f"the judge against people: {figures}; the figures above cannot mean more")
+        note(f"the judge against people: {figures}")
     if report.disagreement:
         note(f"a member of the judge names another grade on {report.disagreement:.0%} of the pairs")
     for remark in report.remarks:

@@ -39,7 +39,7 @@ class DistillOptions:
         weights: Task -> weight of its loss; a task without data, or of weight 0, is left out.
         position_bias: Clicks: a buyer looks at position p with chance 1 / p ** position_bias.
         share: Of the queries that is held out.
-        pool: Items that pairs are mined for, at most; each gets four.
+        pool: Items that pairs are mined for, at most; each gets three.
         epochs: Of the student; None: 6 for the adapter, 1 for layers.
         learning_rate: Of the student; None: by the method.
         assistant_epochs: Of the cross-encoder.

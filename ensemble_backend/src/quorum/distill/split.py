@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from quorum.retrieval.filters import normal_form
 from quorum.retrieval.judged import Judged, JudgedError
-from quorum_contract.fields import one_line
 
 MIN_QUERIES = 10
 """Keyphrases to train on, at least; fewer say nothing of new ones."""
@@ -44,8 +44,8 @@ class Split(NamedTuple):
 
 
 def same_key(keyphrase: str) -> str:
-    """Return what is equal for keyphrases that are the same: case and spaces do not count."""
-    return one_line(keyphrase).casefold()
+    """What is equal for keyphrases that are the same for a buyer, as in an index: a plural would leak."""
+    return normal_form(keyphrase)
 
 
 def keys_of(judged: Judged) -> set[str]:

@@ -185,7 +185,7 @@ def _recall(truth: Truth, own: Rated) -> dict[str, Statistic]:
 
 
 def ceiling(judged: Judged) -> dict[str, Figure]:
-    """How far the judge itself agrees with people, where they graded pairs: more is not to be had.
+    """How far the judge itself agrees with people, where they graded pairs.
 
     Returns:
         ``pearson``, and ``auc`` of the judge's label for pairs that people call relevant; empty without gold.

@@ -62,7 +62,8 @@ class SetChoice(msgspec.Struct, frozen=True):
             abstains.
         shift: What the bias for "not named" is lower.
         member: The best single member, by F1 over all things.
-        gain: Cross-validated F1 of votes less that of the member; ``error`` is its standard error.
+        gain: F1 of votes less that of the member, on products that did not teach the weights, but by which
+            rule and member were chosen: somewhat flattering. ``error`` is its standard error over products.
         chance: See :class:`quorum.decision.cell.Parameters`.
     """
 

@@ -182,7 +182,7 @@ def _csv(path: Path, file: IO[bytes]) -> Iterator[Keyphrase | Broken]:
     """Each line is a row of its own: an open quotation mark does not swallow the rest of the file."""
     lines = _lines(file)
     _, head = next(lines, (0, b""))
-    names = _cells(head) or []
+    names = [name.strip() for name in _cells(head) or []]
     if "keyphrase" not in names:
         raise KeyphrasesError(
             f"{path}: its first line names the columns {', '.join(names)[:_SHOWN] or '(none)'}, expected is"

@@ -38,7 +38,7 @@ def exact_top(queries: Vectors, vectors: Vectors, k: int) -> tuple[Found, Vector
         k: How many are wanted; at most n are found.
 
     Returns:
-        (q, k) rows of ``vectors``, best first, ties by row; and their inner products, float32.
+        (q, k) rows of ``vectors``, best first, of equal ones any; and their inner products, float32.
     """
     k = min(k, len(vectors))
     rows = np.empty((len(queries), k), np.int64)
