@@ -22,7 +22,13 @@ from quorum.files import hash_file
 from quorum.operations.rollout import end_canary, history, promote, publish, rollback
 from quorum.repository.render import difference
 from quorum.repository.store import Store
-from quorum.retrieval.manifest import ENCODER_FILE, read_retriever, read_student, write_manifest
+from quorum.retrieval.manifest import (
+    ENCODER_FILE,
+    ManifestError,
+    read_retriever,
+    read_student,
+    write_manifest,
+)
 from quorum.rollout.channels import RolloutError
 from quorum.server.runfile import find_running
 from quorum_client import Client, QuorumError
@@ -167,7 +173,9 @@ def test_versions_go_live_under_load_and_fail_nobody(desk: Deployment) -> None:
     assert [(event.model, event.version) for event in undone] == [(RETRIEVER, 1), (RETRIEVER, 3)]
 
 
-def test_a_version_that_does_not_open_leaves_the_running_one_answering(desk: Deployment) -> None:
+def test_a_version_that_does_not_open_leaves_the_running_one_answering(
+    desk: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its files are those that its manifest names; only the encoder cannot be computed."""
     bad = write_version(desk.root / "bad", KEYPHRASES, ENCODERS[3])
     (bad / ENCODER_FILE).write_bytes(b"no network")
@@ -178,6 +186,10 @@ def test_a_version_that_does_not_open_leaves_the_running_one_answering(desk: Dep
     files = {one: hash_file(bad / one) for one in found.files}
     write_manifest(bad, msgspec.structs.replace(found, student=name, files=files))
     before = Store(desk.repository_path).state()
+    with pytest.raises(ManifestError, match="holds no encoder that can be read"):
+        publish(desk, bad)
+    # As on a machine where it can be read, and not on the server's.
+    monkeypatch.setattr("quorum.rollout.retriever.check_vectors", lambda *_: None)
     with pytest.raises(RolloutError, match=r"(?s)was undone: .*serving as before: quorum_recommend 2"):
         publish(desk, bad)
     assert Store(desk.repository_path).state() == before

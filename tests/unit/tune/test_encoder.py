@@ -168,7 +168,7 @@ def test_an_encoder_of_spans_in_int8(tuned: Tune) -> None:
     check_onnx(out / "model.onnx", {"logits": [None, None, 5]})
     data = data_of("parts")
     assert read_card(out).scores["parts"]["f1"] > 0.5
-    assert "int8; in float32 f1 was" in read_card(out).remarks[0]
+    assert any("int8; in float32 f1 was" in remark for remark in read_card(out).remarks)
     rows = [inputs.encode(row.text) for row in data.rows[:5]]
     alone = [network(*inputs.pad([row]))[0] for row in rows]
     batched = predict(network, inputs, rows)
