@@ -19,7 +19,7 @@ def test_rows_say_how_an_index_grows(tmp_path: Path) -> None:
     texts = [f"{a} {b}" for a in WORDS for b in WORDS]
     for name, key in (("items", "title"), ("keyphrases", "keyphrase")):
         content = "\n".join(json.dumps({key: text}) for text in texts)
-        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(content.encode()))
+        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(content.encode(), mtime=0))
     kinds = ("exact", "usearch f16")
     found = list(rows(tmp_path, tmp_path / "student", (100, 1000), (8,), kinds))
     assert [(row["keyphrases"], row["index"]) for row in found] == [
