@@ -168,7 +168,7 @@ def test_closing_a_client_cancels_what_is_in_flight(live: Live, tickets: Admissi
             waiting = asyncio.create_task(client.extract(title(1), ATTRIBUTES))
             await asyncio.to_thread(wait, lambda: inside(tickets) == 1)
         (ended,) = await asyncio.gather(waiting, return_exceptions=True)
-        # The members abstain at once when they are cancelled: their answer may come before the call has ended.
+        # Cancelled members abstain at once: their answer may come before the call has ended.
         assert isinstance(ended, asyncio.CancelledError | qc.Extraction)
 
     asyncio.run(asyncio.wait_for(run(), REQUEST_S))
