@@ -78,7 +78,7 @@ class Sources:
         base: Folder of the base encoder.
         keyphrases: To index.
         before: Judged pairs of earlier days; None: the first.
-        against: Student to compare with; None: the base as it is, beside BM25 in any case.
+        against: Student to compare with; None: the base as it is; BM25 in any case.
     """
 
     day: Path

@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from rich.table import Table
 
 from quorum import __version__
-from quorum.retrieval.metrics import Figure
+from quorum.evaluation.stats import Estimate
 
 if TYPE_CHECKING:
     from run import Loop
@@ -31,7 +31,7 @@ COLUMNS = {
 _COLOURS = {"student": "#1a9c6b", "against": "#2f7ed8", "BM25": "#7a8699"}
 
 
-def shown(figure: Figure) -> str:
+def shown(figure: Estimate) -> str:
     """A figure with its interval."""
     return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
 
@@ -85,7 +85,7 @@ def write_report(path: Path, loop: Loop) -> None:
     path.write_text(text, "utf-8")
 
 
-def _plot(rows: Mapping[str, Mapping[str, Figure]], key: str, title: str) -> str:
+def _plot(rows: Mapping[str, Mapping[str, Estimate]], key: str, title: str) -> str:
     """A figure of every method with its interval."""
     known = [(name, figures[key]) for name, figures in reversed(rows.items()) if key in figures]
     figure, axes = plt.subplots(figsize=(7.6, 0.4 * len(known) + 0.8))

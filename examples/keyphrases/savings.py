@@ -15,17 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from quorum.evaluation.relevance import OverQueries, interval, mean
+from quorum.evaluation.stats import Estimate
 from quorum.retrieval.encode import TextEncoder
-from quorum.retrieval.judged import Judged
-from quorum.retrieval.metrics import Figure, OverQueries, interval, mean
+from quorum.retrieval.judged import RELEVANT, Judged
 from quorum.retrieval.vectors import cut
 from quorum.runtimes.encoder_folder import MODEL_FILE, TOKENIZER_FILE, read_encoder
 from quorum.runtimes.encoder_input import LOGITS, EncoderInput
 from quorum.runtimes.onnx_network import open_onnx
 
 AGREEMENT = 0.98
-RELEVANT = 0.5
-"""Label from which the ensemble's answer counts as relevant."""
 FOLDS = 5
 _RESAMPLES = 1000
 _BATCH = 32
@@ -44,8 +43,8 @@ class Savings:
         keyphrases: How many.
     """
 
-    saved: Figure
-    agreement: Figure
+    saved: Estimate
+    agreement: Estimate
     pairs: int
     keyphrases: int
 

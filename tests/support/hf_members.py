@@ -38,6 +38,11 @@ def question(
 
 def ask(runtime: Any, questions: Sequence[Question]) -> list[Reply]:
     """All at once; the replies in the order of the questions."""
+    return ask_each([(runtime, one) for one in questions])
+
+
+def ask_each(pairs: Sequence[tuple[Any, Question]]) -> list[Reply]:
+    """As :func:`ask`, each question to a runtime of its own."""
     replies: dict[int, Reply] = {}
     left = threading.Semaphore(0)
 
@@ -46,11 +51,11 @@ def ask(runtime: Any, questions: Sequence[Question]) -> list[Reply]:
         replies[number] = reply
         left.release()
 
-    for number, one in enumerate(questions):
+    for number, (runtime, one) in enumerate(pairs):
         runtime.submit(one, lambda reply, number=number: keep(number, reply))
-    for _ in questions:
+    for _ in pairs:
         assert left.acquire(timeout=WAIT_S)
-    return [replies[number] for number in range(len(questions))]
+    return [replies[number] for number in range(len(pairs))]
 
 
 def assert_alike(replies: Sequence[Reply], others: Sequence[Reply]) -> None:

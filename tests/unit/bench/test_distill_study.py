@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from quorum.distill.figures import Rated, held_out_of
+from quorum.evaluation.relevance import auc, pearson
 from quorum.retrieval.judged import Judged, JudgedPair, gather
-from quorum.retrieval.metrics import auc, pearson
 from quorum_bench.studies.distill import _positions
 from quorum_bench.studies.distill_figures import Judge, line
 

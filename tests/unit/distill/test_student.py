@@ -11,7 +11,7 @@ import pytest
 from support.tiny_encoder import write_encoder
 
 from quorum.distill.student import FitOptions, Lesson, Student, Texts
-from quorum.retrieval.metrics import pearson
+from quorum.evaluation.relevance import pearson
 from quorum.retrieval.vectors import cut
 from quorum.tune.base import Base, read_base
 

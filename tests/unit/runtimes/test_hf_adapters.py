@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.checkpoints import write_adapter, write_checkpoint
+from support.hf_members import WAIT_S, ask_each, assert_alike
 
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
@@ -28,7 +29,6 @@ CATALOGUE = Catalogue.of([Attribute("brand"), Attribute("color", values=("red", 
 NAMES = tuple(CATALOGUE.attributes)
 SCHEMA = json.dumps(answer_schema(CATALOGUE, NAMES), ensure_ascii=False)
 TEXTS = ("shoe", "red shoes for men, size 42", "größe № 👟", "a" * 90)
-WAIT_S = 60
 Start = Callable[..., list[Any]]
 
 
@@ -67,31 +67,6 @@ def question(text: str, adapter: str | None = None) -> Question:
     return Question(text, SCHEMA, text, "", NAMES, deadline, adapter=adapter)
 
 
-def ask(pairs: Sequence[tuple[Any, Question]]) -> list[Reply]:
-    """Ask all at once; the replies in the order of the questions."""
-    replies: dict[int, Reply] = {}
-    left = threading.Semaphore(0)
-
-    def keep(number: int, reply: Reply) -> None:
-        assert number not in replies, "answered twice"
-        replies[number] = reply
-        left.release()
-
-    for number, (runtime, one) in enumerate(pairs):
-        runtime.submit(one, lambda reply, number=number: keep(number, reply))
-    for _ in pairs:
-        assert left.acquire(timeout=WAIT_S)
-    return [replies[number] for number in range(len(pairs))]
-
-
-def assert_alike(replies: Sequence[Reply], others: Sequence[Reply]) -> None:
-    for one, other in zip(replies, others, strict=True):
-        assert isinstance(one, Generated)
-        assert isinstance(other, Generated)
-        assert one[:2] == other[:2]
-        assert one.log_probs == pytest.approx(other.log_probs, abs=1e-3)
-
-
 ADAPTERS = (None, "red.one", "second")
 
 
@@ -102,7 +77,7 @@ def merged(start: Start) -> dict[str | None, list[Reply]]:
     for adapter in ADAPTERS:
         (alone,) = start({"lora": adapter})
         assert not alone._host.loaded.adapters
-        found[adapter] = ask([(alone, question(text, adapter)) for text in TEXTS])
+        found[adapter] = ask_each([(alone, question(text, adapter)) for text in TEXTS])
     assert len({reply.text for replies in found.values() for reply in replies}) > len(TEXTS)
     return found
 
@@ -111,13 +86,13 @@ def test_members_with_different_adapters_share_a_base_and_answer_as_if_alone(sta
     members = start(*({"lora": adapter} for adapter in ADAPTERS))
     assert len({id(member._host) for member in members}) == 1
     asked = [(m, question(text, a)) for text in TEXTS for m, a in zip(members, ADAPTERS, strict=True)]
-    assert_alike(ask(asked), [merged[a][i] for i in range(len(TEXTS)) for a in ADAPTERS])
+    assert_alike(ask_each(asked), [merged[a][i] for i in range(len(TEXTS)) for a in ADAPTERS])
 
 
 def test_adapters_of_attributes_answer_as_if_alone(start, merged) -> None:
     (member,) = start({"lora": "second", "adapters": {"color": "red.one"}})
     asked = [(member, question(text, a)) for text in TEXTS for a in ("second", "red.one")]
-    assert_alike(ask(asked), [merged[a][i] for i in range(len(TEXTS)) for a in ("second", "red.one")])
+    assert_alike(ask_each(asked), [merged[a][i] for i in range(len(TEXTS)) for a in ("second", "red.one")])
 
 
 @pytest.mark.parametrize("batching", ["dynamic", "continuous"])
@@ -128,7 +103,7 @@ def test_members_with_the_same_adapter_share_merged_weights(start, merged, batch
     )
     assert one._host is other._host
     assert not one._host.loaded.adapters
-    short, free = ask([(one, question("shoe", "second")), (other, question("shoe", "second"))])
+    short, free = ask_each([(one, question("shoe", "second")), (other, question("shoe", "second"))])
     assert short.text == merged["second"][0].text[: len(short.text)]
     assert short.log_probs == pytest.approx(merged["second"][0].log_probs[:3], abs=1e-3)
     assert free.text != merged["second"][0].text
@@ -139,7 +114,7 @@ def test_members_may_differ_in_what_is_theirs(start, merged) -> None:
     short, plain, free = start(
         {"lora": "second", "max_new_tokens": 3}, {"scores": False}, {"lora": "second", "guided": False}
     )
-    replies = ask(
+    replies = ask_each(
         [(short, question("shoe", "second")), (plain, question("shoe")), (free, question("shoe", "second"))]
     )
     assert replies[0].log_probs == pytest.approx(merged["second"][0].log_probs[:3], abs=1e-3)
@@ -153,7 +128,7 @@ def test_a_member_that_closes_leaves_the_others_their_base(start, merged) -> Non
     late: list[Reply] = []
     second.submit(question("shoe", "second"), late.append)
     second.close()
-    assert_alike(ask([(first, question(text, "red.one")) for text in TEXTS]), merged["red.one"])
+    assert_alike(ask_each([(first, question(text, "red.one")) for text in TEXTS]), merged["red.one"])
     assert not late
     host = first._host
     first.close()
@@ -165,7 +140,7 @@ def test_a_member_that_closes_leaves_the_others_their_base(start, merged) -> Non
 def test_an_expired_question_leaves_the_others_of_its_batch(start, merged) -> None:
     first, second = start({"lora": "red.one"}, {"lora": "second"})
     late = Question("shoe", SCHEMA, "shoe", "", NAMES, time.monotonic_ns(), adapter="second")
-    status, reply = ask([(second, late), (first, question("shoe", "red.one"))])
+    status, reply = ask_each([(second, late), (first, question("shoe", "red.one"))])
     assert status == Status.TIMEOUT
     assert_alike([reply], merged["red.one"][:1])
 
@@ -174,7 +149,7 @@ def test_adapters_have_the_type_of_the_weights(start) -> None:
     members = start(*({"lora": adapter, "dtype": "bfloat16"} for adapter in ADAPTERS))
     model = members[0]._host.loaded.model
     assert {str(weights.dtype) for weights in model.parameters()} == {"torch.bfloat16"}
-    replies = ask([(m, question("shoe", a)) for m, a in zip(members, ADAPTERS, strict=True)])
+    replies = ask_each([(m, question("shoe", a)) for m, a in zip(members, ADAPTERS, strict=True)])
     assert len({reply.text for reply in replies}) > 1
 
 

@@ -30,9 +30,9 @@ from quorum.distill.signals import click_targets, relevance_targets
 from quorum.distill.split import with_check
 from quorum.distill.student import EPOCHS, RATES, FitOptions, Lesson, Student, Texts, joined
 from quorum.distill.write import finish, int8_vectors, write_student
+from quorum.evaluation.relevance import auc, mean, pearson
 from quorum.retrieval.judged import Judged, JudgedPair, gather
 from quorum.retrieval.manifest import StudentManifest
-from quorum.retrieval.metrics import auc, mean, pearson
 from quorum.retrieval.vectors import cut
 from quorum.tasks.default import Default
 from quorum.tune.base import Base

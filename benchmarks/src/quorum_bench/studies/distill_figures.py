@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.distill.figures import HeldOut, Rated
+from quorum.evaluation.relevance import OverQueries, Statistic, auc, interval, mean, pearson
 from quorum.retrieval.judged import Judged
-from quorum.retrieval.metrics import OverQueries, Statistic, auc, interval, mean, pearson
 
 Row = dict[str, Any]
 RESAMPLES = 500

@@ -16,7 +16,7 @@ from quorum.bulk.answers import OutputError, check_outputs
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
 from quorum.bulk.run import GIVE_UP_AFTER, note_numbered
-from quorum.bulk.waits import WaitNotes
+from quorum.bulk.waits import WaitNotes, check_ready, found_no_server
 from quorum.deployment.schema import Deployment
 from quorum.records import Record, plain
 from quorum.safe_text import safe_cell
@@ -25,12 +25,9 @@ from quorum.server.runfile import endpoint_of
 from quorum_client import (
     AWAY_S,
     AsyncClient,
-    ChannelNotFound,
     Client,
-    Overloaded,
     Recommendation,
     RecommendItem,
-    Unavailable,
 )
 from quorum_contract import BULK, RECOMMEND, Priority
 from quorum_contract.checks import check_limit, check_min_score
@@ -127,9 +124,7 @@ class _Count:
 
     def add(self, result: Recommendation | QuorumError) -> None:
         """Count an item."""
-        # An overloaded server exists and may accept the next item.
-        gone = isinstance(result, ChannelNotFound | Unavailable) and not isinstance(result, Overloaded)
-        self.silent = self.silent + 1 if gone else 0
+        self.silent = self.silent + 1 if found_no_server(result) else 0
         if isinstance(result, QuorumError):
             self.failed += 1
             known, first = self.errors.get(result.code, (0, str(result)))
@@ -214,7 +209,11 @@ def recommend_items(
     note_numbered(source, items, note)
     url, key = options.url or endpoint_of(deployment).grpc_url, client_key()
     client = AsyncClient(url, timeout_s=options.timeout_s, canary_share=options.canary_share, key=key)
-    _check_ready(url, options.channel or RECOMMEND)
+    check_ready(
+        url,
+        options.channel or RECOMMEND,
+        "start the server with `quorum up`, and publish a version of the retriever with `quorum publish`",
+    )
     count, interrupted = _Count(), False
     with _open(out) as opened:
         sink = _Csv(opened, escaped=options.escaped) if out.suffix == ".csv" else _Jsonl(opened)
@@ -240,15 +239,6 @@ def _check(source: Path, out: Path, options: RecommendOptions) -> None:
     check_limit(options.k)
     if options.min_score is not None:
         check_min_score(options.min_score)
-
-
-def _check_ready(url: str, channel: str) -> None:
-    with Client(url, key=client_key()) as client:
-        if not client.is_ready(channel):
-            raise Unavailable(
-                f"channel {channel!r} at {url} does not answer; start the server with `quorum up`, and"
-                " publish a version of the retriever with `quorum publish`"
-            )
 
 
 def _open(out: Path) -> TextIO:

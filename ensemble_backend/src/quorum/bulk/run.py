@@ -16,7 +16,7 @@ from quorum.bulk.answers import OutputError, Sink, VotesSink, check_outputs, ope
 from quorum.bulk.ask import ask_in_order, attributes_of, fields_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, check_gold, read_listings
-from quorum.bulk.waits import WaitNotes
+from quorum.bulk.waits import WaitNotes, check_ready, found_no_server
 from quorum.deployment.schema import Deployment
 from quorum.records import Record, plain
 from quorum.server.exposure import client_key
@@ -25,13 +25,9 @@ from quorum.votes import VotesWriter, check_target
 from quorum_client import (
     AWAY_S,
     AsyncClient,
-    ChannelNotFound,
-    Client,
     DecisionStatus,
     Extraction,
     InvalidRequest,
-    Overloaded,
-    Unavailable,
 )
 from quorum_contract import BULK, STABLE, Priority
 from quorum_contract.checks import encode_attributes
@@ -232,7 +228,7 @@ def extract(
         canary_share=options.canary_share,
         key=client_key(),
     )
-    _check_ready(url, options.channel)
+    check_ready(url, options.channel)
     count, interrupted = _Count(), False
     with ExitStack() as files:
         columns, catalogue = list(listings[0].row), deployment.catalogue()
@@ -349,12 +345,6 @@ def note_numbered(source: Path, listings: Sequence[Listing], note: Note) -> None
         )
 
 
-def _check_ready(url: str, channel: str) -> None:
-    with Client(url, channel=channel, key=client_key()) as client:
-        if not client.is_ready():
-            raise Unavailable(f"channel {channel!r} at {url} does not answer; start it with `quorum up`")
-
-
 async def _ask_each(
     client: AsyncClient,
     listings: Sequence[Listing],
@@ -385,9 +375,7 @@ async def _ask_each(
             else:
                 count.add(result)
             progress(count.done, len(listings))
-            # An overloaded server exists and may accept the next listing.
-            gone = isinstance(result, ChannelNotFound | Unavailable) and not isinstance(result, Overloaded)
-            count.silent = count.silent + 1 if gone else 0
+            count.silent = count.silent + 1 if found_no_server(result) else 0
             if count.silent == GIVE_UP_AFTER:
                 return
 

@@ -1,12 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remark that a run waits, why, and when it goes on."""
+"""Runs against a server that may be away or full: before they begin, while they wait, when they give up."""
 
 from __future__ import annotations
 
 import time
 
 from quorum.bulk.callbacks import Note
-from quorum_client import Overloaded, Unavailable
+from quorum.server.exposure import client_key
+from quorum_client import ChannelNotFound, Client, Overloaded, Unavailable
+
+
+def check_ready(url: str, channel: str, fix: str = "start it with `quorum up`") -> None:
+    """Raise Unavailable, with what to do, where a channel does not answer."""
+    with Client(url, channel=channel, key=client_key()) as client:
+        if not client.is_ready():
+            raise Unavailable(f"channel {channel!r} at {url} does not answer; {fix}")
+
+
+def found_no_server(result: object) -> bool:
+    """Whether an answer or error tells of no server; a full one exists and may accept the next request."""
+    return isinstance(result, ChannelNotFound | Unavailable) and not isinstance(result, Overloaded)
 
 
 class WaitNotes:

@@ -33,7 +33,7 @@ def distill(
         Path | None, typer.Option(help="JSON lines: item, keyphrase, relevance (the search engine's score).")
     ] = None,
     items: Annotated[
-        Path | None, typer.Option(help="Listings (CSV, JSONL) to mine more pairs for; nobody judged them.")
+        Path | None, typer.Option(help="Listings (CSV, JSONL) to mine more pairs for; they are not judged.")
     ] = None,
     keyphrases: Annotated[
         Path | None, typer.Option(help="Keyphrases to mine, one a line, or JSON lines with `keyphrase`.")
@@ -73,9 +73,9 @@ def distill(
     """Teach a small encoder what the ensemble judged: a student, whose vectors find keyphrases for items.
 
     First a cross-encoder, which reads item and keyphrase together, learns the judge's labels. It labels pairs
-    that nobody judged, mined among --items and --keyphrases. The student learns from both, and from clicks
+    without a judgement, mined among --items and --keyphrases. The student learns from both, and from clicks
     and search relevance if they are there. Keyphrases are held out with all their pairs; they are kept out of
-    training, of mining and of the clicks, and the figures are of them alone, beside those of the untrained
+    training, of mining and of the clicks, and the figures are of them alone, next to those of the untrained
     base. Look at two: agreement with the judge (Pearson, AUC), and recall of keyphrases: the one can be
     bought with the other.
     Clicks are debiased by position: a buyer is assumed to look at position p with chance

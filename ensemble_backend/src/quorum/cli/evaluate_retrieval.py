@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum evaluate-retrieval``: figures of a student, beside BM25, an untrained base and other students."""
+"""``quorum evaluate-retrieval``: compare a student with BM25, an untrained base and other students."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import quorum
 from quorum.cli.console import CommandError, JsonOption, note, out, print_json
 
 if TYPE_CHECKING:
-    from quorum.retrieval.metrics import Figure
+    from quorum.evaluation.stats import Estimate
 
 
 def evaluate_retrieval(
@@ -41,7 +41,7 @@ def evaluate_retrieval(
     """Measure a student on judged pairs: agreement with the judge, recall of keyphrases and items.
 
     Every figure has a 95 % interval, and every difference is paired: both from 1 000 draws of whole
-    keyphrases. Recall is a lower bound, as keyphrases that nobody judged may be just as right. Look at both:
+    keyphrases. Recall is a lower bound, as keyphrases without a judgement may be just as right. Look at both:
     training can gain agreement and lose recall.
 
     Example: `quorum evaluate-retrieval heldout.parquet --encoder students/first --base bases/minilm`
@@ -72,7 +72,7 @@ def evaluate_retrieval(
         note(remark)
 
 
-def _table(title: str, rows: Mapping[str, Mapping[str, Figure]], k: int) -> Table:
+def _table(title: str, rows: Mapping[str, Mapping[str, Estimate]], k: int) -> Table:
     columns = {
         "pearson": "Pearson", "spearman": "Spearman", "auc": "AUC", "ndcg": f"nDCG@{k}",
         "keyphrases": f"recall@{k}, keyphrases", "items": f"recall@{k}, items",
@@ -83,5 +83,5 @@ def _table(title: str, rows: Mapping[str, Mapping[str, Figure]], k: int) -> Tabl
     return table
 
 
-def _shown(figure: Figure) -> str:
+def _shown(figure: Estimate) -> str:
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"

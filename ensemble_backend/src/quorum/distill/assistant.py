@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.decision.catalogue_change import OUTSIDE
-from quorum.retrieval.metrics import pearson
+from quorum.evaluation.relevance import pearson
 from quorum.runtimes.encoder_folder import SCHEMA_VERSION, TOKENIZER_FILE, EncoderFile, write_encoder
 from quorum.runtimes.encoder_input import EncoderInput
 from quorum.runtimes.heads import Encoded

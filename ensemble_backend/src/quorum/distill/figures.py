@@ -13,10 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.distill.split import same_key
-from quorum.retrieval.judged import Judged
-from quorum.retrieval.metrics import (
-    Figure,
-    Floats,
+from quorum.evaluation.relevance import (
     OverQueries,
     Statistic,
     auc,
@@ -25,11 +22,11 @@ from quorum.retrieval.metrics import (
     pearson,
     spearman,
 )
+from quorum.evaluation.stats import Estimate, Floats
+from quorum.retrieval.judged import RELEVANT, Judged
 from quorum.retrieval.vectors import Vectors, cut, exact_top
 
 K = 10
-RELEVANT = 0.5
-"""Labels and gold from here on count as relevant."""
 MAX_CANDIDATES = 5000
 """Further keyphrases that recall searches among: enough that being found among the first ten is hard."""
 
@@ -85,7 +82,7 @@ class HeldOut:
         pairs = np.stack([self.item_of, self.keyphrase_of], 1)[self.relevant]
         return Rated(scores, hits_at(top, pairs, min(K, top.shape[1])))
 
-    def figures(self, rated: Rated, before: Rated | None = None) -> dict[str, Figure]:
+    def figures(self, rated: Rated, before: Rated | None = None) -> dict[str, Estimate]:
         """Figures with intervals over keyphrases; with ``before``, of the paired differences to it.
 
         ``pearson`` and ``spearman`` are with the judge's labels, ``gold_pearson`` with people's; ``auc`` is
@@ -146,7 +143,7 @@ def held_out_of(judged: Judged, further: Sequence[str], seed: int) -> HeldOut:
     )
 
 
-def plain_figures(figures: dict[str, Figure]) -> dict[str, Any]:
+def plain_figures(figures: dict[str, Estimate]) -> dict[str, Any]:
     """Figures as JSON values, rounded to what an interval lets one read."""
     return {
         name: {key: round(value, 4) if np.isfinite(value) else None for key, value in asdict(figure).items()}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mine pairs that nobody judged: near keyphrases for the cross-encoder to label, random ones as irrelevant.
+"""Mine pairs without a judgement: near keyphrases for the cross-encoder to label, random ones as irrelevant.
 
 Judged pairs cover few keyphrases, and a search engine found all of them; without others a student forgets
 what is far apart (recall falls), and a cross-encoder overrates it.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from quorum.retrieval.vectors import Vectors
+from quorum.retrieval.vectors import Vectors, exact_top
 
 Pairs = npt.NDArray[np.int64]
 NEGATIVES = 1.0
@@ -38,11 +38,9 @@ def mine(items: Vectors, keyphrases: Vectors, known: set[tuple[int, int]], pool:
     found: dict[tuple[int, int], None] = {}
     if not len(keyphrases):
         return np.empty((0, 2), np.int64)
-    middle = min(MIDDLE, len(keyphrases))
-    for item in rng.permutation(len(items))[:pool].tolist():
-        closeness = keyphrases @ items[item]
-        ranked = np.argpartition(-closeness, middle - 1)[:middle]
-        ranked = ranked[np.argsort(-closeness[ranked], kind="stable")]
+    drawn_items = rng.permutation(len(items))[:pool]
+    nearest, _ = exact_top(items[drawn_items], keyphrases, MIDDLE)
+    for item, ranked in zip(drawn_items.tolist(), nearest, strict=True):
         near = rng.choice(ranked[:NEAREST], min(2, len(ranked)), replace=False)
         drawn = [*near, rng.choice(ranked)]
         found.update(((item, int(k)), None) for k in drawn if (item, int(k)) not in known)

@@ -46,7 +46,7 @@ def remarks_on(
     if lost > INT8_LOST:
         yield f"in int8 AUC is {lost:.3f} lower: serve it in float32"
     if "judge" in tasks:
-        yield "random pairs of items and keyphrases are learned as irrelevant, though nobody judged them"
+        yield "random pairs of items and keyphrases are learned as irrelevant, though they were not judged"
     if "clicks" in tasks:
         yield (
             f"clicks are debiased under the assumption that position p is looked at with chance"

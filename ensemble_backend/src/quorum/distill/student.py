@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.distill.options import Loss, Method, Task
-from quorum.retrieval.metrics import pearson
+from quorum.evaluation.relevance import pearson
 from quorum.retrieval.vectors import Vectors
 from quorum.runtimes.encoder_folder import SCHEMA_VERSION, TOKENIZER_FILE, EncoderFile
 from quorum.runtimes.encoder_input import EncoderInput

@@ -13,11 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quorum.retrieval.bm25 import Bm25
-from quorum.retrieval.judged import Judged
-from quorum.retrieval.metrics import (
-    Figure,
-    Floats,
+from quorum.evaluation.relevance import (
     OverQueries,
     Statistic,
     auc,
@@ -28,10 +24,11 @@ from quorum.retrieval.metrics import (
     pearson,
     spearman,
 )
+from quorum.evaluation.stats import Estimate, Floats
+from quorum.retrieval.bm25 import Bm25
+from quorum.retrieval.judged import RELEVANT, Judged
 from quorum.retrieval.vectors import Vectors, cut, exact_top
 
-RELEVANT = 0.5
-"""Gold and labels from here on count as relevant."""
 _RESAMPLES = 1000
 
 Rows = npt.NDArray[np.int64]
@@ -106,8 +103,8 @@ def rate_bm25(truth: Truth) -> Rated:
 class Scored(NamedTuple):
     """Figures of methods, and of paired differences."""
 
-    figures: Mapping[str, Mapping[str, Figure]]
-    differences: Mapping[str, Mapping[str, Figure]]
+    figures: Mapping[str, Mapping[str, Estimate]]
+    differences: Mapping[str, Mapping[str, Estimate]]
 
 
 def score(truth: Truth, rated: Mapping[str, Rated], pairs: Sequence[tuple[str, str]]) -> Scored:
@@ -129,8 +126,8 @@ def score(truth: Truth, rated: Mapping[str, Rated], pairs: Sequence[tuple[str, s
         (np.unique(judged.keyphrase_of), {name: _ndcg(truth, own.scores) for name, own in rated.items()}),
         (judged.keyphrase_of[relevant], {name: _recall(truth, own) for name, own in rated.items()}),
     ]
-    figures: dict[str, dict[str, Figure]] = {name: {} for name in rated}
-    differences: dict[str, dict[str, Figure]] = {f"{a} - {b}": {} for a, b in pairs}
+    figures: dict[str, dict[str, Estimate]] = {name: {} for name in rated}
+    differences: dict[str, dict[str, Estimate]] = {f"{a} - {b}": {} for a, b in pairs}
     for queries, statistics in groups:
         if len(queries):
             _fill(OverQueries(queries, _RESAMPLES), len(queries), statistics, figures, differences, pairs)
@@ -141,8 +138,8 @@ def _fill(
     over: OverQueries,
     size: int,
     statistics: Mapping[str, Mapping[str, Statistic]],
-    figures: dict[str, dict[str, Figure]],
-    differences: dict[str, dict[str, Figure]],
+    figures: dict[str, dict[str, Estimate]],
+    differences: dict[str, dict[str, Estimate]],
     pairs: Sequence[tuple[str, str]],
 ) -> None:
     """Take all statistics on the same draws, so that each is computed once."""
@@ -184,7 +181,7 @@ def _recall(truth: Truth, own: Rated) -> dict[str, Statistic]:
     }
 
 
-def ceiling(judged: Judged) -> dict[str, Figure]:
+def ceiling(judged: Judged) -> dict[str, Estimate]:
     """How far the judge itself agrees with people, where they graded pairs.
 
     Returns:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from quorum.evaluation.relevance import OverQueries, mean
+from quorum.evaluation.stats import Estimate
 from quorum.records import plain
 from quorum.retrieval.judged import JudgedPair
-from quorum.retrieval.metrics import Figure, OverQueries, mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class RetrieverReport:
     differ: int
     disputed: int
     judged: int
-    difference: Figure
+    difference: Estimate
     only_stable: float | None
     only_canary: float | None
 

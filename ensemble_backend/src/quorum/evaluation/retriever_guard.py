@@ -6,25 +6,23 @@ Either alone misleads: training on judgements can gain agreement and lose recall
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from quorum.retrieval.encode import TextEncoder
+from quorum.evaluation.relevance import OverQueries, hits_at, mean, pearson
+from quorum.evaluation.stats import Estimate, Floats
+from quorum.retrieval.encode import TextEncoder, encode_in_parts
 from quorum.retrieval.index import Index, open_index
-from quorum.retrieval.judged import Judged
+from quorum.retrieval.judged import RELEVANT, Judged
 from quorum.retrieval.keyphrases import Keyphrases
 from quorum.retrieval.manifest import read_retriever
-from quorum.retrieval.metrics import Figure, Floats, OverQueries, hits_at, mean, pearson
 from quorum.retrieval.vectors import Vectors, cut, exact_top
 
 K = 10
-RELEVANT = 0.5
-"""Label from which a keyphrase counts as relevant to an item."""
-_AT_ONCE = 512
 
 Note = Callable[[str], None]
 
@@ -48,10 +46,10 @@ class RetrieverComparison:
 
     agreement: float
     agreement_running: float
-    agreement_change: Figure
+    agreement_change: Estimate
     recall: float
     recall_running: float
-    recall_change: Figure
+    recall_change: Estimate
     pairs: int
     relevant: int
     queries: int
@@ -137,10 +135,10 @@ def _measured(
 ) -> tuple[Floats, Floats]:
     """(P,) cosine of each pair, and (R,) whether each relevant pair's keyphrase was found."""
     manifest = read_retriever(folder)
-    items = cut(_encoded(encoder.items, judged.texts, f"{folder}: items", note), manifest.dims)
-    heldout = cut(
-        _encoded(encoder.keyphrases, judged.keyphrases, f"{folder}: keyphrases", note), manifest.dims
-    )
+    vectors = encode_in_parts(encoder.items, judged.texts, f"{folder}: items", note)
+    items = cut(vectors, manifest.dims)
+    vectors = encode_in_parts(encoder.keyphrases, judged.keyphrases, f"{folder}: keyphrases", note)
+    heldout = cut(vectors, manifest.dims)
     cosines = np.einsum("pd,pd->p", items[judged.item_of], heldout[judged.keyphrase_of]).astype(np.float64)
     asked, rows = np.unique(judged.item_of[relevant], return_inverse=True)
     index, own = open_index(folder, manifest), Keyphrases(folder)
@@ -166,15 +164,5 @@ def _top(
     return np.take_along_axis(numbers, order, 1)
 
 
-def _encoded(
-    encode: Callable[[Sequence[str]], Vectors], texts: Sequence[str], what: str, note: Note
-) -> Vectors:
-    parts = []
-    for start in range(0, len(texts), _AT_ONCE):
-        note(f"encoding {what} {start} of {len(texts)}")
-        parts.append(encode(texts[start : start + _AT_ONCE]))
-    return np.concatenate(parts)
-
-
-def _change(figure: Figure) -> str:
+def _change(figure: Estimate) -> str:
     return f"{figure.value:+.3f} (95 % interval {figure.low:+.3f} to {figure.high:+.3f})"

@@ -31,6 +31,11 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval is on one side of 0; False where it is undefined."""
+        return self.low > 0 or self.high < 0
+
 
 def quantiles(values: npt.ArrayLike, qs: Sequence[float]) -> Floats:
     """Return (..., Q) quantiles of (..., n) values, linear between order statistics; ``qs`` are in [0, 1].

@@ -31,7 +31,7 @@ from quorum_contract.errors import QuorumError
 from quorum_contract.fields import one_line
 
 PER_REQUEST = 16
-"""Keyphrases asked together, as `quorum judge` does unless told otherwise."""
+"""Keyphrases asked together, as `quorum judge` does by default."""
 _TIMEOUT_S = 60.0
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure students on judged pairs, beside BM25, an untrained base, and other students."""
+"""Compare students on judged pairs with BM25, an untrained base, and other students."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,16 +12,14 @@ import numpy as np
 
 from quorum.bulk.callbacks import Note, ignore
 from quorum.evaluation.retrieval import Rated, Truth, ceiling, never_shown, rate_bm25, rate_vectors, score
+from quorum.evaluation.stats import Estimate
 from quorum.records import Record
-from quorum.retrieval.encode import TextEncoder
+from quorum.retrieval.encode import TextEncoder, encode_in_parts
 from quorum.retrieval.judged import Judged, JudgedError, read_judged
 from quorum.retrieval.keyphrase_lines import Broken, read_lines
 from quorum.retrieval.manifest import ManifestError, check_student
-from quorum.retrieval.metrics import Figure
-from quorum.retrieval.vectors import Vectors
 from quorum.runtimes.onnx_network import Engine
 
-_AT_ONCE = 1024
 _FEW, _SKEWED = 30, 0.1
 STUDENT, AGAINST, ZERO_SHOT, BM25 = "student", "against", "zero-shot", "BM25"
 
@@ -72,9 +70,9 @@ class RetrievalEvaluation(Record):
     items: int
     candidates: int
     k: int
-    figures: Mapping[str, Mapping[str, Figure]]
-    differences: Mapping[str, Mapping[str, Figure]]
-    ceiling: Mapping[str, Figure] = field(default_factory=dict)
+    figures: Mapping[str, Mapping[str, Estimate]]
+    differences: Mapping[str, Mapping[str, Estimate]]
+    ceiling: Mapping[str, Estimate] = field(default_factory=dict)
     disagreement: float = 0.0
     remarks: Sequence[str] = ()
 
@@ -109,8 +107,8 @@ def evaluate_retrieval(
 
     def measure(name: str, folder: Path) -> None:
         opened = TextEncoder(folder, options.engine, threads=options.threads)
-        items = _encoded(opened.items, pairs.texts, f"{name}: items", note)
-        keyphrases = _encoded(opened.keyphrases, truth.keyphrases, f"{name}: keyphrases", note)
+        items = encode_in_parts(opened.items, pairs.texts, f"{name}: items", note)
+        keyphrases = encode_in_parts(opened.keyphrases, truth.keyphrases, f"{name}: keyphrases", note)
         for dims in cuts:
             if dims <= opened.dims:
                 rated[f"{name} {dims}"] = rate_vectors(truth, items, keyphrases, dims)
@@ -154,16 +152,6 @@ def _check(path: Path, truth: Truth) -> None:
             f"{path}: {len(truth.judged.items)} items and {len(truth.keyphrases)} keyphrases, too few for the"
             f" first {truth.k}; give more --keyphrases, or a lower --k"
         )
-
-
-def _encoded(
-    encode: Callable[[Sequence[str]], Vectors], texts: Sequence[str], what: str, note: Note
-) -> Vectors:
-    parts = []
-    for start in range(0, len(texts), _AT_ONCE):
-        note(f"encoding {what}, {start} of {len(texts)}")
-        parts.append(encode(texts[start : start + _AT_ONCE]))
-    return np.concatenate(parts)
 
 
 def _compared(rated: Mapping[str, Rated], cuts: Sequence[int]) -> list[tuple[str, str]]:

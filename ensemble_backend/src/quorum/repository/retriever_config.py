@@ -24,7 +24,7 @@ from quorum_contract.tensors import RECOMMEND_ASKED, RECOMMENDED, SHARE
 
 _OF_ROLLOUTS = {"heldout", "max_less_agreement", "max_less_recall"}
 CACHE = ".quorum/tensorrt"
-"""Folder of the compiled engines, beside ``deploy.yaml``: a version's own folder never changes."""
+"""Folder of the compiled engines, next to ``deploy.yaml``: a version's own folder never changes."""
 
 
 def retriever_configs(spec: Deployment, state: RetrieverState, repository: Path) -> dict[str, pb.ModelConfig]:

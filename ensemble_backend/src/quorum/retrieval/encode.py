@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from quorum.runtimes.onnx_network import Engine, Network, Precision, open_onnx
 from quorum_contract.fields import one_line
 
 MAX_BATCH = 32
+_PART = 512
 # A tokenizer may give a text of control characters no token, and on a GPU networks are compiled from 2 on.
 _SHORTEST = 2
 _PADDING = 16
@@ -125,3 +126,21 @@ class TextEncoder:
             tokens += length
         if batch:
             yield batch
+
+
+def encode_in_parts(
+    encode: Callable[[Sequence[str]], Vectors], texts: Sequence[str], what: str, note: Callable[[str], None]
+) -> Vectors:
+    """Vectors of many texts, (n, dims), saying how far it is.
+
+    Args:
+        encode: A method of :class:`TextEncoder`.
+        texts: At least one.
+        what: The texts in words.
+        note: Takes a line before each part.
+    """
+    parts = []
+    for start in range(0, len(texts), _PART):
+        note(f"encoding {what}, {start} of {len(texts)}")
+        parts.append(encode(texts[start : start + _PART]))
+    return np.concatenate(parts)

@@ -23,6 +23,8 @@ from quorum_contract.errors import QuorumError
 SCHEMA_VERSION = 1
 KIND = "quorum.judged"
 SUFFIXES = (".parquet", ".jsonl")
+RELEVANT = 0.5
+"""Labels and gold from here on count as relevant."""
 _KEY = KIND.encode()
 _BATCH = 1 << 16
 
@@ -48,7 +50,7 @@ class JudgedPair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         value: The grade that the judge decided for.
         confidence: Of that decision, in [0, 1].
         disagreement: Share of the answering members that named another grade, in [0, 1].
-        gold: A person's grade over the highest grade, in [0, 1]; None: nobody graded it.
+        gold: A person's grade over the highest grade, in [0, 1]; None: it was not graded.
         clicks: Clicks on the item after a search for the keyphrase; None: not known.
         impressions: How often the item was shown for it; None: not known.
         position: Mean rank at which it was shown, from 1; None: not known.

@@ -29,7 +29,7 @@ def check_target(out: Path) -> None:
 
 @contextmanager
 def parts_folder(out: Path) -> Iterator[Path]:
-    """Yield the folder beside ``out`` whose content a run that is started again goes on from.
+    """Yield the folder next to ``out`` whose content a run that is started again goes on from.
 
     It is removed when the block ends without an error; one run at a time has it.
 
@@ -59,7 +59,7 @@ def _remove_parts(out: Path) -> None:
 
 @contextmanager
 def making(out: Path) -> Iterator[Path]:
-    """Yield a folder beside ``out`` that becomes it when the block ends; what killed runs left is removed.
+    """Yield a folder next to ``out`` that becomes it when the block ends; what killed runs left is removed.
 
     Raises:
         ManifestError: ``out`` holds something.

@@ -86,7 +86,7 @@ class Kind(ABC, Generic[Content]):
         """The content hash of what is to be published."""
 
     def inner(self, version: int) -> tuple[str, ...]:
-        """Models that one version alone asks, beside the versioned model."""
+        """Models that one version alone asks, besides the versioned model."""
         return ()
 
     @abstractmethod

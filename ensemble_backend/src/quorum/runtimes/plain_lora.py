@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tell a plain LoRA adapter, two matrices per module and the scale alpha / rank, from one with more.
 
-Whoever reads the matrices alone, as TensorRT-LLM, OpenVINO GenAI and a merge do, leaves out whatever else an
+TensorRT-LLM, OpenVINO GenAI and a merge read the matrices alone, and leave out whatever else an
 adapter has, without an error.
 """
 

@@ -2,7 +2,7 @@
 """``tuned_on.txt``: hashes of the questions that a member was tuned on, so that it is not judged on them.
 
 One line per attribute and text, sorted: 16 hex digits, the first 8 bytes of their SHA-256. The texts cannot
-be read from it, but whoever has a text can tell whether it was among them.
+be read from it, but with a text one can tell whether it was among them.
 """
 
 from __future__ import annotations

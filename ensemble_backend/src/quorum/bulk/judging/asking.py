@@ -11,18 +11,14 @@ from quorum.bulk.judging.journal import Cell, Decider
 from quorum.bulk.judging.labels import Labels
 from quorum.bulk.judging.requests import Asked, item_of
 from quorum.bulk.run import GIVE_UP_AFTER
-from quorum.bulk.waits import WaitNotes
+from quorum.bulk.waits import WaitNotes, check_ready, found_no_server
 from quorum.deployment.schema import Deployment
 from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
 from quorum_client import (
     AWAY_S,
     AsyncClient,
-    ChannelNotFound,
-    Client,
     InvalidRequest,
-    Overloaded,
-    Unavailable,
 )
 from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
@@ -114,8 +110,7 @@ class Asking:
                 self.decided_by(self.labels.decider(version))
                 answered = zip(asked, result.answers, strict=True)
                 self.keep([self.labels.cell(pair, answer, version) for pair, answer in answered])
-            gone = isinstance(result, ChannelNotFound | Unavailable) and not isinstance(result, Overloaded)
-            self.silent = self.silent + 1 if gone else 0
+            self.silent = self.silent + 1 if found_no_server(result) else 0
             if self.has_given_up():
                 return [*failed, *requests[at:]], refused
         return failed, refused
@@ -126,7 +121,5 @@ def judging_client(
 ) -> AsyncClient:
     """A client of the channel; raises Unavailable where that does not answer."""
     target = url or endpoint_of(deployment).grpc_url
-    with Client(target, channel=channel, key=client_key()) as client:
-        if not client.is_ready():
-            raise Unavailable(f"channel {channel!r} at {target} does not answer; start it with `quorum up`")
+    check_ready(target, channel)
     return AsyncClient(target, channel=channel, timeout_s=timeout_s, key=client_key())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep what a run of judging has so far, so that a killed one goes on: a file beside the output.
+"""Keep what a run of judging has so far, so that a killed one goes on: a file next to the output.
 
 JSON lines, only ever appended: first what the run is of, then the weights that decide, then for each answer
 its cells. A line that was cut off by a kill is dropped, and its pairs are asked again.

@@ -52,7 +52,7 @@ class Pair:
         text: Its text.
         keyphrase: On one line.
         category: Of the item; may be empty.
-        gold: A person's answer, one of the question's values; None: nobody judged the pair.
+        gold: A person's answer, one of the question's values; None: the pair was not judged.
         signals: Those of :data:`quorum.retrieval.judged.SIGNALS` that the row has.
     """
 

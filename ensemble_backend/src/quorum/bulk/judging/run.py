@@ -39,7 +39,7 @@ class JudgeOptions:
         per_request: Keyphrases asked together, 1 to 64.
         concurrency: Requests in flight.
         limit: Judge only so many pairs; None: all.
-        max_bad: So many rows may be broken, and are listed beside the output.
+        max_bad: So many rows may be broken, and are listed next to the output.
         dry_run: Only estimate: a few requests are asked, nothing is written.
         channel: Ensemble to ask.
         url: ``host:port`` of the server; None: the local server, else the one that ``deploy.yaml`` names.
@@ -121,7 +121,7 @@ def judge(
 ) -> JudgeReport:
     """Ask the ensemble how relevant each keyphrase is to its item, and write soft labels.
 
-    Outcomes are kept in a journal beside ``out`` as they come, and the same call goes on with them after
+    Outcomes are kept in a journal next to ``out`` as they come, and the same call goes on with them after
     anything that ended it. The outputs appear complete, at the end, and the journal is removed.
 
     Args:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quorum.retrieval import metrics
+from quorum.evaluation import relevance as metrics
 
 scipy_stats = pytest.importorskip("scipy.stats", reason="the oracle is SciPy")
 sk = pytest.importorskip("sklearn.metrics", reason="the oracle is scikit-learn")
@@ -117,4 +117,4 @@ def test_draws_that_leave_a_figure_undefined_are_left_out() -> None:
     found = metrics.OverQueries(queries, 200).figure(
         lambda w: metrics.auc([1, 2, 3, 4], [False, False, True, True], w)
     )
-    assert found == metrics.Figure(1.0, 1.0, 1.0)
+    assert found == metrics.Estimate(1.0, 1.0, 1.0)

@@ -9,33 +9,15 @@ their Application*, 1997, section 3.8). A pair with weight ``w`` counts as ``w``
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from quorum.evaluation.stats import RESAMPLES, Estimate, Floats, percentile_interval
+
 Statistic = Callable[[Floats], float]
 """A figure as a function of (n,) weights of the pairs; nan where they leave it undefined."""
-
-RESAMPLES = 2000
-TAIL = 0.025
-"""Probability left out at each end of an interval: 95 %."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A figure with its 95 % interval; nan where it is undefined."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the whole interval is on one side of 0; False where it is undefined."""
-        return self.low > 0 or self.high < 0
 
 
 def pearson(a: npt.ArrayLike, b: npt.ArrayLike, weights: Floats | None = None) -> float:
@@ -97,8 +79,9 @@ def ndcg_at(
     rated, worth = np.asarray(scores, np.float64), np.asarray(gains, np.float64)
     names, index = np.unique(queries, return_inverse=True)
     found = np.full(len(names), np.nan)
-    for query in range(len(names)):
-        pairs = index == query
+    order = np.argsort(index, kind="stable")
+    starts = np.searchsorted(index[order], np.arange(1, len(names)))
+    for query, pairs in enumerate(np.split(order, starts) if len(names) else ()):
         best = _gain_at(worth[pairs], worth[pairs], k)
         if best > 0:
             found[query] = _gain_at(rated[pairs], worth[pairs], k) / best
@@ -160,24 +143,24 @@ class OverQueries:
             found[row] = [statistic(weights) for statistic in statistics]
         return found
 
-    def figure(self, statistic: Statistic) -> Figure:
+    def figure(self, statistic: Statistic) -> Estimate:
         """A figure with its interval."""
         return interval(statistic(np.ones(len(self._index))), self.draws(statistic)[:, 0])
 
-    def difference(self, ours: Statistic, theirs: Statistic) -> Figure:
+    def difference(self, ours: Statistic, theirs: Statistic) -> Estimate:
         """Our figure less theirs, paired: both on the same queries in each draw."""
         whole = np.ones(len(self._index))
         draws = self.draws(ours, theirs)
         return interval(ours(whole) - theirs(whole), draws[:, 0] - draws[:, 1])
 
 
-def interval(value: float, draws: Floats) -> Figure:
+def interval(value: float, draws: Floats) -> Estimate:
     """A value with the percentile interval of its (R,) draws; undefined draws are left out."""
     known = draws[np.isfinite(draws)]
     if not len(known):
-        return Figure(value, float("nan"), float("nan"))
-    low, high = np.quantile(known, [TAIL, 1 - TAIL])
-    return Figure(value, float(low), float(high))
+        return Estimate(value, float("nan"), float("nan"))
+    low, high = percentile_interval(known)
+    return Estimate(value, float(low), float(high))
 
 
 def _gain_at(scores: Floats, gains: Floats, k: int) -> float:
