@@ -56,6 +56,20 @@ class Question:
         return (self.deadline_ns - time.monotonic_ns()) / 1e9
 
 
+class Usage(NamedTuple):
+    """Tokens that an LLM read and wrote for one question.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt, cached ones included.
+        answer_tokens: Tokens generated.
+        cached_tokens: Tokens of the prompt that a prefix cache held, where the server says so.
+    """
+
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    cached_tokens: int = 0
+
+
 class Generated(NamedTuple):
     """A text that an LLM generated, with the log-probability of each token where the runtime knows them.
 
@@ -63,11 +77,13 @@ class Generated(NamedTuple):
         text: The text.
         ends: (t,) characters of ``text`` up to and with each token, never falling.
         log_probs: (t,) log-probability of each token given all before, in nats; nan: not known.
+        usage: Tokens read and written; None: not known.
     """
 
     text: str
     ends: Sequence[int] = ()
     log_probs: Sequence[float] = ()
+    usage: Usage | None = None
 
 
 Reply = Generated | list[Vote] | Status

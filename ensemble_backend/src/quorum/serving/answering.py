@@ -146,7 +146,7 @@ class Answering:
         # No vote is lost for its score.
         for generated in (reply, Generated(reply.text)):
             try:
-                return parse_answer(self._catalogue, question.attributes, *generated, text=question.text)
+                return parse_answer(self._catalogue, question.attributes, *generated[:3], text=question.text)
             except Exception:
                 logger.exception("member %s: could not parse an answer", self._name)
         return abstain(Status.UNPARSABLE, len(question.attributes))
