@@ -106,7 +106,7 @@ def test_scores_are_those_of_a_forward_pass(model: str, monkeypatch: pytest.Monk
         assert tokenizer.decode(answer) == reply.text
         assert list(reply.log_probs) == pytest.approx(expected, abs=1e-3)
         pieces = [tokenizer.decode(answer[: count + 1]) for count in range(len(answer))]
-        for name, vote in zip(NAMES, parse_answer(CATALOGUE, NAMES, *reply), strict=True):
+        for name, vote in zip(NAMES, parse_answer(CATALOGUE, NAMES, *reply[:3]), strict=True):
             assert vote.status is Status.ANSWERED
             start = reply.text.index(f'"{name}":"') + len(f'"{name}":"')
             end = reply.text.index('"', start) + 1
