@@ -20,6 +20,8 @@ from pydantic_core import PydanticCustomError
 
 from quorum.deployment.adapters import check_shared, llm_of, unknown_attributes
 from quorum.deployment.attributes import AttributeSpec, DefaultSpec, Normaliser, check_attribute_names
+from quorum.deployment.lazy import LazySpec
+from quorum.deployment.price import PriceSpec
 from quorum.deployment.retriever import RetrieverSpec
 from quorum.deployment.strict import Strict, error_at, one_of
 from quorum.runtimes.by_adapter import adapters_in_use
@@ -67,6 +69,7 @@ class MemberSpec(Strict):
         timeout_s: The member abstains after this time, or earlier by the request's deadline.
         reserve_ms: Part of the request's deadline reserved for the vote and the response.
         max_in_flight: Questions in flight; the member abstains from more as overloaded.
+        price: Of its calls; None: not known.
     """
 
     name: str
@@ -76,6 +79,7 @@ class MemberSpec(Strict):
     timeout_s: Positive = 30.0
     reserve_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 50.0
     max_in_flight: Annotated[int, Field(ge=1)] = 256
+    price: PriceSpec | None = None
 
     @field_validator("name")
     @classmethod
@@ -226,6 +230,7 @@ class Deployment(Strict):
         default_normaliser: For attributes outside the catalogue, which are open.
         default: What attributes outside the catalogue are asked instead, such as keyphrases; None: nothing.
         members: In the order of ``MEMBER_VALUES``.
+        lazy: How the channels that ask members in rows do so; None: there are none.
         retriever: How keyphrases are recommended; None: with the defaults, once a version is published.
         fleet: Servers that rollouts go to; empty: the server that this file starts.
         repository: The model repository, relative to the file.
@@ -239,6 +244,7 @@ class Deployment(Strict):
     gate: GateSpec = GateSpec()
     vote: VoteSpec = VoteSpec()
     rollout: RolloutSpec = RolloutSpec()
+    lazy: LazySpec | None = None
     retriever: RetrieverSpec | None = None
     fleet: list[FleetServer] = Field(default_factory=list)
     server: ServerSpec = ServerSpec()

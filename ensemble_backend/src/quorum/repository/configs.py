@@ -31,7 +31,7 @@ def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -
     """Configure one member, or several that share an LLM; options are written with their defaults."""
     settings: dict[str, Any] = {
         "allow_direct": spec.gate.allow_direct,
-        "members": [m.model_dump() for m in members],
+        "members": [m.model_dump(exclude={"price"}) for m in members],
         "grace": None,
     }
     if spec.vote.grace_ms is not None:
