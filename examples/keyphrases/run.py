@@ -41,6 +41,7 @@ from quorum.cli.console import note, out  # noqa: E402
 from quorum.cli.signals import terminated_as_interrupted  # noqa: E402
 from quorum.deployment.retriever import RetrieverSpec  # noqa: E402
 from quorum.deployment.schema import Deployment  # noqa: E402
+from quorum.distill.split import same_key  # noqa: E402
 from quorum.distill.zero_shot import write_zero_shot  # noqa: E402
 from quorum.learning.by_kind import learn  # noqa: E402
 from quorum.repository.render import render  # noqa: E402
@@ -121,10 +122,17 @@ class Loop:
 
 
 def split(pairs: Path) -> tuple[Path, Path]:
-    """Write the pairs to learn and those of the held-out queries into files of their own."""
+    """Write the pairs to learn and those of the held-out queries into files of their own.
+
+    Other queries whose form in an index is that of a held-out one, such as a plural, are left out.
+    """
     parts: dict[bool, list[str]] = {True: [], False: []}
-    for line in pairs.read_text("utf-8").splitlines():
-        parts[json.loads(line)["fold"] == HELD_OUT_FOLD].append(line + "\n")
+    rows = [(json.loads(line), line + "\n") for line in pairs.read_text("utf-8").splitlines()]
+    held = {same_key(row["keyphrase"]) for row, _ in rows if row["fold"] == HELD_OUT_FOLD}
+    for row, line in rows:
+        held_out = row["fold"] == HELD_OUT_FOLD
+        if held_out or same_key(row["keyphrase"]) not in held:
+            parts[held_out].append(line)
     paths = pairs.with_name("heldout-pairs.jsonl"), pairs.with_name("day.jsonl")
     for path, held_out in zip(paths, (True, False), strict=True):
         path.write_text("".join(parts[held_out]), "utf-8")
