@@ -77,8 +77,8 @@ def recommend_(
 ) -> None:
     """Measure `recommend` on real servers: latency, bulk, CPU time, recall, redeploys, by engine.
 
-    One server for each engine runs, and they are asked in turns. The real keyphrases are embedded; the others
-    are made of pairs of them. Takes about three minutes on two quiet cores.
+    One server for each engine runs, and they are asked in turns. Keyphrases that are not real join
+    two real ones. Takes about six minutes on two quiet cores.
 
     Example: `quorum-bench study recommend --encoder students/first --json recommend.json`.
     """
