@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,17 +41,23 @@ def best(version: int, text: str) -> set[str]:
     return {[*KEYPHRASES][row] for row in np.argsort(-scores, kind="stable")[:K]}
 
 
-ONLY = {
-    (version, text): best(version, text) - best(3 - version, text) for version in ENCODERS for text in ITEMS
-}
-DISPUTED = sum(map(len, ONLY.values()))
+@cache
+def only() -> dict[tuple[int, str], set[str]]:
+    """What one version alone recommends for an item."""
+    found = {(version, text): best(version, text) for version in ENCODERS for text in ITEMS}
+    return {(version, text): own - found[3 - version, text] for (version, text), own in found.items()}
+
+
+def disputed() -> int:
+    """Keyphrases that one version alone recommends."""
+    return sum(map(len, only().values()))
 
 
 def judgements() -> list[dict[str, object]]:
     """Recorded votes: what only version 2 recommends is right, if not to each member alike."""
     return [
         {"product": f"{text} {keyphrase}", "title": text, "attribute": keyphrase, "votes": votes}
-        for (version, text), keyphrases in ONLY.items()
+        for (version, text), keyphrases in only().items()
         for keyphrase in sorted(keyphrases)
         for votes in [{"alpha": "0", "beta": "0"} if version == 1 else {"alpha": "3", "beta": "2"}]
     ]
@@ -84,8 +91,8 @@ def test_it_judges_as_quorum_judge_does(live: Live) -> None:
     # Members of equal weight: the mean of their grades, 1 and 2/3.
     assert found.only_canary == pytest.approx(5 / 6, abs=1e-6)
     assert found.only_stable == pytest.approx(0, abs=1e-6)
-    assert found.difference.value == pytest.approx(DISPUTED / 2 * 5 / 6 / K / len(ITEMS), abs=1e-6)
-    assert (found.verdict, found.judged, found.disputed) == ("better", DISPUTED, DISPUTED)
+    assert found.difference.value == pytest.approx(disputed() / 2 * 5 / 6 / K / len(ITEMS), abs=1e-6)
+    assert (found.verdict, found.judged, found.disputed) == ("better", disputed(), disputed())
     ours = read_judged(out)
     assert ours.provenance["retriever_versions"] == [1, 2]
     pairs = [
@@ -122,10 +129,10 @@ def test_a_question_that_fails_costs_no_other_its_judgement(
     notes: list[str] = []
     options = RetrieverCanaryOptions(items=live.spec.root / "items.jsonl", url=live.url)
     found = retriever_canary_report(live.spec, options, note=notes.append)
-    lost = len(ONLY[1, ITEMS[0]] | ONLY[2, ITEMS[0]])
+    lost = len(only()[1, ITEMS[0]] | only()[2, ITEMS[0]])
     assert lost
-    assert found.judged == DISPUTED - lost
-    assert f"{lost} of {DISPUTED} keyphrases were not judged: out of memory" in notes
+    assert found.judged == disputed() - lost
+    assert f"{lost} of {disputed()} keyphrases were not judged: out of memory" in notes
     assert priorities == {BULK}
 
 

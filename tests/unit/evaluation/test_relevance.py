@@ -3,13 +3,24 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 
 from quorum.evaluation import relevance as metrics
 
-scipy_stats = pytest.importorskip("scipy.stats", reason="the oracle is SciPy")
-sk = pytest.importorskip("sklearn.metrics", reason="the oracle is scikit-learn")
+
+@pytest.fixture(scope="module")
+def scipy_stats() -> ModuleType:
+    """An oracle; it takes seconds to import, which every process that runs tests would spend."""
+    return pytest.importorskip("scipy.stats", reason="the oracle is SciPy")
+
+
+@pytest.fixture(scope="module")
+def sk() -> ModuleType:
+    """An oracle, likewise."""
+    return pytest.importorskip("sklearn.metrics", reason="the oracle is scikit-learn")
 
 
 @pytest.fixture(params=range(5))
@@ -21,7 +32,7 @@ def pairs(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray, np.nd
     return scores, labels, rng.permutation(200) % 20, rng.integers(0, 4, 200).astype(np.float64)
 
 
-def test_correlations_equal_scipy(pairs) -> None:
+def test_correlations_equal_scipy(pairs, scipy_stats) -> None:
     scores, labels, _, weights = pairs
     repeated = [np.repeat(column, weights.astype(int)) for column in (scores, labels)]
     assert metrics.pearson(scores, labels) == pytest.approx(scipy_stats.pearsonr(scores, labels).statistic)
@@ -34,7 +45,7 @@ def test_correlations_equal_scipy(pairs) -> None:
     )
 
 
-def test_auc_equals_scikit_learn(pairs) -> None:
+def test_auc_equals_scikit_learn(pairs, sk) -> None:
     scores, labels, _, weights = pairs
     positive = labels > 0.5
     assert metrics.auc(scores, positive) == pytest.approx(sk.roc_auc_score(positive, scores))
@@ -44,7 +55,7 @@ def test_auc_equals_scikit_learn(pairs) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 5, 100])
-def test_ndcg_equals_scikit_learn(pairs, k: int) -> None:
+def test_ndcg_equals_scikit_learn(pairs, sk, k: int) -> None:
     scores, labels, queries, _ = pairs
     labels = labels + 0.01  # scikit-learn gives 0 to a query without gain
     expected = [
@@ -85,7 +96,7 @@ def test_an_undefined_figure_is_nan(found) -> None:
     assert np.isnan(found())
 
 
-def test_whole_queries_are_drawn() -> None:
+def test_whole_queries_are_drawn(scipy_stats) -> None:
     # All pairs of a query are equal, so only the number of queries decides how wide the interval is.
     queries = np.repeat(np.arange(30), 50)
     values = np.repeat(np.random.default_rng(1).normal(size=30), 50)
