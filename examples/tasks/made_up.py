@@ -40,7 +40,7 @@ from vocabulary import (  # noqa: E402
     words_for,
 )
 
-SPLITS: Mapping[str, int] = {"train": 600, "learn": 18, "test": 24}
+SPLITS: Mapping[str, int] = {"train": 600, "learn": 18, "test": 18}
 """Rows of each split by default."""
 ATTRIBUTES = ("brand", "color", "gender")
 SHARES = {"exact": 0.34, "substitute": 0.3, "complement": 0.18, "irrelevant": 0.18}

@@ -75,16 +75,16 @@ def headline(scores: Mapping[str, float]) -> float:
 
 
 ENCODERS: Sequence[Recipe] = (
-    Recipe("encoder-relevance", "minilm", "relevance", "relevance", rows=400, epochs=5),
+    Recipe("encoder-relevance", "minilm", "relevance", "relevance", rows=320, epochs=5),
     Recipe("encoder-entities", "minilm", "entities", "entities", rows=300, epochs=6),
-    Recipe("encoder-attributes", "minilm", VALUES, "attributes", rows=250, epochs=4),
+    Recipe("encoder-attributes", "minilm", VALUES, "attributes", rows=250, epochs=3),
 )
 LLM = Recipe(
     "smollm2",
     "smollm2",
     VALUES,
     "attributes",
-    rows=36,
+    rows=28,
     epochs=1,
     mix={"entities": "entities", "relevance": "relevance", "description": "descriptions"},
 )
