@@ -225,7 +225,7 @@ def extract(
     check_lazy(deployment, options.lazy)
     if options.lazy and votes:
         note(
-            f"{votes}: members of later rows are asked only where earlier ones left the answer open, so these "
+            f"{votes}: members of later rows are asked only where earlier ones left an answer open, so these "
             "votes say little of how good they are; learn weights from votes without --lazy"
         )
     url = options.url or endpoint_of(deployment).grpc_url
