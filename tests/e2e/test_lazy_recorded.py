@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,13 +104,12 @@ def test_every_cell_has_the_value_of_all_members(counts: dict[str, Count], chann
     assert (counts[channel].cells, counts[channel].changed) == (CELLS, 0)
 
 
-@pytest.mark.parametrize(("channel", "least"), [(LAZY, 0.24), (LAZY_CANARY, 0.3)])
+@pytest.mark.parametrize(
+    ("channel", "least_cells", "least_calls"), [(LAZY, 0.22, 0.1), (LAZY_CANARY, 0.35, 0.29)]
+)
 def test_so_many_cells_and_calls_are_spared(
-    counts: dict[str, Count], channel: str, least: float, record_property: Callable[[str, object], None]
+    counts: dict[str, Count], channel: str, least_cells: float, least_calls: float
 ) -> None:
     found, members = counts[channel], len(RUNS)
-    cells = 1 - found.asked / (found.cells * members)
-    calls = 1 - found.called / (found.requests * members)
-    record_property("spared", f"{cells:.1%} of the cells, {calls:.1%} of the calls")
-    assert cells >= least
-    assert 0 < calls <= cells
+    assert 1 - found.asked / (found.cells * members) >= least_cells
+    assert 1 - found.called / (found.requests * members) >= least_calls
