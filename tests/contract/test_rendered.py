@@ -46,6 +46,16 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {path.parent.name: parse_config(path.read_text("utf-8")) for path in paths}
 
 
+@pytest.fixture(scope="module")
+def lazy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    rows = [["be.ta-2"], ["alpha"], ["gamma_3"]]
+    folder = tmp_path_factory.mktemp("lazy")
+    spec = load_deployment(write_deployment(folder, {name: {} for name in MEMBERS}, lazy={"rows": rows}))
+    render(spec)
+    paths = sorted(spec.repository_path.glob("*/config.pbtxt"))
+    return {path.parent.name: parse_config(path.read_text("utf-8")) for path in paths}
+
+
 def declared(tensors: Any) -> dict[str, tuple[int, list[int]]]:
     return {t.name: (t.data_type, list(t.dims)) for t in tensors}
 
@@ -94,6 +104,42 @@ def test_every_wire_of_the_ensemble_is_connected(configs: dict[str, Any], channe
     # Each gated tensor but these is read by somebody; nothing is made for nobody.
     assert idle == set(), idle
     assert [s.model_name for s in config.ensemble_scheduling.step] == [contract.GATE, *MEMBERS, contract.VOTE]
+
+
+@pytest.mark.parametrize("channel", [*contract.CHANNELS, *contract.LAZY_CHANNELS])
+def test_rows_are_wired_through_the_vote(lazy: dict[str, Any], channel: str) -> None:
+    """Only optional inputs are left out, and each tensor is made before it is read."""
+    config = lazy[channel]
+    assert declared(config.input) == ASKED
+    assert declared(config.output) == ANSWERED
+    carried = dict(declared(config.input))
+    for step in config.ensemble_scheduling.step:
+        model = lazy[step.model_name]
+        inputs, outputs = declared(model.input), declared(model.output)
+        needed = {tensor.name for tensor in model.input if not tensor.optional}
+        assert needed <= set(step.input_map) <= set(inputs), step.model_name
+        assert all(carried[wire] == inputs[name] for name, wire in step.input_map.items())
+        made = {wire: outputs[name] for name, wire in step.output_map.items()}
+        assert not made.keys() & carried.keys()
+        carried |= made
+    last = config.ensemble_scheduling.step[-1]
+    assert set(last.output_map) == set(ANSWERED) - {"CANARY_SHARE"}
+    assert {f"{name}_VOTES" for name in MEMBERS} <= set(last.input_map)
+
+
+def test_each_row_of_a_lazy_channel_reads_what_the_step_before_it_left_open(lazy: dict[str, Any]) -> None:
+    gate, first, settled, second, again, third, _ = lazy[contract.LAZY].ensemble_scheduling.step
+    assert [step.model_name for step in (first, second, third)] == ["be.ta-2", "alpha", "gamma_3"]
+    assert settled.model_name == again.model_name == contract.VOTE
+    assert "OPEN_3" in gate.output_map.values()
+    assert [dict(step.output_map) for step in (settled, again)] == [
+        {"OPEN_2": "OPEN_2"},
+        {"OPEN_1": "OPEN_1"},
+    ]
+    assert [step.input_map["OPEN"] for step in (first, settled, second, again, third)] == [
+        "OPEN_3", "OPEN_3", "OPEN_2", "OPEN_2", "OPEN_1"
+    ]  # fmt: skip
+    assert set(settled.input_map) == {"QUESTION", "OPEN", "be.ta-2_VOTES"}
 
 
 def test_raw_input_meets_only_the_gate(configs: dict[str, Any]) -> None:

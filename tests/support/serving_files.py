@@ -16,9 +16,12 @@ from quorum.repository.state import VERSIONED
 from quorum.repository.store import Store
 from quorum.retrieval.manifest import check_retriever
 from quorum.server.control import ControlError
-from quorum_contract import CHANNELS, RECOMMEND_CHANNELS, RETRIEVER, VOTE
+from quorum_contract import CHANNELS, LAZY_CHANNELS, RECOMMEND_CHANNELS, RETRIEVER, VOTE
 
-PINNED = {**dict.fromkeys(CHANNELS, VOTE), **dict.fromkeys(RECOMMEND_CHANNELS, RETRIEVER)}
+PINNED = {
+    **dict.fromkeys((*CHANNELS, *LAZY_CHANNELS), VOTE),
+    **dict.fromkeys(RECOMMEND_CHANNELS, RETRIEVER),
+}
 """Channel -> the model that it is pinned to a version of."""
 
 

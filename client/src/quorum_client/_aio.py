@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Literal, overload
 
 from quorum_client._aio_calls import AsyncCalls
-from quorum_client._connection import RECOMMENDING, UNSET, Connection, Tls, Unset, window
+from quorum_client._connection import UNSET, Connection, Tls, Unset, window
 from quorum_client._results import Extraction, Item, Recommendation, RecommendItem
 from quorum_client._room import AWAY_S, OnWait, Room
-from quorum_client._routing import Share
+from quorum_client._routing import RECOMMENDING, Share, extracting
 from quorum_client.errors import QuorumError
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 
@@ -59,6 +59,7 @@ class AsyncClient(AsyncCalls):
         members_timeout_s: float | None = None,
         product_id: str | None = None,
         priority: Priority = INTERACTIVE,
+        lazy: bool = False,
     ) -> Extraction:
         """Ask for the attributes of one product; arguments as for :meth:`quorum_client.Client.extract`.
 
@@ -69,7 +70,7 @@ class AsyncClient(AsyncCalls):
             RuntimeError: The client is closed.
         """
         stub = self._open()
-        spent_s = await self._look(stub, timeout_s, channel)
+        spent_s = await self._look(stub, timeout_s, channel, extracting(lazy))
         call = self._connection.call(
             text,
             attributes,
@@ -80,6 +81,7 @@ class AsyncClient(AsyncCalls):
             members_timeout_s,
             product_id,
             priority,
+            lazy,
         )
         return await self._send(stub, call, spent_s)
 
@@ -95,6 +97,7 @@ class AsyncClient(AsyncCalls):
         priority: Priority = ...,
         away_s: float = ...,
         on_wait: OnWait | None = ...,
+        lazy: bool = ...,
     ) -> AsyncIterator[Extraction]: ...
     @overload
     def extract_many(
@@ -108,6 +111,7 @@ class AsyncClient(AsyncCalls):
         priority: Priority = ...,
         away_s: float = ...,
         on_wait: OnWait | None = ...,
+        lazy: bool = ...,
     ) -> AsyncIterator[Extraction | QuorumError]: ...
 
     def extract_many(
@@ -121,6 +125,7 @@ class AsyncClient(AsyncCalls):
         priority: Priority = BULK,
         away_s: float = AWAY_S,
         on_wait: OnWait | None = None,
+        lazy: bool = False,
     ) -> AsyncIterator[Extraction | QuorumError]:
         """Ask about many products, several at a time; results come in the order of ``items``.
 
@@ -133,6 +138,7 @@ class AsyncClient(AsyncCalls):
             priority: As for :meth:`quorum_client.Client.extract_many`.
             away_s: As there.
             on_wait: As there, from the event loop.
+            lazy: As there.
 
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
@@ -150,6 +156,7 @@ class AsyncClient(AsyncCalls):
                 channel=channel,
                 product_id=item.product_id,
                 priority=priority,
+                lazy=lazy,
             )
 
         return self._many(iter(items), limit, room, send, keep_errors=errors == "return")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import grpc
 
@@ -17,7 +17,17 @@ from quorum_client import _recommend, _wire
 from quorum_client._headers import metadata_of, with_key
 from quorum_client._results import Extraction, Recommendation, RecommendItem
 from quorum_client._room import check_away
-from quorum_client._routing import SERVED, Share, check_share, takes_canary
+from quorum_client._routing import (
+    EXTRACTING,
+    RECOMMENDING,
+    SERVED,
+    Channels,
+    Share,
+    check_share,
+    extracting,
+    lazy_of,
+    takes_canary,
+)
 from quorum_client.errors import (
     ChannelNotFound,
     Disconnected,
@@ -28,7 +38,7 @@ from quorum_client.errors import (
     Unavailable,
     Unreachable,
 )
-from quorum_contract import BULK, CHANNELS, INTERACTIVE, RECOMMEND_CHANNELS, STABLE, Priority
+from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 from quorum_contract.fields import join_fields
 
 Result = TypeVar("Result")
@@ -86,16 +96,6 @@ class Tls:
                 f"tls: cannot read {error.filename}: {error.strerror}; check the path"
             ) from error
         return grpc.ssl_channel_credentials(ca, key, chain)
-
-
-class Channels(NamedTuple):
-    """The ensembles that answer one kind of request: the stable one, and the one for the canary's share."""
-
-    stable: str
-    canary: str
-
-
-EXTRACTING, RECOMMENDING = Channels(*CHANNELS), Channels(*RECOMMEND_CHANNELS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,6 +183,7 @@ class Connection:
         members_timeout_s: float | None = None,
         product_id: str | None = None,
         priority: Priority = INTERACTIVE,
+        lazy: bool = False,
     ) -> Call[Extraction]:
         """Build one request for attributes.
 
@@ -192,9 +193,10 @@ class Connection:
         text = join_fields(text) if isinstance(text, Mapping) else text
         timeout = self._timeout(timeout_s)
         routed = channel is None and self.canary_share is not None
-        name = self.channel if channel is None else channel
+        channels = extracting(lazy)
+        name = self._named(channel, lazy)
         if routed:
-            name = self._route(EXTRACTING, text, product_id)
+            name = self._route(channels, text, product_id)
         ident = uuid.uuid4().hex if request_id is None else request_id
         asked = tuple(attributes)
         message = _wire.request(
@@ -212,7 +214,7 @@ class Connection:
             return _wire.extraction(response, asked, ident, latency_s, answered, instead_of)
 
         return Call(
-            message, read, EXTRACTING, name, timeout, ident, members_timeout_s, routed, priority=priority
+            message, read, channels, name, timeout, ident, members_timeout_s, routed, priority=priority
         )
 
     def recommend_call(
@@ -245,6 +247,12 @@ class Connection:
             message, _read_recommendation, RECOMMENDING, name, timeout, ident, None, routed, priority=priority
         )
 
+    def _named(self, channel: str | None, lazy: bool) -> str:
+        """The ensemble that a call, or else the client, names; its lazy namesake for a lazy call."""
+        if not lazy:
+            return self.channel if channel is None else channel
+        return lazy_of(self.channel, channel)
+
     def _timeout(self, timeout_s: float | Unset) -> float:
         return self.timeout_s if isinstance(timeout_s, Unset) else _wire.check_timeout(timeout_s)
 
@@ -268,7 +276,7 @@ class Connection:
             look = self.recommend_call(RecommendItem("?", k=1), look_s, channels.stable)
         else:
             look = self.call("?", ["share"], "", look_s, channels.stable, None, members_timeout_s=0)
-        return replace(look, is_look=True)
+        return replace(look, is_look=True, channels=channels)
 
     def cancel_message(self, call: Call[Any]) -> Any:
         """Build the request that asks the server to stop working on a call; ``None`` if it asks no LLM."""

@@ -4,14 +4,45 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from quorum_client.errors import InvalidRequest
+from quorum_contract import CHANNELS, LAZY_CHANNELS, LAZY_OF, RECOMMEND_CHANNELS
 
 SERVED: Final = "served"
 """Stands for *the share that the server reports*, see :class:`quorum_client.Client`."""
 
 Share = float | Literal["served"]
+
+
+class Channels(NamedTuple):
+    """The ensembles that answer one kind of request: the stable one, and the one for the canary's share."""
+
+    stable: str
+    canary: str
+
+
+EXTRACTING, RECOMMENDING = Channels(*CHANNELS), Channels(*RECOMMEND_CHANNELS)
+EXTRACTING_LAZILY = Channels(*LAZY_CHANNELS)
+
+
+def extracting(lazy: bool) -> Channels:
+    """The ensembles that answer for attributes, by all members at once or in rows."""
+    return EXTRACTING_LAZILY if lazy else EXTRACTING
+
+
+def lazy_of(own: str, named: str | None) -> str:
+    """The lazy channel of a client's own channel, for a call that names none.
+
+    Raises:
+        InvalidRequest: The call names a channel, or the client's has no lazy namesake.
+    """
+    if named is None and own in (*LAZY_OF, *LAZY_CHANNELS):
+        return LAZY_OF.get(own, own)
+    raise InvalidRequest(
+        f"lazy: True with channel {named or own!r}; give one of them, or name "
+        f"{' or '.join(map(repr, LAZY_CHANNELS))} as the channel"
+    )
 
 
 def takes_canary(product: str, share: float) -> bool:

@@ -7,10 +7,10 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, overload
 
-from quorum_client._connection import RECOMMENDING, UNSET, Connection, Tls, Unset, window
+from quorum_client._connection import UNSET, Connection, Tls, Unset, window
 from quorum_client._results import Extraction, Item, Recommendation, RecommendItem
 from quorum_client._room import AWAY_S, OnWait, Room
-from quorum_client._routing import Share
+from quorum_client._routing import RECOMMENDING, Share, extracting
 from quorum_client._sync_calls import Calls
 from quorum_client.errors import QuorumError
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
@@ -67,6 +67,7 @@ class Client(Calls):
         members_timeout_s: float | None = None,
         product_id: str | None = None,
         priority: Priority = INTERACTIVE,
+        lazy: bool = False,
     ) -> Extraction:
         """Ask for the attributes of one product.
 
@@ -87,13 +88,16 @@ class Client(Calls):
             priority: ``"bulk"`` for one of many that can wait: the server admits it only while fewer than
                 ``gate.max_bulk_in_flight`` requests are inside, and one that it refuses as overloaded is not
                 sent again; :meth:`extract_many` does that.
+            lazy: Ask members in rows, and later ones only for attributes that they can still change: the same
+                values, with fewer calls of members, from the channel ``quorum_lazy``, or its canary. Votes of
+                members that were not asked are ``Status.NOT_ASKED``. Without a ``channel``.
 
         Raises:
             QuorumError: One of the tree in :mod:`quorum_client.errors`.
             RuntimeError: The client is closed.
         """
         self._check_open()
-        spent_s = self._look(timeout_s, channel)
+        spent_s = self._look(timeout_s, channel, extracting(lazy))
         call = self._connection.call(
             text,
             attributes,
@@ -104,6 +108,7 @@ class Client(Calls):
             members_timeout_s,
             product_id,
             priority,
+            lazy,
         )
         return self._send(call, spent_s)
 
@@ -119,6 +124,7 @@ class Client(Calls):
         priority: Priority = ...,
         away_s: float = ...,
         on_wait: OnWait | None = ...,
+        lazy: bool = ...,
     ) -> Iterator[Extraction]: ...
     @overload
     def extract_many(
@@ -132,6 +138,7 @@ class Client(Calls):
         priority: Priority = ...,
         away_s: float = ...,
         on_wait: OnWait | None = ...,
+        lazy: bool = ...,
     ) -> Iterator[Extraction | QuorumError]: ...
 
     def extract_many(
@@ -145,6 +152,7 @@ class Client(Calls):
         priority: Priority = BULK,
         away_s: float = AWAY_S,
         on_wait: OnWait | None = None,
+        lazy: bool = False,
     ) -> Iterator[Extraction | QuorumError]:
         """Ask about many products, several at a time; results come in the order of ``items``.
 
@@ -167,6 +175,7 @@ class Client(Calls):
             on_wait: Called with the reason, :class:`quorum_client.Overloaded` or another ``Unavailable``,
                 each time that the run has no call in flight and waits, and with ``None`` when it goes on;
                 from any thread.
+            lazy: As :meth:`extract`.
 
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
@@ -189,6 +198,7 @@ class Client(Calls):
                     request_id=request_id,
                     product_id=item.product_id,
                     priority=priority,
+                    lazy=lazy,
                 )
             finally:
                 run.discard(request_id)

@@ -16,8 +16,9 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from quorum_client._connection import CANCEL_S, EXTRACTING, Call, Channels, Connection, Result, Unset
+from quorum_client._connection import CANCEL_S, Call, Connection, Result, Unset
 from quorum_client._room import Room
+from quorum_client._routing import EXTRACTING, Channels
 from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
 
 Wanted = TypeVar("Wanted")

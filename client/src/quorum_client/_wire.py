@@ -36,6 +36,7 @@ from quorum_contract import (
     CANCEL,
     CONFIDENCE,
     INTERACTIVE,
+    LAZY_CHANNELS,
     MEMBER_STATUS,
     MEMBER_VALUES,
     MEMBERS,
@@ -260,9 +261,10 @@ def from_grpc(
         case grpc.StatusCode.INVALID_ARGUMENT:
             return InvalidRequest(f"{where} refused the request: {details}", request_id=request_id)
         case grpc.StatusCode.NOT_FOUND:
-            message = (
-                f"{url} has no channel {channel!r}: {details}; check the name, or publish a version to it"
-            )
+            fix = "check the name, or publish a version to it"
+            if channel in LAZY_CHANNELS:
+                fix = "its deployment has it once `lazy: {}` is in deploy.yaml"
+            message = f"{url} has no channel {channel!r}: {details}; {fix}"
             return ChannelNotFound(message, request_id=request_id)
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             message = (

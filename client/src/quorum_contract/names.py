@@ -9,6 +9,11 @@ MEMBER_BACKEND = "quorum_member"
 STABLE = "quorum"
 CANARY = "quorum_canary"
 CHANNELS = (STABLE, CANARY)
+LAZY = "quorum_lazy"
+LAZY_CANARY = "quorum_lazy_canary"
+LAZY_CHANNELS = (LAZY, LAZY_CANARY)
+"""The channels that ask members in rows, in a deployment that has them; each is pinned like its namesake."""
+LAZY_OF = {STABLE: LAZY, CANARY: LAZY_CANARY}
 RETRIEVER = "quorum_retriever"
 RECOMMEND = "quorum_recommend"
 RECOMMEND_CANARY = "quorum_recommend_canary"

@@ -9,6 +9,7 @@ from enum import IntEnum
 class Status(IntEnum):
     """Outcome of one member's vote on one attribute; everything but ``ANSWERED`` is an abstention.
 
+    ``NOT_ASKED``: it could not change the answer any more (lazy channels), or has nothing to answer from.
     ``NOT_FOUND``: a member without an LLM looked, and found no value that it would name; it does not say
     "n/a", as the text may state a value that it does not know.
     """

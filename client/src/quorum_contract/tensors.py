@@ -33,6 +33,7 @@ RETRIEVER_VERSION = "RETRIEVER_VERSION"
 # Between the steps of the ensemble only; never seen by a client.
 QUESTION = "QUESTION"
 VOTES = "VOTES"
+OPEN = "OPEN"
 
 
 class Tensor(NamedTuple):
@@ -102,6 +103,8 @@ SHARE = Tensor(CANARY_SHARE, "FP64", (1,), "share of the products that the canar
 
 PACKED_QUESTION = Tensor(QUESTION, "UINT8", ("BYTES",), "ticket and checked question, packed by the gate")
 PACKED_VOTES = Tensor(VOTES, "UINT8", ("BYTES",), "one member's votes, packed by the member")
+PACKED_OPEN = Tensor(OPEN, "UINT8", ("BYTES",), "attributes that a row of members is asked, and its deadline")
+"""Optional input of a member. Gate and vote give it under a name with the number of rows left, ``OPEN_2``."""
 
 RECOMMEND_ASKED = (
     Tensor(TEXT, "BYTES", (1,), "text of the item, UTF-8"),

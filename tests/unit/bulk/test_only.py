@@ -202,6 +202,7 @@ def test_a_server_of_its_own_that_ended_is_not_waited_for(
         ({"out": "out.csv"}, "--only and --out"),
         ({"url": "host:1"}, "--only and --url"),
         ({"channel": "quorum_canary"}, "--only and --channel"),
+        ({"lazy": True}, "--only and --lazy"),
         ({"canary_share": 0.0}, "--only and --canary-share"),
     ],
 )

@@ -11,7 +11,8 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from quorum_client import Keyphrase, ProtocolError, Recommendation, RecommendItem, _recommend
-from quorum_client._connection import RECOMMENDING, Connection
+from quorum_client._connection import Connection
+from quorum_client._routing import RECOMMENDING
 from quorum_contract import BULK, CHANNELS, INTERACTIVE, RECOMMEND, RECOMMEND_CANARY
 
 Bend = Callable[[dict[str, list[Any]]], object]

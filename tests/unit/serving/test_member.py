@@ -2,14 +2,18 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from quorum.runtimes.cancellation import Cancellation
 from quorum.serving.answering import Done
 from quorum.serving.deadlines import Deadlines
-from quorum.serving.packing import Admitted, pack_question, pack_votes, unpack_votes
+from quorum.serving.open_question import pack_open
+from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes, unpack_votes
 from quorum.tasks.parse import Vote, abstain
 from quorum_contract import Status
 
@@ -22,6 +26,7 @@ class Held:
 
     def __init__(self) -> None:
         self.asked: list[Done] = []
+        self.questions: list[Admitted] = []
         self.cancellations: list[Cancellation] = []
 
     def ask(
@@ -29,6 +34,7 @@ class Held:
     ) -> None:
         assert body == pack_question(admitted)
         self.asked.append(done)
+        self.questions.append(admitted)
         self.cancellations.append(cancellation)
 
 
@@ -103,3 +109,118 @@ def test_the_counter_keeps_to_its_limit() -> None:
     first()
     assert counter.enter(2) is not None
     assert counter.enter(2) is None
+
+
+def test_a_row_may_end_before_the_question() -> None:
+    from quorum.serving.member import Member
+
+    timer, held, sent = Deadlines(), Held(), list[bytes]()
+    member = Member({**SETTINGS, "reserve_ms": 5000}, held, timer)
+    admitted = Admitted("text", "", ("a", "b"), time.monotonic_ns() + int(60e9))
+    member.ask(admitted, pack_question(admitted), sent.append, row_ends_ns=time.monotonic_ns() + int(5e7))
+    # The reserve is taken from the question's time, not from that of each row.
+    assert sent == []
+    while not sent:
+        time.sleep(0.005)
+    assert sent == [pack_votes(abstain(Status.TIMEOUT, 2))]
+    assert held.cancellations[0].is_cancelled
+    timer.close()
+
+
+class Rows:
+    """The step of a model with two members, whose tickets are valid."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        from quorum.serving import member
+        from quorum.serving.progress import Grace
+
+        self.timer, self.held = Deadlines(), Held()
+        settings = {"grace_ms": 20, "min_members": 1, "voters": ["m", "n"]}
+        self.used: list[int] = []
+        self.step = step = member.TritonPythonModel()
+        step._name, step._direct, step._names, step._prefixes = "model", False, ["m", "n"], ["m_", "n_"]
+        step._admission = SimpleNamespace(
+            is_valid=lambda ticket, *_: ticket == 1, seal=lambda body: 0, use=self.used.append
+        )
+        step._deadlines = self.timer
+        step._cancels = SimpleNamespace(hurrying=lambda ticket, add: add)
+        step._grace = self.grace = Grace(settings, self.timer, tmp_path / "answered")
+        step._members = [member.Member({**SETTINGS, "name": name}, self.held, self.timer) for name in "mn"]
+
+    def ask(self, asked: bytes | None, ticket: int = 1) -> list[list[Any]] | None:
+        """The votes of each member, if the step has them at once."""
+        question = Admitted("text", "", ("a", "b", "c"), time.monotonic_ns() + int(60e9))
+        packed = {"QUESTION": add_ticket(ticket, pack_question(question))}
+        packed |= {} if asked is None else {"OPEN": asked}
+        inputs = [
+            SimpleNamespace(
+                name=lambda name=name: name, as_numpy=lambda data=data: np.frombuffer(data, np.uint8)
+            )
+            for name, data in packed.items()
+        ]
+        self.sender = SimpleNamespace(send=lambda response, flags: self.sent.append(response))
+        self.sent: list[Any] = []
+        request = SimpleNamespace(inputs=lambda: inputs, get_response_sender=lambda: self.sender)
+        (response,) = self.step.execute([request])
+        return None if response is None else votes_in(response)
+
+
+def votes_in(response: Any) -> list[list[Any]]:
+    return [unpack_votes(tensor.array.tobytes()) for tensor in response.output_tensors]
+
+
+def opened(*positions: int, seconds: float = 60.0) -> bytes:
+    now = time.monotonic_ns()
+    return pack_open(positions, now + int(seconds * 1e9), now, 1)
+
+
+def test_members_with_nothing_left_to_answer_are_not_asked(tmp_path: Path) -> None:
+    rows = Rows(tmp_path)
+    assert rows.ask(opened()) == [[("", Status.NOT_ASKED, None)] * 3] * 2
+    assert rows.ask(opened(), ticket=2) == [[("", Status.REFUSED, None)] * 3] * 2
+    assert (rows.held.asked, rows.used) == ([], [])
+    rows.timer.close()
+
+
+def test_members_are_asked_the_open_attributes_alone(tmp_path: Path) -> None:
+    rows = Rows(tmp_path)
+    assert rows.ask(opened(0, 2)) is None
+    assert rows.used == [1]
+    assert [admitted.attributes for admitted in rows.held.questions] == [("a", "c")] * 2
+    for number, done in enumerate(rows.held.asked):
+        done(pack_votes([Vote("x", Status.ANSWERED, -0.5), Vote(str(number), Status.ANSWERED)]))
+    (response,) = rows.sent
+    left_out = ("", Status.NOT_ASKED, None)
+    assert votes_in(response) == [[("x", 0, -0.5), left_out, (str(number), 0, None)] for number in range(2)]
+    rows.timer.close()
+
+
+@pytest.mark.parametrize("asked", [None, opened(0, 1, 2)])
+def test_members_of_the_first_row_are_asked_as_ever(tmp_path: Path, asked: bytes | None) -> None:
+    rows = Rows(tmp_path)
+    assert rows.ask(asked) is None
+    assert [admitted.attributes for admitted in rows.held.questions] == [("a", "b", "c")] * 2
+    rows.timer.close()
+
+
+@pytest.mark.parametrize("asked", [b"", b"\xc1", opened(3), opened(1, 0)])
+def test_a_malformed_part_is_an_error_of_the_members(tmp_path: Path, asked: bytes) -> None:
+    rows = Rows(tmp_path)
+    assert rows.ask(asked) == [[("", Status.ERROR, None)] * 3] * 2
+    assert rows.held.asked == []
+    rows.timer.close()
+
+
+def test_answers_of_earlier_rows_start_no_grace(tmp_path: Path) -> None:
+    rows = Rows(tmp_path)
+    rows.grace.progress.mark(1, 1)
+    time.sleep(0.001)
+    assert rows.ask(opened(0)) is None
+    time.sleep(0.1)
+    assert not rows.held.cancellations[0].is_cancelled, "it had no head start"
+    rows.held.asked[1](pack_votes([Vote("x", Status.ANSWERED)]))
+    end = time.monotonic() + 10
+    while not rows.held.cancellations[0].is_cancelled:
+        assert time.monotonic() < end, "an answer to all that was asked starts the grace"
+        time.sleep(0.005)
+    rows.timer.close()

@@ -16,6 +16,7 @@ from quorum.decision.cell import Parameters
 from quorum.decision.evidence import Evidence
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import Weights, equal_weights
+from quorum.serving.cells import Cells
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
 from quorum_contract import DecisionStatus, Status
 from quorum_contract.tensors import ANSWERED
@@ -23,6 +24,7 @@ from quorum_contract.tensors import ANSWERED
 pytestmark = pytest.mark.usefixtures("serving")
 
 MEMBERS = ["a", "b"]
+OUTPUTS = [tensor.name for tensor in ANSWERED]
 Votes = list[tuple[str, int, float | None]]
 
 
@@ -54,15 +56,17 @@ def answer(
     step._names = np.array([name.encode() for name in MEMBERS], object)
     step._direct, step._version, step._damage = False, 7, None
     step._admission = Admission(valid)
-    step._evidence, step._quorum, step._kinds = evidence, rule, kinds or {}
-    step._weights = Weights("loglinear", tuple(MEMBERS), Parameters((1.0, 2.0), na_bias))
+    step._quorum = rule
+    weights = Weights("loglinear", tuple(MEMBERS), Parameters((1.0, 2.0), na_bias))
+    step._cells = Cells(weights, evidence, kinds or {})
     question = add_ticket(1, pack_question(Admitted("red shoe", "", ("colour", "size"), 0)))
     packed = {"QUESTION": question} | {f"{name}_VOTES": pack_votes(votes) for name, votes in given.items()}
     inputs = [
         SimpleNamespace(name=lambda name=name: name, as_numpy=lambda data=data: np.frombuffer(data, np.uint8))
         for name, data in packed.items()
     ]
-    (response,) = step.execute([SimpleNamespace(inputs=lambda: inputs)])
+    request = SimpleNamespace(inputs=lambda: inputs, requested_output_names=lambda: OUTPUTS)
+    (response,) = step.execute([request])
     arrays = {tensor.name: tensor.array for tensor in response.output_tensors}
     for tensor in ANSWERED:
         assert list(arrays[tensor.name].shape) == tensor.sizes(attributes=2, members=2), tensor.name

@@ -14,7 +14,7 @@ from quorum.server.control import Control
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
 from quorum_bench.targets.quorum import START_S, QuorumTarget
 from quorum_bench.workload import Product
-from quorum_contract import CHANNELS, QUESTION, STABLE, VOTES
+from quorum_contract import QUESTION, STABLE, VOTES
 from quorum_contract.tensors import ANSWERED
 
 _MODEL = Path(__file__).parent / "floor_model.py"
@@ -35,7 +35,7 @@ class FloorTarget(QuorumTarget):
         super()._render()
         for path in self._repository.glob("*/config.pbtxt"):
             config = parse_config(path.read_text("utf-8"))
-            if config.name not in CHANNELS:
+            if config.platform != "ensemble":
                 config.backend = "python"
                 config.parameters["outputs"].string_value = json.dumps(
                     self._outputs(config, self._workload.products[0])

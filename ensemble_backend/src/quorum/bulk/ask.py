@@ -78,6 +78,7 @@ def ask(
     url: str | None = None,
     timeout_s: float = 30.0,
     note: Note = ignore,
+    lazy: bool = False,
 ) -> Extraction:
     """Ask about one product.
 
@@ -90,6 +91,7 @@ def ask(
         url: ``host:port`` of the server; None: the local server, else the one that ``deploy.yaml`` names.
         timeout_s: How long to wait for the answer.
         note: Takes remarks, see :func:`attributes_of`.
+        lazy: Ask members in rows, see :meth:`quorum_client.Client.extract`.
 
     Returns:
         One answer per attribute, with every member's vote.
@@ -97,13 +99,14 @@ def ask(
     Raises:
         quorum_client.QuorumError: No answer.
         NoAttributesError: There is nothing to ask for, or attributes are made of different fields.
-        quorum_client.InvalidRequest: A field that no attribute asked for has.
+        quorum_client.InvalidRequest: A field that no attribute asked for has; ``lazy`` without lazy channels.
     """
+    check_lazy(deployment, lazy)
     names = attributes_of(deployment, attributes, note)
     _check_fields(text, fields_of(deployment, names))
     target = url or endpoint_of(deployment).grpc_url
     with Client(target, channel=channel, timeout_s=timeout_s, key=client_key()) as client:
-        return client.extract(text, names, category=category)
+        return client.extract(text, names, category=category, lazy=lazy)
 
 
 def _check_fields(text: str | Mapping[str, str], fields: Sequence[str]) -> None:
@@ -112,6 +115,15 @@ def _check_fields(text: str | Mapping[str, str], fields: Sequence[str]) -> None:
         have = f"they are {', '.join(fields)}" if fields else "there are none: give a plain text"
         raise InvalidRequest(
             f"{TEXT}: field {unknown[0]!r} is none of the `fields` of the attributes asked for; {have}"
+        )
+
+
+def check_lazy(deployment: Deployment, lazy: bool) -> None:
+    """Raise InvalidRequest where a lazy answer is wanted of a deployment without lazy channels."""
+    if lazy and deployment.lazy is None:
+        raise InvalidRequest(
+            f"lazy: {deployment.path} has no section `lazy`; add `lazy: {{}}`, run `quorum render` and start "
+            "the server again"
         )
 
 
@@ -138,6 +150,7 @@ async def ask_in_order(
     *,
     away_s: float = AWAY_S,
     on_wait: OnWait | None = None,
+    lazy: bool = False,
 ) -> AsyncIterator[tuple[Listing, Extraction | QuorumError]]:
     """Ask about each listing, at most ``concurrency`` at a time; yields answers in order.
 
@@ -152,6 +165,7 @@ async def ask_in_order(
         priority=priority,
         away_s=away_s,
         on_wait=on_wait,
+        lazy=lazy,
     )
     async for result in results:
         yield next(waiting), result

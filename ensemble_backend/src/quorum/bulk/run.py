@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from quorum.bulk import only as alone
 from quorum.bulk.answers import OutputError, Sink, VotesSink, check_outputs, open_sinks
-from quorum.bulk.ask import ask_in_order, attributes_of, fields_of
+from quorum.bulk.ask import ask_in_order, attributes_of, check_lazy, fields_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, check_gold, read_listings
 from quorum.bulk.waits import WaitNotes, check_ready, found_no_server
@@ -29,7 +29,7 @@ from quorum_client import (
     Extraction,
     InvalidRequest,
 )
-from quorum_contract import BULK, STABLE, Priority
+from quorum_contract import BULK, LAZY_OF, STABLE, Priority
 from quorum_contract.checks import encode_attributes
 from quorum_contract.errors import QuorumError
 
@@ -61,6 +61,7 @@ class ExtractOptions:
             it is busy, or away; "interactive": as requests of people who wait.
         away_s: How long a bulk run waits for a server that is away, in seconds, as while it is started again;
             not with ``only``.
+        lazy: Ask members in rows, see :meth:`quorum_client.Client.extract`.
         force: Replace ``out`` and ``votes`` where they exist; without it such files are refused.
         escaped: Make CSV cells harmless, see :func:`quorum.safe_text.safe_cell`. False: cells as they are,
             for machines.
@@ -81,6 +82,7 @@ class ExtractOptions:
     escaped: bool = True
     priority: Priority = BULK
     away_s: float = AWAY_S
+    lazy: bool = False
 
 
 @dataclass(slots=True)
@@ -220,6 +222,12 @@ def extract(
     # What every request would be refused for.
     encode_attributes(names)
     _check_settings(options)
+    check_lazy(deployment, options.lazy)
+    if options.lazy and votes:
+        note(
+            f"{votes}: members of later rows are asked only where earlier ones left an answer open, so these "
+            "votes say little of how good they are; learn weights from votes without --lazy"
+        )
     url = options.url or endpoint_of(deployment).grpc_url
     client = AsyncClient(
         url,
@@ -228,7 +236,7 @@ def extract(
         canary_share=options.canary_share,
         key=client_key(),
     )
-    check_ready(url, options.channel)
+    check_ready(url, LAZY_OF.get(options.channel, options.channel) if options.lazy else options.channel)
     count, interrupted = _Count(), False
     with ExitStack() as files:
         columns, catalogue = list(listings[0].row), deployment.catalogue()
@@ -290,6 +298,7 @@ def _check_only(options: ExtractOptions, only: Sequence[str]) -> Path:
         ("--url", options.url),
         ("--canary-share", options.canary_share),
         ("--channel", None if options.channel == STABLE else options.channel),
+        ("--lazy", options.lazy or None),
     ):
         if given is not None:
             raise OutputError(
@@ -366,6 +375,7 @@ async def _ask_each(
             options.priority,
             away_s=options.away_s,
             on_wait=WaitNotes(note, options.away_s),
+            lazy=options.lazy,
         )
         async for listing, result in results:
             for sink in sinks:

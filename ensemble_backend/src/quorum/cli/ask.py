@@ -32,6 +32,14 @@ _UNDECIDED = {
 }
 
 ChannelOption = Annotated[str, typer.Option(help="quorum or quorum_canary.")]
+LazyOption = Annotated[
+    bool,
+    typer.Option(
+        "--lazy",
+        help="Ask members in rows, later ones only what they can still change: the same values, fewer calls."
+        " Needs `lazy` in deploy.yaml.",
+    ),
+]
 
 
 def ask(
@@ -45,6 +53,7 @@ def ask(
     ] = None,
     category: Annotated[str, typer.Option(help="Product category.")] = "",
     channel: ChannelOption = STABLE,
+    lazy: LazyOption = False,
     url: UrlOption = None,
     timeout: Annotated[float, typer.Option(help="Seconds.")] = 30.0,
     deploy: DeployOption = DEPLOY,
@@ -68,6 +77,7 @@ def ask(
         url=url,
         timeout_s=timeout,
         note=note,
+        lazy=lazy,
     )
     if json:
         print_json(quorum.extraction_json(result))
@@ -160,6 +170,7 @@ def extract(
         ),
     ] = None,
     channel: ChannelOption = STABLE,
+    lazy: LazyOption = False,
     canary_share: Annotated[
         str | None,
         typer.Option(
@@ -225,6 +236,7 @@ def extract(
         escaped=escape,
         priority=priority,
         away_s=away,
+        lazy=lazy,
     )
     with terminated_as_interrupted(), ProgressBar("extract") as bar:
         report = quorum.extract(quorum.load_deployment(deploy), file, options, progress=bar, note=note)

@@ -54,7 +54,7 @@ def judge(
     dry_run: Annotated[
         bool, typer.Option(help="Only estimate requests, tokens and time, from a few requests.")
     ] = False,
-    channel: Annotated[str, typer.Option(help="quorum or quorum_canary.")] = STABLE,
+    channel: Annotated[str, typer.Option(help="quorum, quorum_canary, or a lazy one.")] = STABLE,
     url: UrlOption = None,
     timeout: Annotated[float, typer.Option(help="Seconds per request.")] = 60.0,
     away: Annotated[float, typer.Option(help="Seconds to wait for a server that is away.")] = AWAY_S,

@@ -18,7 +18,7 @@ _POLL_S = 0.5
 
 
 def probe(
-    channel: Annotated[str, typer.Option(help="quorum or quorum_canary.")] = STABLE,
+    channel: Annotated[str, typer.Option(help="quorum, quorum_canary, or a lazy one.")] = STABLE,
     url: Annotated[
         str | None, typer.Option(help="host:port of gRPC; default: the local server, else deploy.yaml.")
     ] = None,

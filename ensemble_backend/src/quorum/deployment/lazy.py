@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from quorum.deployment.strict import Strict
+from quorum.deployment.strict import Strict, error_at
+
+Place = tuple[str | int, ...]
 
 
 class LazySpec(Strict):
@@ -18,5 +21,41 @@ class LazySpec(Strict):
         flip_risk: Highest share of answers that may differ from those of all members; 0: none does.
     """
 
-    rows: list[list[str]] | None = None
+    rows: Annotated[list[Annotated[list[str], Field(min_length=1)]], Field(min_length=1)] | None = None
     flip_risk: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+
+    @field_validator("rows")
+    @classmethod
+    def _once(cls, rows: list[list[str]] | None) -> list[list[str]] | None:
+        seen: set[str] = set()
+        for row, names in enumerate(rows or ()):
+            for at, name in enumerate(names):
+                if name in seen:
+                    raise error_at((row, at), f"{name!r} stands in the rows twice; name each member once")
+                seen.add(name)
+        return rows
+
+
+def faults_of_rows(
+    rows: Sequence[Sequence[str]], members: Sequence[str], shared: Iterable[Sequence[str]]
+) -> Iterable[tuple[Place, str]]:
+    """Yield the place in ``lazy`` and the problem of rows that a deployment cannot have.
+
+    Args:
+        rows: Names, each at most once.
+        members: Names of the members.
+        shared: Names of members that are one Triton model, for each of these.
+    """
+    row_of = {name: row for row, names in enumerate(rows) for name in names}
+    for row, names in enumerate(rows):
+        for at, name in enumerate(names):
+            if name not in members:
+                yield ("rows", row, at), f"there is no member {name!r}; they are {', '.join(members)}"
+    if missing := [name for name in members if name not in row_of]:
+        yield ("rows",), f"{', '.join(missing)} must stand in a row too; a row may hold several members"
+        return
+    for first, *others in shared:
+        for name in others:
+            if row_of[name] != row_of[first]:
+                place = ("rows", row_of[name], list(rows[row_of[name]]).index(name))
+                yield place, f"{name!r} and {first!r} share an LLM, so they must stand in the same row"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from quorum.deployment.adapters import check_shared, llm_of, unknown_attributes
 from quorum.deployment.attributes import AttributeSpec, DefaultSpec, Normaliser, check_attribute_names
-from quorum.deployment.lazy import LazySpec
+from quorum.deployment.lazy import LazySpec, faults_of_rows
 from quorum.deployment.price import PriceSpec
 from quorum.deployment.retriever import RetrieverSpec
 from quorum.deployment.strict import Strict, error_at, one_of
@@ -30,10 +31,10 @@ from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import RUNTIMES, read_options
 from quorum.serving.admission import CAPACITY
 from quorum.tasks.catalogue import Catalogue
-from quorum_contract import CHANNELS, GATE, RECOMMEND_CHANNELS, RETRIEVER, VOTE
+from quorum_contract import CHANNELS, GATE, LAZY_CHANNELS, RECOMMEND_CHANNELS, RETRIEVER, VOTE
 
 _MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-_RESERVED = frozenset([*CHANNELS, GATE, VOTE, RETRIEVER, *RECOMMEND_CHANNELS])
+_RESERVED = frozenset([*CHANNELS, *LAZY_CHANNELS, GATE, VOTE, RETRIEVER, *RECOMMEND_CHANNELS])
 SHARED_PREFIX = "quorum_shared_"
 """Prefix of Triton models that hold several members; the first member's name follows."""
 
@@ -301,19 +302,29 @@ class Deployment(Strict):
             )
         return vote
 
+    @field_validator("lazy")
+    @classmethod
+    def _in_rows(cls, lazy: LazySpec | None, info: ValidationInfo) -> LazySpec | None:
+        members = info.data.get("members")
+        if lazy is not None and lazy.rows is not None and members:
+            names = [member.name for member in members]
+            shared = [[member.name for member in group] for group in _models(members).values()]
+            for place, problem in faults_of_rows(lazy.rows, names, shared):
+                raise error_at(place, problem)
+        return lazy
+
     def engines(self) -> dict[str, MemberSpec]:
         """Triton model that serves a compiled engine -> the member that asks it."""
         return {f"{PREFIX}{m.name}": m for m in self.members if m.runtime == "engine"}
 
     def models(self) -> dict[str, list[MemberSpec]]:
         """Triton model -> its members: one, or all that share an LLM in memory."""
-        groups: dict[tuple[object, ...], list[MemberSpec]] = {}
-        for member in self.members:
-            groups.setdefault(llm_of(member.runtime, member.name, member.options), []).append(member)
-        return {
-            f"{SHARED_PREFIX}{group[0].name}" if len(group) > 1 else group[0].name: group
-            for group in groups.values()
-        }
+        return _models(self.members)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The ensembles that answer for attributes, as callers name them."""
+        return CHANNELS if self.lazy is None else (*CHANNELS, *LAZY_CHANNELS)
 
     def adapters(self) -> dict[str, dict[str, str]]:
         """Member -> attribute, or "*" for all others -> folder of the adapter; only members with adapters."""
@@ -340,3 +351,13 @@ class Deployment(Strict):
         attributes = [spec.named(name) for name, spec in self.attributes.items()]
         default = self.default.made() if self.default else None
         return Catalogue.of(attributes, self.default_normaliser, default)
+
+
+def _models(members: Sequence[MemberSpec]) -> dict[str, list[MemberSpec]]:
+    groups: dict[tuple[object, ...], list[MemberSpec]] = {}
+    for member in members:
+        groups.setdefault(llm_of(member.runtime, member.name, member.options), []).append(member)
+    return {
+        f"{SHARED_PREFIX}{group[0].name}" if len(group) > 1 else group[0].name: group
+        for group in groups.values()
+    }

@@ -11,7 +11,7 @@ from quorum.server.http import ProbeServer
 from quorum.server.probe import PROBE_TIMEOUT_S, Pulse, take_pulse
 from quorum.server.runfile import endpoint_of
 from quorum.server.triton import ServerProcessError, TritonServer
-from quorum_contract import CHANNELS, STABLE
+from quorum_contract import STABLE
 
 _TIMEOUT_S = 2.0
 
@@ -61,7 +61,7 @@ def probe_server(
     def pulse(channel: str) -> Pulse:
         return take_pulse(deployment, address(), channel, timeout_s, full)
 
-    return _serve(host, port, "--http", pulse, live)
+    return _serve(deployment, host, port, "--http", pulse, live)
 
 
 def probes_of(server: TritonServer, port: int) -> ProbeServer:
@@ -75,14 +75,20 @@ def probes_of(server: TritonServer, port: int) -> ProbeServer:
     def pulse(channel: str) -> Pulse:
         return take_pulse(server.spec, server.endpoint.callers_url, channel, _TIMEOUT_S)
 
-    return _serve(server.spec.server.host, port, "--probe-port", pulse, lambda: server.life.is_live)
+    spec = server.spec
+    return _serve(spec, spec.server.host, port, "--probe-port", pulse, lambda: server.life.is_live)
 
 
 def _serve(
-    host: str, port: int, option: str, pulse: Callable[[str], Pulse], live: Callable[[], bool]
+    deployment: Deployment,
+    host: str,
+    port: int,
+    option: str,
+    pulse: Callable[[str], Pulse],
+    live: Callable[[], bool],
 ) -> ProbeServer:
     try:
-        return ProbeServer(host, port, CHANNELS, pulse, live)
+        return ProbeServer(host, port, deployment.channels, pulse, live)
     except OSError as error:
         raise ServerProcessError(
             f"{option} {port} on {host}: {error.strerror}; choose another port"

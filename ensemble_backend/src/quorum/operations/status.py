@@ -27,7 +27,7 @@ from quorum.server.probe import take_pulse, take_recommend_pulse
 from quorum.server.runfile import Attempt, endpoint_of, find_running, last_attempt
 from quorum.server.triton import ServerProcessError
 from quorum.server.workers import WorkerState, workers_of
-from quorum_contract import CHANNELS, RECOMMEND_CHANNELS, RETRIEVER, VOTE
+from quorum_contract import LAZY_OF, RECOMMEND_CHANNELS, RETRIEVER, VOTE
 from quorum_contract.errors import QuorumError
 
 _CONTROL_TIMEOUT_S = 5.0
@@ -360,7 +360,8 @@ def _fleet_server(deployment: Deployment, url: str, store: Store, state: State |
 
 
 def _channels(deployment: Deployment, url: str, pins: Mapping[str, int]) -> dict[str, ChannelStatus]:
-    pulses = {channel: take_pulse(deployment, url, channel) for channel in CHANNELS}
+    pulses = {channel: take_pulse(deployment, url, channel) for channel in deployment.channels}
+    pins = {**pins, **{lazy: pins[channel] for channel, lazy in LAZY_OF.items() if channel in pins}}
     return {c: ChannelStatus(pins.get(c), p.ready, p.version, p.reason) for c, p in pulses.items()}
 
 

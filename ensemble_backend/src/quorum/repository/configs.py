@@ -11,11 +11,13 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.repository.lazy_rows import lazy_rows
 from quorum.repository.model_config import declare, python_model
 from quorum.repository.retriever_config import retriever_configs
 from quorum.repository.state import State
-from quorum_contract import CHANNELS, GATE, MEMBER_BACKEND, QUESTION, VOTE, VOTES
-from quorum_contract.tensors import ANSWERED, ASKED, PACKED_QUESTION, PACKED_VOTES, SHARE
+from quorum.serving.open_question import open_tensor
+from quorum_contract import CHANNELS, GATE, LAZY_OF, MEMBER_BACKEND, OPEN, QUESTION, VOTE, VOTES
+from quorum_contract.tensors import ANSWERED, ASKED, PACKED_OPEN, PACKED_QUESTION, PACKED_VOTES, SHARE
 
 HEADER = "# Rendered by `quorum render` from deploy.yaml. Do not edit: change deploy.yaml and render again.\n"
 
@@ -24,7 +26,8 @@ def gate_config(spec: Deployment, canary_share: float) -> pb.ModelConfig:
     """Configure the gate: one instance without batching, so malformed requests meet no others."""
     settings = spec.gate.model_dump(exclude={"allow_direct"})
     settings["canary_share"] = canary_share
-    return python_model(GATE, GATE, settings, inputs=ASKED, outputs=[PACKED_QUESTION, SHARE])
+    rows = [open_tensor(left + 1) for left in _rows_to_come(spec)]
+    return python_model(GATE, GATE, settings, inputs=ASKED, outputs=[PACKED_QUESTION, SHARE, *rows])
 
 
 def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -> pb.ModelConfig:
@@ -40,8 +43,11 @@ def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -
             "min_members": spec.vote.min_members,
             "voters": spec.member_names,
         }
+    inputs = [PACKED_QUESTION, *([PACKED_OPEN] if spec.lazy else [])]
     outputs = [PACKED_VOTES.named(made) for _, made in _votes(members)]
-    return python_model(model, MEMBER_BACKEND, settings, inputs=[PACKED_QUESTION], outputs=outputs)
+    return python_model(
+        model, MEMBER_BACKEND, settings, inputs=inputs, outputs=outputs, optional=[PACKED_OPEN.name]
+    )
 
 
 def _votes(members: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
@@ -51,32 +57,62 @@ def _votes(members: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
         yield wire, wire if len(members) > 1 else VOTES
 
 
+def _rows_to_come(spec: Deployment) -> range:
+    """How many rows of members may still come after one: at most one for each other model."""
+    return range(1, len(spec.models()) if spec.lazy else 1)
+
+
 def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
-    """Configure the vote, with exactly these versions loaded side by side."""
+    """Configure the vote, with exactly these versions loaded side by side.
+
+    With lazy channels it also stands between rows, where the votes of later rows are not there yet.
+    """
     settings = {"members": spec.member_names, "allow_direct": spec.gate.allow_direct}
     settings |= spec.vote.model_dump(include={"min_members", "min_weight"})
-    inputs = [PACKED_QUESTION, *(PACKED_VOTES.named(f"{name}_{VOTES}") for name in spec.member_names)]
-    config = python_model(VOTE, VOTE, settings, inputs=inputs, outputs=ANSWERED)
+    votes = [PACKED_VOTES.named(f"{name}_{VOTES}") for name in spec.member_names]
+    inputs, outputs, optional = [PACKED_QUESTION, *votes], [*ANSWERED], list[str]()
+    if spec.lazy:
+        settings["flip_risk"] = spec.lazy.flip_risk
+        inputs.append(PACKED_OPEN)
+        outputs += [open_tensor(left) for left in _rows_to_come(spec)]
+        optional = [tensor.name for tensor in inputs[1:]]
+    config = python_model(VOTE, VOTE, settings, inputs=inputs, outputs=outputs, optional=optional)
     config.version_policy.specific.versions.extend(sorted(versions))
     return config
 
 
-def channel_config(spec: Deployment, channel: str, version: int) -> pb.ModelConfig:
-    """Configure an ensemble whose vote step is pinned to one version of the weights."""
+def channel_config(
+    spec: Deployment, channel: str, version: int, rows: Sequence[Sequence[str]] | None = None
+) -> pb.ModelConfig:
+    """Configure an ensemble whose vote step is pinned to one version of the weights.
+
+    Args:
+        spec: The deployment.
+        channel: The name of the ensemble.
+        version: Of the weights.
+        rows: Models of each row; after each but the last one, the vote says what is still open. None: all
+            models in one row.
+    """
     config = pb.ModelConfig(name=channel, platform="ensemble", max_batch_size=0)
     declare(config, ASKED, [*ANSWERED, SHARE])
-    add = config.ensemble_scheduling.step.add
-    add(
-        model_name=GATE,
-        model_version=-1,
-        input_map={tensor.name: tensor.name for tensor in ASKED},
-        output_map={tensor.name: tensor.name for tensor in (PACKED_QUESTION, SHARE)},
-    )
+    add, models = config.ensemble_scheduling.step.add, spec.models()
+    rows = rows or [[*models]]
+    asked = [open_tensor(left).name for left in range(len(rows), 0, -1)] if len(rows) > 1 else []
+    given = [tensor.name for tensor in (PACKED_QUESTION, SHARE)] + asked[:1]
+    asks = {tensor.name: tensor.name for tensor in ASKED}
+    add(model_name=GATE, model_version=-1, input_map=asks, output_map={name: name for name in given})
     votes = {QUESTION: QUESTION}
-    for model, members in spec.models().items():
-        made = {made: wire for wire, made in _votes(members)}
-        add(model_name=model, model_version=-1, input_map={QUESTION: QUESTION}, output_map=made)
-        votes |= {wire: wire for wire in made.values()}
+    for number, row in enumerate(rows):
+        opened = {OPEN: asked[number]} if asked else {}
+        if number:
+            settled = {asked[number]: asked[number]}
+            earlier = votes | {OPEN: asked[number - 1]}
+            add(model_name=VOTE, model_version=version, input_map=earlier, output_map=settled)
+        for model in row:
+            made = {made: wire for wire, made in _votes(models[model])}
+            question = {QUESTION: QUESTION} | opened
+            add(model_name=model, model_version=-1, input_map=question, output_map=made)
+            votes |= {wire: wire for wire in made.values()}
     answered = {tensor.name: tensor.name for tensor in ANSWERED}
     add(model_name=VOTE, model_version=version, input_map=votes, output_map=answered)
     return config
@@ -88,8 +124,19 @@ def state_configs(spec: Deployment, state: State, repository: Path) -> dict[str,
         GATE: gate_config(spec, float(state.canary_share)),
         VOTE: vote_config(spec, state.versions),
         **{channel: channel_config(spec, channel, state.pins[channel]) for channel in CHANNELS},
+        **(_lazy_configs(spec, state, repository) if spec.lazy else {}),
         **(retriever_configs(spec, state.retriever, repository) if state.retriever else {}),
     }
+
+
+def _lazy_configs(spec: Deployment, state: State, repository: Path) -> dict[str, pb.ModelConfig]:
+    """The lazy channels, each pinned to the version of its namesake."""
+    configs = {}
+    for channel, lazy in LAZY_OF.items():
+        version = state.pins[channel]
+        rows = lazy_rows(spec, lazy, version, repository)
+        configs[lazy] = channel_config(spec, lazy, version, rows)
+    return configs
 
 
 def print_config(config: pb.ModelConfig) -> str:
@@ -110,7 +157,7 @@ def parse_config(text: str) -> pb.ModelConfig:
 
 
 def vote_step(channel: pb.ModelConfig) -> Any:
-    """The vote step of a channel, if any; its version is the channel's pin."""
+    """The first vote step of a channel, if any; its version, that of all, is the channel's pin."""
     return next((s for s in channel.ensemble_scheduling.step if s.model_name == VOTE), None)
 
 

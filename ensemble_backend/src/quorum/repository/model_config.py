@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tritonclient.grpc import model_config_pb2 as pb
@@ -16,11 +16,24 @@ _KINDS = {"BYTES": pb.TYPE_STRING}
 
 
 def python_model(
-    name: str, backend: str, settings: dict[str, Any], *, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+    name: str,
+    backend: str,
+    settings: dict[str, Any],
+    *,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    optional: Collection[str] = (),
 ) -> pb.ModelConfig:
-    """Configure a model of one of quorum's backends: one instance, settings as JSON, no batches by Triton."""
+    """Configure a model of one of quorum's backends: one instance, settings as JSON, no batches by Triton.
+
+    An ensemble may leave out the inputs named in ``optional``.
+    """
     config = pb.ModelConfig(name=name, backend=backend, max_batch_size=0)
     declare(config, inputs, outputs)
+    for declared in config.input:
+        # Where it is not set, it is not printed.
+        if declared.name in optional:
+            declared.optional = True
     config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
     config.parameters["quorum"].string_value = json.dumps(settings, ensure_ascii=False, sort_keys=True)
     return config

@@ -9,7 +9,7 @@ loaded side by side, so nothing is unloaded under a request.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,6 @@ from quorum.decision.kept import not_calibrated
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.repository.history import History, timestamp
-from quorum.repository.state import State
 from quorum.repository.store import Store
 from quorum.rollout.change import Change
 from quorum.rollout.journal import Journal, Pending
@@ -229,7 +228,8 @@ class Rollout:
             raise RolloutError(f"no {action} of version {version}: {unfit}")
         was = kind.running()
         now, before = was.pinned(channel, version, share), was.pins[channel]
-        if now == was and self._answers_with(channel, version):
+        channels = kind.following(channel)
+        if now == was and all(self._answers_with(name, version) for name in channels):
             return Change(action, version, before, already=True, model=kind.model)
         on_canary = now.pins[kind.canary] if channel == kind.stable and now.canary_share else version
         of_canary = on_canary if on_canary != version else None
@@ -238,7 +238,7 @@ class Rollout:
             return replace(change, planned=True)
         if reason is None and share:
             reason = f"{100 * share:.4g} % of the products"
-        models = (channel,) if now.canary_share == was.canary_share else (channel, *kind.share_in)
+        models = channels if now.canary_share == was.canary_share else (*channels, *kind.share_in)
         step = (timestamp(), action, version, before, kind.hash_if_sound(version), reason)
         new = old.having(kind.model, now)
         pending = Pending(*step, model=kind.model, models=models, old=old, new=new)
@@ -256,7 +256,7 @@ class Rollout:
             raise RolloutError(f"nothing was changed: {error}; make room there and try again") from error
         try:
             yield
-            self._verify([*channels, *(c for c in pending.models if c in self._pins(pending.new))])
+            self._verify([*channels, *(c for c in pending.models if c in self.kind.pins(pending.new))])
             self._journal.log(pending)
         except BaseException as error:
             self._undo(pending, error, channels)
@@ -287,7 +287,8 @@ class Rollout:
             ) from error
         if not isinstance(error, Exception):
             return
-        pins = self._pins(pending.old).items()
+        served = self.kind.served(pending.old)
+        pins = (served.pins if served else {}).items()
         serving = ", ".join(f"{channel} {v}" for channel, v in pins) or f"no version of {self.kind.noun}"
         try:
             self._verify(channels)
@@ -300,19 +301,14 @@ class Rollout:
             ) from error
         raise RolloutError(f"{change} was undone: {error}; serving as before: {serving}") from error
 
-    def _pins(self, state: State) -> Mapping[str, int]:
-        """Channel -> its version; none where no version was published."""
-        served = self.kind.served(state)
-        return served.pins if served else {}
-
     def _to_verify(self, pending: Pending) -> list[str]:
-        """The changed channel, and the other if it answers now: its outage must not block the change."""
-        pins = self._pins(pending.old).items()
+        """The changed channels, and others that answer now: their outage must not block the change."""
+        pins = self.kind.pins(pending.old).items()
         return [c for c, pinned in pins if c in pending.models or self._answers_with(c, pinned)]
 
     def _verify(self, channels: Iterable[str]) -> None:
         """Check that these channels answer a real request with their pinned version."""
-        pins = self._pins(self.store.state())
+        pins = self.kind.pins(self.store.state())
         for channel in dict.fromkeys(channels):
             pinned, answered = pins[channel], answering(self._server, self._probe, channel)
             if answered != pinned:

@@ -77,6 +77,16 @@ class Kind(ABC, Generic[Content]):
         except QuorumError:
             return ""
 
+    def following(self, channel: str) -> tuple[str, ...]:
+        """The channels that follow the pin of a channel, itself first."""
+        return (channel,)
+
+    def pins(self, state: State) -> dict[str, int]:
+        """Channel -> its version, also for those that follow another; none where no version was published."""
+        served = self.served(state)
+        pins = served.pins if served else {}
+        return {name: pins[channel] for channel in pins for name in self.following(channel)}
+
     @abstractmethod
     def hash_of(self, version: int) -> str:
         """The content hash of a version on disk; raises a QuorumError where it is damaged or missing."""

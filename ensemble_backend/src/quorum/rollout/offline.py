@@ -124,7 +124,8 @@ def _quarantined(spec: Deployment, store: Store, kind: Kind[Any]) -> Iterator[Qu
             models += tuple(model for gone in served.versions for model in kind.inner(gone))
         else:
             rest = served.listing([v for v in served.versions if v != version], moved)
-            new, models = old.having(kind.model, rest), (*moved, kind.model, *kind.inner(version))
+            new, models = old.having(kind.model, rest), (kind.model, *kind.inner(version))
+            models = (*(name for channel in moved for name in kind.following(channel)), *models)
         step = (timestamp(), "quarantine", version, None, "", why)
         pending = Pending(*step, model=kind.model, models=models, old=old, new=new)
         journal.begin(pending)
@@ -156,7 +157,7 @@ def reset_weights(spec: Deployment, repository: Path | None = None) -> int:
             old.pins[STABLE],
             weights.content_hash,
             "equal weights",
-            models=(VOTE, *CHANNELS),
+            models=(VOTE, *spec.channels),
             old=old,
             new=old.listing((*fitting, version), dict.fromkeys(CHANNELS, version)),
             adds_version=version not in old.versions,

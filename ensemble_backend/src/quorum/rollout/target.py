@@ -98,6 +98,7 @@ def graph_difference(server: Graph, spec: Deployment, store: Store, model: str |
         if model is None or (name in of_retriever) == (model == RETRIEVER)
     }
     # Channels first: they name every member, and a server has no configuration of one that it does not know.
+    # Lazy channels last: a server without them has another vote.
     for name in sorted(configs, key=lambda name: name not in CHANNELS):
         if not server.runs(name, configs[name]):
             return f"{store.path} was rendered anew since the server started ({name}): restart the server"

@@ -18,7 +18,7 @@ from quorum.review.spellings import as_served, respelled_in_words
 from quorum.rollout.kind import Kind
 from quorum.rollout.lock import RolloutError
 from quorum.votes import VotesError, read_votes
-from quorum_contract import GATE
+from quorum_contract import GATE, LAZY_OF
 
 
 class WeightsKind(Kind[Weights]):
@@ -26,6 +26,10 @@ class WeightsKind(Kind[Weights]):
 
     part, share_in = State, (GATE,)
     noun, content, flag = "the weights", "weights", ""
+
+    def following(self, channel: str) -> tuple[str, ...]:
+        """As :meth:`Kind.following`: its lazy namesake, if the deployment has lazy channels."""
+        return (channel, LAZY_OF[channel]) if self.spec.lazy else (channel,)
 
     def hash_of(self, version: int) -> str:
         """As :meth:`Kind.hash_of`; raises WeightsError."""

@@ -28,6 +28,7 @@ from quorum_client.errors import ChannelNotFound, InvalidRequest, Overloaded, Un
 from quorum_contract import (
     CANCEL,
     CHANNELS,
+    LAZY_CHANNELS,
     MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
     MAX_CATEGORY_BYTES,
@@ -51,7 +52,7 @@ MAX_MESSAGE_BYTES = (
 )
 """A little more than the largest request of the contract."""
 _ERROR_BYTES = 1024
-_OPEN = (*CHANNELS, *RECOMMEND_CHANNELS)
+_OPEN = (*CHANNELS, *LAZY_CHANNELS, *RECOMMEND_CHANNELS)
 _PARAMETERS = frozenset(["timeout", PRIORITY, CANCEL])
 MAX_CONNECTIONS = 4096
 _OWN_FILES = 64

@@ -30,7 +30,7 @@ from quorum.server.runfile import (
     state_folder,
 )
 from quorum.server.triton import ServerProcessError, TritonServer
-from quorum_contract import CHANNELS, RECOMMEND_CHANNELS
+from quorum_contract import RECOMMEND_CHANNELS
 
 
 @contextmanager
@@ -134,8 +134,8 @@ def wait_channels(
     """
     spec, endpoint, began = server.spec, server.endpoint, time.monotonic()
     with Control(endpoint.grpc_url, endpoint.admin_key) as control:
-        server.wait_ready(lambda: all(control.is_ready(channel) for channel in CHANNELS), timeout_s)
-    for channel in CHANNELS:
+        server.wait_ready(lambda: all(control.is_ready(channel) for channel in spec.channels), timeout_s)
+    for channel in spec.channels:
         version = probe_channel(spec, endpoint.grpc_url, channel, timeout_s)
         report(f"channel {channel} answers with weights version {version}")
     for channel in RECOMMEND_CHANNELS if server.has_retriever else ():

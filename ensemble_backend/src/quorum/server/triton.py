@@ -31,7 +31,7 @@ from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import Admission, Recovery
 from quorum.serving.isolation.state import FOLDER
 from quorum.serving.shared_file import ADMISSION, MARK, shared_path, traces_of
-from quorum_contract import CHANNELS, GATE, RETRIEVER, VOTE
+from quorum_contract import GATE, RETRIEVER, VOTE
 
 ADMIN_HEADER = "quorum-admin-key"
 # gRPC metadata keys of restricted protocols carry this prefix.
@@ -270,7 +270,7 @@ class TritonServer:
     def _command(self, backends: Path) -> list[str]:
         key = f"{ADMIN_HEADER}={self.endpoint.admin_key}"
         inner = [*self.spec.engines(), *encoders(self.spec)]
-        models = [GATE, *inner, *self.spec.models(), VOTE, *CHANNELS]
+        models = [GATE, *inner, *self.spec.models(), VOTE, *self.spec.channels]
         if retriever := self._retriever():
             models += retriever_configs(self.spec, retriever, self.repository)
         return [

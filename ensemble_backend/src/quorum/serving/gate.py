@@ -17,6 +17,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from quorum.serving.admission import own_admission
+from quorum.serving.open_question import pack_open, rows_in
 from quorum.serving.packing import Admitted, add_ticket, pack_question
 from quorum.serving.regions import make_private
 from quorum.serving.requests import deadline_of, priority_of, refuse, single
@@ -80,8 +81,14 @@ class TritonPythonModel:
         ticket = self._admission.claim(self._limit, now, deadline, seal, request_id)
         if ticket is None:
             return self._full()
+        rows = rows_in(request.requested_output_names())
         return answer(
-            packed_tensor(QUESTION, add_ticket(ticket, body)), pb_utils.Tensor(CANARY_SHARE, self._share)
+            packed_tensor(QUESTION, add_ticket(ticket, body)),
+            pb_utils.Tensor(CANARY_SHARE, self._share),
+            *(
+                packed_tensor(name, pack_open(range(len(attributes)), deadline, now, left))
+                for name, left in rows.items()
+            ),
         )
 
     def _cancel(self, request_id: object, now_ns: int) -> Any:

@@ -23,7 +23,8 @@ from quorum.serving.deadlines import Deadlines
 from quorum.serving.isolation.frames import Start
 from quorum.serving.isolation.worker import Worker
 from quorum.serving.log import limit_repeats
-from quorum.serving.packing import Admitted, take_ticket, unpack_question
+from quorum.serving.open_question import Open, reduced, unpack_open
+from quorum.serving.packing import Admitted, pack_question, spread_votes, take_ticket, unpack_question
 from quorum.serving.places import Places
 from quorum.serving.regions import make_private
 from quorum.serving.reply import Reply
@@ -31,7 +32,7 @@ from quorum.serving.substitute import Substitute
 from quorum.serving.tensors import catalogue_path, packed_inputs, root_of, settings_of
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import abstain
-from quorum_contract import QUESTION, Status
+from quorum_contract import OPEN, QUESTION, Status
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +72,12 @@ class TritonPythonModel:
         for request, reply in zip(requests, replies, strict=True):
             attributes = 1
             try:
-                ticket, body = take_ticket(packed_inputs(request)[QUESTION])
+                inputs = packed_inputs(request)
+                ticket, body = take_ticket(inputs[QUESTION])
                 question = unpack_question(body)
                 attributes = len(question.attributes)
-                self._ask(question, ticket, body, reply)
+                asked = unpack_open(inputs[OPEN], attributes) if OPEN in inputs else None
+                self._ask(question, ticket, body, reply, asked)
             except Exception:
                 logger.exception("%s: request failed", self._name)
                 reply.fill(packed(abstain(Status.ERROR, attributes)))
@@ -88,19 +91,37 @@ class TritonPythonModel:
             self._grace.close()
         self._deadlines.close()
 
-    def _ask(self, question: Admitted, ticket: int, body: bytes, reply: Reply) -> None:
-        gate = self._admission
+    def _ask(
+        self, question: Admitted, ticket: int, body: bytes, reply: Reply, asked: Open | None = None
+    ) -> None:
+        """Ask all members about the question, or what of it ``asked`` says; the rest is ``NOT_ASKED``."""
+        gate, count = self._admission, len(question.attributes)
         if not (self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))):
-            reply.fill(packed(abstain(Status.REFUSED, len(question.attributes))))
+            reply.fill(packed(abstain(Status.REFUSED, count)))
+            return
+        if asked is not None and not asked.positions:
+            reply.fill(packed(abstain(Status.NOT_ASKED, count)))
             return
         gate.use(ticket)
+        part = asked if asked is not None and len(asked.positions) < count else None
+        if part is not None:
+            question = reduced(question, part)
+            body = pack_question(question)
         for position, (name, member) in enumerate(zip(self._names, self._members, strict=True)):
             send: Done = partial(reply, position=position) if position else reply
+            if part is not None:
+                send = _spreading(send, part, count)
             at_deadline: progress.Add = self._deadlines.add
             if self._grace is not None:
                 send = self._grace.reporting(send, ticket, name)
-                at_deadline = self._grace.hurrying(ticket)
-            member.ask(question, body, send, self._cancels.hurrying(ticket, at_deadline))
+                at_deadline = self._grace.hurrying(ticket, asked.asked_ns if asked else 0)
+            at_deadline = self._cancels.hurrying(ticket, at_deadline)
+            member.ask(question, body, send, at_deadline, asked.deadline_ns if asked else None)
+
+
+def _spreading(send: Done, asked: Open, attributes: int) -> Done:
+    """``send`` for votes on the open attributes alone."""
+    return lambda votes: send(spread_votes(votes, asked.positions, attributes))
 
 
 class Asked(Protocol):
@@ -127,21 +148,31 @@ class Member:
         self._pending = Places()
 
     def ask(
-        self, admitted: Admitted, body: bytes, send: Done, at_deadline: progress.Add | None = None
+        self,
+        admitted: Admitted,
+        body: bytes,
+        send: Done,
+        at_deadline: progress.Add | None = None,
+        row_ends_ns: int | None = None,
     ) -> None:
         """Ask one question; ``send`` gets the packed votes, by the deadline at the latest, or more than once.
 
-        ``at_deadline``, if given, makes its call then or before: once the answer is not waited for.
+        ``at_deadline``, if given, makes its call then or before: once the answer is not waited for. A row of
+        members may end before the question's own deadline.
         """
         try:
-            self._ask(admitted, body, send, at_deadline or self._add)
+            self._ask(admitted, body, send, at_deadline or self._add, row_ends_ns)
         except Exception:
             logger.exception("member %s: question failed", self._name)
             send(packed(abstain(Status.ERROR, len(admitted.attributes))))
 
-    def _ask(self, admitted: Admitted, body: bytes, send: Done, at_deadline: progress.Add) -> None:
+    def _ask(
+        self, admitted: Admitted, body: bytes, send: Done, at_deadline: progress.Add, row_ends_ns: int | None
+    ) -> None:
         now = time.monotonic_ns()
         deadline = min(admitted.deadline_ns - self._reserve_ns, now + self._timeout_ns)
+        if row_ends_ns is not None:
+            deadline = min(deadline, row_ends_ns)
         count = len(admitted.attributes)
         if deadline <= now:
             send(packed(abstain(Status.TIMEOUT, count)))

@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 
-from quorum_contract import MAX_ATTRIBUTES
+from quorum_contract import MAX_ATTRIBUTES, Status
 
 _TICKET_BYTES = 8
 Packed = TypeVar("Packed")
@@ -21,6 +21,7 @@ Packed = TypeVar("Packed")
 Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
 PackedVote = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=127)], float | None]
 """Value, status and score of one vote."""
+_NOT_ASKED: PackedVote = ("", int(Status.NOT_ASKED), None)
 Votes = Annotated[list[PackedVote], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
 Pairs = Annotated[
     list[tuple[str, Annotated[int, msgspec.Meta(ge=0, le=127)]]], msgspec.Meta(max_length=MAX_ATTRIBUTES)
@@ -83,6 +84,20 @@ def unpack_votes(data: bytes) -> list[PackedVote]:
         return _unpack(_votes, data, "a member's votes")
     except ValueError:
         return [(value, status, None) for value, status in _unpack(_pairs, data, "a member's votes")]
+
+
+def spread_votes(data: bytes, positions: Sequence[int], attributes: int) -> bytes:
+    """Votes on all attributes, of a member that was asked those at ``positions`` only.
+
+    On others its status is ``NOT_ASKED``. Votes that are not as many as it was asked are passed on.
+    """
+    given = unpack_votes(data)
+    if len(given) != len(positions):
+        return data
+    votes: list[PackedVote] = [_NOT_ASKED] * attributes
+    for position, vote in zip(positions, given, strict=True):
+        votes[position] = vote
+    return pack_votes(votes)
 
 
 def _unpack(decoder: msgspec.msgpack.Decoder[Packed], data: bytes, what: str) -> Packed:

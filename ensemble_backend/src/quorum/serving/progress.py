@@ -64,13 +64,17 @@ class Progress:
             self._numbers[at + 1] = time.monotonic_ns()
             self._numbers[at] = ticket
 
-    def reached_ns(self, ticket: int, count: int) -> int | None:
-        """When the ``count``-th member answered (``time.monotonic_ns()``); None: fewer have answered."""
+    def reached_ns(self, ticket: int, count: int, since_ns: int = 0) -> int | None:
+        """When the ``count``-th member answered (``time.monotonic_ns()``); None: fewer have answered.
+
+        Answers from before ``since_ns`` do not count.
+        """
         at = self._row(ticket)
         if at < 0:
             return None
         row = self._numbers[at : at + 2 * self._members].tolist()
-        times = sorted(when for given, when in zip(row[::2], row[1::2], strict=True) if given == ticket)
+        pairs = zip(row[::2], row[1::2], strict=True)
+        times = sorted(when for given, when in pairs if given == ticket and when >= since_ns)
         return times[count - 1] if len(times) >= count else None
 
     def _row(self, ticket: int) -> int:
@@ -120,11 +124,14 @@ class Grace:
 
         return report
 
-    def hurrying(self, ticket: int) -> Add:
-        """A substitute for ``deadlines.add`` whose call may come earlier: grace after enough answers."""
+    def hurrying(self, ticket: int, since_ns: int = 0) -> Add:
+        """A substitute for ``deadlines.add`` whose call may come earlier: grace after enough answers.
+
+        Those of earlier rows, before ``since_ns``, do not count: their members had a head start.
+        """
 
         def add(deadline_ns: int, call: Call) -> Call:
-            return _Watch(self, ticket, deadline_ns, call).cancel
+            return _Watch(self, ticket, deadline_ns, call, since_ns).cancel
 
         return add
 
@@ -135,10 +142,10 @@ class _Watch:
     No grace ends before the first look. If too few had answered at one look, grace ends after the next.
     """
 
-    __slots__ = ("_call", "_cancel_call", "_cancel_look", "_grace", "_looked_ns", "_ticket")
+    __slots__ = ("_call", "_cancel_call", "_cancel_look", "_grace", "_looked_ns", "_since_ns", "_ticket")
 
-    def __init__(self, grace: Grace, ticket: int, deadline_ns: int, call: Call) -> None:
-        self._grace, self._ticket = grace, ticket
+    def __init__(self, grace: Grace, ticket: int, deadline_ns: int, call: Call, since_ns: int) -> None:
+        self._grace, self._ticket, self._since_ns = grace, ticket, since_ns
         self._call: Call | None = call
         self._cancel_call: Call | None = None
         self._looked_ns = time.monotonic_ns()
@@ -164,7 +171,7 @@ class _Watch:
         if self._call is None or grace.closed:
             return
         now = time.monotonic_ns()
-        reached = grace.progress.reached_ns(self._ticket, grace.min_members)
+        reached = grace.progress.reached_ns(self._ticket, grace.min_members, self._since_ns)
         if reached is None:
             since = self._looked_ns = now
         else:

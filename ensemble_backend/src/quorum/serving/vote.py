@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decide a request: the last step, which weighs the votes by its version's ``weights.json``."""
+"""Decide a request by the version's ``weights.json``, or say which of its attributes are still open.
+
+It is the last step of every channel, and in lazy channels also the step between two rows of members: one that
+is asked for an ``OPEN`` tensor alone only says which attributes the remaining votes could change.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,15 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from quorum.decision import weights as weights_file
-from quorum.decision.answer_kinds import form_of, kind_in, parameters_for
 from quorum.decision.evidence import Evidence
 from quorum.decision.forms import decide
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
 from quorum.serving.admission import own_admission
+from quorum.serving.cells import Cells
 from quorum.serving.log import limit_repeats
+from quorum.serving.open_question import pack_open, rows_in, unpack_open
 from quorum.serving.packing import Admitted, PackedVote, take_ticket, unpack_question, unpack_votes
 from quorum.serving.regions import make_private
 from quorum.tasks.catalogue import Catalogue
@@ -31,6 +36,7 @@ from quorum_contract import (
     MEMBER_STATUS,
     MEMBER_VALUES,
     MEMBERS,
+    OPEN,
     QUESTION,
     VALUES,
     VOTES,
@@ -71,11 +77,11 @@ class TritonPythonModel:
         self._damage: WeightsError | None = None
         try:
             weights, catalogue = weights_file.load(path), Catalogue.load(tensors.catalogue_path(args))
-            self._kinds, hashes = catalogue.answer_kinds(), catalogue.hashes
-            if change := weights.check_fits(self._members, hashes, catalogue.hash, self._kinds):
+            kinds, hashes = catalogue.answer_kinds(), catalogue.hashes
+            if change := weights.check_fits(self._members, hashes, catalogue.hash, kinds):
                 logger.warning("vote: version %d: %s", self._version, change)
-            self._weights = weights.fitted(hashes)
-            self._evidence = Evidence(self._weights.evidence) if self._weights.evidence else None
+            fitted = weights.fitted(hashes)
+            self._cells = Cells(fitted, Evidence(fitted.evidence) if fitted.evidence else None, kinds)
         # Any exception: with one that is not caught, no version of the vote would load.
         except Exception as error:
             if self._admission.has_answered:
@@ -84,10 +90,11 @@ class TritonPythonModel:
             logger.exception("vote: a damaged version is loaded without weights")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Decide each request; unreadable votes count as abstentions."""
-        if self._damage:
-            return [self._refuse(request, self._damage) for request in requests]
-        return [self._respond(request) for request in requests]
+        """Decide each request, or settle it; unreadable votes count as abstentions."""
+        return [
+            self._respond(request) if (row := _row_of(request)) is None else self._settle(request, *row)
+            for request in requests
+        ]
 
     def _refuse(self, request: Any, damage: WeightsError) -> Any:
         self._admission.release(take_ticket(tensors.packed_inputs(request)[QUESTION]).ticket)
@@ -95,6 +102,8 @@ class TritonPythonModel:
         return tensors.refusal(damage, pb_utils.TritonError.INTERNAL)
 
     def _respond(self, request: Any) -> Any:
+        if self._damage:
+            return self._refuse(request, self._damage)
         attributes = 1
         try:
             inputs = tensors.packed_inputs(request)
@@ -107,38 +116,52 @@ class TritonPythonModel:
             logger.exception("vote: could not decide a request")
             return self._answer([_UNDECIDED] * attributes, self._abstentions(Status.ERROR, attributes))
 
+    def _settle(self, request: Any, name: str, rows: int) -> Any:
+        """Say what the next row is asked; all that was open before, where that cannot be told."""
+        now, deadline, positions = time.monotonic_ns(), 0, list[int]()
+        try:
+            inputs = tensors.packed_inputs(request)
+            ticket, body = take_ticket(inputs[QUESTION])
+            question = unpack_question(body)
+            deadline, positions = question.deadline_ns, [*range(len(question.attributes))]
+            if OPEN in inputs:
+                positions = [*unpack_open(inputs[OPEN], len(positions)).positions]
+            # Without a valid ticket the next row refuses, and without weights the vote does.
+            if self._damage or not self._is_valid(ticket, body):
+                positions = []
+            elif positions:
+                votes = self._votes_so_far(inputs, len(question.attributes))
+                positions = self._cells.still_open(self._quorum, question, votes, positions)
+        except Exception:
+            logger.exception("vote: could not settle a request")
+        packed = pack_open(positions, deadline, now, rows)
+        return tensors.answer(tensors.packed_tensor(name, packed))
+
+    def _votes_so_far(self, inputs: Mapping[str, bytes], attributes: int) -> list[PackedVote | None]:
+        """The votes, one member's after the other's; None for each of a member that was not asked yet."""
+        votes: list[PackedVote | None] = []
+        for name in self._inputs:
+            votes += _of_member(inputs[name], attributes) if name in inputs else [None] * attributes
+        return votes
+
+    def _is_valid(self, ticket: int, body: bytes) -> bool:
+        gate = self._admission
+        return self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))
+
     def _decide(self, question: Admitted, votes: Sequence[PackedVote]) -> list[Decision]:
         """Decide each attribute; ``votes`` are one member's after the other's."""
-        step, category = len(question.attributes), question.category
-        ballots = [(value, status) for value, status, _ in votes]
-        scores = [score for _, _, score in votes]
-        text = self._evidence.of(question.text) if self._evidence else None
-        kinds = [kind_in(self._kinds, name) for name in question.attributes]
-        return [
-            decide(
-                self._quorum,
-                parameters_for(self._weights, name, category, kind),
-                ballots[at::step],
-                scores[at::step],
-                text,
-                form_of(kind),
-                question.text,
-            )
-            for at, (name, kind) in enumerate(zip(question.attributes, kinds, strict=True))
-        ]
+        return [decide(self._quorum, *cell) for cell in self._cells.of(question, votes)]
 
     def _read(
         self, inputs: Mapping[str, bytes], attributes: int, ticket: int, body: bytes
     ) -> list[PackedVote]:
-        gate = self._admission
-        if not (self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))):
+        if not self._is_valid(ticket, body):
             return self._abstentions(Status.REFUSED, attributes)
         self._admission.release(ticket)
         self._admission.mark_answered()
         votes: list[PackedVote] = []
         for name in self._inputs:
-            given = unpack_votes(inputs[name])
-            votes += given if len(given) == attributes else [_abstained(Status.ERROR)] * attributes
+            votes += _of_member(inputs[name], attributes)
         return votes
 
     def _abstentions(self, status: Status, attributes: int) -> list[PackedVote]:
@@ -157,6 +180,18 @@ class TritonPythonModel:
             tensors.tensor(DECISION_STATUS, [status for _, _, status in decisions], np.int32),
             tensors.tensor(WEIGHTS_VERSION, [self._version], np.int64),
         )
+
+
+def _row_of(request: Any) -> tuple[str, int] | None:
+    """The one output that a step between two rows is asked for, and the rows left; None for the last step."""
+    requested = request.requested_output_names()
+    rows = rows_in(requested)
+    return next(iter(rows.items())) if rows and len(rows) == len(requested) else None
+
+
+def _of_member(packed: bytes, attributes: int) -> list[PackedVote]:
+    given = unpack_votes(packed)
+    return given if len(given) == attributes else [_abstained(Status.ERROR)] * attributes
 
 
 def _abstained(status: Status) -> PackedVote:

@@ -40,14 +40,14 @@ from quorum.votes.schema import (
 )
 from quorum.votes.table import CodedVotes, Scores, scores_or_none
 from quorum.votes.text_rows import text_features
-from quorum_contract import CHANNELS
+from quorum_contract import CHANNELS, LAZY_CHANNELS
 
 VERSION_KEY = f"quorum.votes.{VERSION_FIELD}".encode()
 _DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
 """What pyarrow raises for a damaged file; the last for a name of a column."""
 _DIGITS = 10
 _FILE_BUFFER = 1 << 20
-_EXPECTED = {"channel": CHANNELS, "fallback_from": CHANNELS}
+_EXPECTED = dict.fromkeys(("channel", "fallback_from"), (*CHANNELS, *LAZY_CHANNELS))
 """The texts under a reserved name that cannot be the votes of a member; under other names none."""
 
 
