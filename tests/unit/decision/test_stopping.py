@@ -28,7 +28,7 @@ from quorum_contract import Status
 MEMBERS = ("a", "b", "c")
 PLAIN = QuorumRule()
 LEARNED = Stopping(
-    (-1.0, -3.0, -0.5, 1.0, 0.0), ((0.01, 0.05), (0.05, 0.2)), {"1": (0.0, 0.5), "2": (0.1, 1.0)},
+    (-1.0, -3.0, -0.5, 1.0), ((0.01, 0.05), (0.05, 0.2)), {"1": (0.0, 0.5), "2": (0.1, 1.0)},
     ("colour", "material"), 900, 300,
 )  # fmt: skip
 NOT_ASKED = ("", int(Status.NOT_ASKED))
@@ -104,7 +104,7 @@ def test_a_low_chance_of_a_change_ends_the_asking():
     assert not is_settled(
         PLAIN, parameters, [("red", 0), None, None, None], early=EarlyStop(LEARNED.change, 0.0)
     )
-    never, always = EarlyStop((50.0, *[0.0] * 4), 0.4), EarlyStop((-50.0, *[0.0] * 4), 0.01)
+    never, always = EarlyStop((50.0, *[0.0] * 3), 0.4), EarlyStop((-50.0, *[0.0] * 3), 0.01)
     assert not is_settled(PLAIN, parameters, ballots[:1] + [None] * 3, early=never)
     assert is_settled(PLAIN, parameters, ballots[:1] + [None] * 3, early=always)
     # Without an answer, or a quorum, there is nothing to stop with.

@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 SETTING = "lazy"
 RISKS = (0.005, 0.01, 0.02, 0.05, 0.1)
 """Flip risks that limits are learned for; one between them has the limit of the next lower one."""
-FEATURES = ("always", "lead", "confidence", "open", "lead_open")
+FEATURES = ("always", "lead", "confidence", "open")
 """1; the least lead over another candidate, as a share of what the remaining votes can take from it, at least
--1; log odds of the confidence of the votes at hand, quartered; share of the members not asked; lead times
-that share."""
+-1; log odds of the confidence of the votes at hand, quartered; share of the members not asked."""
 
 
 class Stopping(msgspec.Struct, frozen=True):
@@ -147,7 +146,7 @@ def features_of(standing: Standing, confidence: float, ballots: Sequence[Ballot 
     """
     least = min(_share(lead.ahead, lead.reach) for lead in standing.leads)
     to_ask = sum(ballot is None for ballot in ballots) / len(ballots)
-    return 1.0, least, log_odds(confidence) / 4.0, to_ask, least * to_ask
+    return 1.0, least, log_odds(confidence) / 4.0, to_ask
 
 
 def chance_of_change(change: Sequence[float], features: Sequence[float]) -> float:
