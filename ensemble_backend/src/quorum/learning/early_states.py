@@ -7,7 +7,7 @@ An order of asking is a route through the sets of members that were asked.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,28 +101,37 @@ class States:
 
 
 def routes(weights: Weights, rows: Sequence[Sequence[str]] | None = None, seed: int = 0) -> list[Route]:
-    """The orders of asking that limits are tested for.
+    """The ways of asking that limits are tested for, those by weight, one member after the other, first.
 
-    These are all orders, one member after the other, of few members; of more the one by weight and
-    :data:`DRAWN_ORDERS` random ones. The rows of a deployment come first.
+    These are all ways to put few members into rows. Of more members these are the rows of the deployment, if
+    there are any, and :data:`DRAWN_ORDERS` random orders, one member after the other.
     """
     size = len(weights.members)
-    orders = [tuple(order(weights.default.weights))]
+    found = [route_of([[member] for member in order(weights.default.weights)])]
     if size <= MOST_ORDERED:
-        orders += itertools.permutations(range(size))
+        found += _routes_from(0, (1 << size) - 1)
     else:
         draws = np.random.default_rng(seed)
-        orders += [tuple(draws.permutation(size).tolist()) for _ in range(DRAWN_ORDERS)]
-    found = [route_of([[member] for member in own]) for own in orders]
-    if rows:
-        places = [[weights.members.index(name) for name in row] for row in rows]
-        found.insert(0, route_of(places))
+        orders = [draws.permutation(size).tolist() for _ in range(DRAWN_ORDERS)]
+        found += [route_of([[member] for member in own]) for own in orders]
+        if rows:
+            found.append(route_of([[weights.members.index(name) for name in row] for row in rows]))
     return list(dict.fromkeys(found))
 
 
 def route_of(rows: Sequence[Sequence[int]]) -> Route:
     """The route of rows of member indices."""
     return tuple(itertools.accumulate(sum(1 << member for member in row) for row in rows))
+
+
+def _routes_from(asked: int, everyone: int) -> Iterator[Route]:
+    """All routes from a set of members on."""
+    if asked == everyone:
+        yield ()
+    for mask in range(asked + 1, everyone + 1):
+        if mask & asked == asked:
+            for rest in _routes_from(mask, everyone):
+                yield (mask, *rest)
 
 
 def states(

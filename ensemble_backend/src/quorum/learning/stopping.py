@@ -8,7 +8,7 @@ arXiv:2110.01052), with fixed sequence testing. Cells of one product are not ind
 as fewer (the design effect; Korn and Graubard, "Confidence intervals for proportions with small expected
 number of positive counts estimated from survey data", Survey Methodology 24, 1998).
 
-A limit holds for every order of asking that was tested (:func:`quorum.learning.early_states.routes`).
+A limit holds for every way of asking in rows that was tested (:func:`quorum.learning.early_states.routes`).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def stopping_from(
         change[:, own] = chances(fit_change(found.take(others)), found.features[:, own])
     return Stopping(
         change=tuple(round(float(x), 6) for x in fit_change(found)),
-        limits=tuple((risk, limit) for risk in RISKS if (limit := find_limit(found, change, wanted, risk))),
+        limits=find_limits(found, change, wanted),
         lines=_lines(found),
         attributes=attributes,
         cells=len(found.rows),
@@ -134,16 +134,18 @@ def chances(change: Sequence[float] | Floats, features: Floats) -> Floats:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(features @ np.asarray(change), -500.0, 500.0))))
 
 
-def find_limit(found: States, change: Floats, wanted: Sequence[Route], risk: float) -> float:
-    """The highest limit of the chance that keeps a flip risk on all routes; 0 if the votes support none."""
-    best = 0.0
+def find_limits(found: States, change: Floats, wanted: Sequence[Route]) -> tuple[tuple[float, float], ...]:
+    """The highest limit of the chance that keeps each flip risk on all routes, of risks that have any."""
+    best: dict[float, float] = {}
+    passing = set(RISKS)
     for limit in LIMITS:
         for route in wanted:
             flipped = ~found.at(found.same, found.stops(limit, change, route), route).astype(np.bool_)
-            if not is_kept(flipped, found.products, risk):
-                return best
-        best = limit
-    return best
+            passing = {risk for risk in passing if is_kept(flipped, found.products, risk)}
+            if not passing:
+                return tuple(sorted(best.items()))
+        best |= dict.fromkeys(passing, limit)
+    return tuple(sorted(best.items()))
 
 
 def is_kept(flipped: Flags, products: npt.NDArray[np.int32], risk: float) -> bool:
