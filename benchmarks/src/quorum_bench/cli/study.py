@@ -11,6 +11,7 @@ import typer
 
 from quorum_bench.cli import (  # noqa: F401, they add their commands to the group
     study_distill,
+    study_lazy,
     study_learning,
     study_retrieval,
     study_tasks,

@@ -16,6 +16,7 @@ from rich.text import Text
 import quorum
 from quorum.cli.attributes import interval, show_judgement
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, err, note, out, print_json
+from quorum.cli.early import show_early
 from quorum.cli.figures import Row, show_figures
 from quorum.cli.given_weights import show_weights
 from quorum.cli.options import load_if_any, names_in
@@ -45,6 +46,9 @@ def evaluate(
         bool,
         typer.Option("--leave-out-tuned", help="Leave out rows that `quorum tune` tuned a member on."),
     ] = False,
+    lazy: Annotated[
+        bool, typer.Option("--lazy", help="Also show what asking members in rows would save.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Also write an HTML report with plots.")] = None,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
@@ -61,6 +65,10 @@ def evaluate(
     With `--gold-labels N` it draws N labels 20 times: the intervals, and the range of what N labels of yours
     may give, hold what the choice of the labels does. The report's learning curve gets a band.
 
+    With `--lazy` it shows what channels that ask members in rows would save: questions (a member asked about
+    a cell) and calls (a member asked about a product), with the same answers, and with a few other ones at a
+    flip risk.
+
     With `--weights` it judges those weights on the labels instead, over all and by attribute; nothing is
     learned, and no deployment is needed.
 
@@ -69,10 +77,10 @@ def evaluate(
     Example: `quorum evaluate new-votes.jsonl --weights weights.json`
     """
     if weights:
-        if methods != "all" or folds != 5 or gold_labels is not None or draws or report:
+        if methods != "all" or folds != 5 or gold_labels is not None or draws or report or lazy:
             raise CommandError(
-                "--weights learns nothing: leave out --methods, --folds, --gold-labels, --draws and "
-                "--report, or leave out --weights"
+                "--weights learns nothing: leave out --methods, --folds, --gold-labels, --draws, "
+                "--lazy and --report, or leave out --weights"
             )
         judged = quorum.evaluate_weights(
             votes, weights, _load_live(deploy), seed=seed, leave_out_tuned=leave_out_tuned, note=note
@@ -85,8 +93,9 @@ def evaluate(
     if draws and draws > 1 and gold_labels is None and not report:
         raise CommandError("--draws draws labels to learn from: say how many by --gold-labels N")
     options = quorum.EvaluateOptions(
-        folds=folds, gold_labels=gold_labels, seed=seed, draws=draws, leave_out_tuned=leave_out_tuned
-    )
+        folds=folds, gold_labels=gold_labels, seed=seed, draws=draws, leave_out_tuned=leave_out_tuned,
+        lazy=lazy,
+    )  # fmt: skip
     if methods != "all":
         options = replace(options, methods=names_in(methods) or ())
     with err.status(f"evaluating {', '.join(options.methods)} on {votes}"):
@@ -94,7 +103,7 @@ def evaluate(
     if json:
         print_json(result)
         return
-    _show(result)
+    _show(result, lazy=lazy)
     if report:
         note(f"report: {report.resolve()}")
 
@@ -110,7 +119,7 @@ def _load_live(deploy: Path) -> quorum.Deployment | None:
         return None
 
 
-def _show(result: quorum.Evaluation) -> None:
+def _show(result: quorum.Evaluation, *, lazy: bool) -> None:
     if result.warning:
         out.print(Text(result.warning, "bold red"), soft_wrap=True)
     show_tasks(result.tasks)
@@ -132,6 +141,13 @@ def _show(result: quorum.Evaluation) -> None:
         show_judgement(found, result.label(result.best_method), other)
     if result.scores:
         _show_scores(result.scores)
+    if result.early:
+        show_early(result.early)
+    elif lazy:
+        note(
+            "asking in rows is not judged: that takes single values of two members, of as many products as "
+            "folds"
+        )
     note(
         f"{result.gold_labels} gold labels of {result.products} products, {result.folds} folds, "
         f"{result.gold_per_fold:.0f} labels learned from in each; {result.na_gold:.0%} of the gold is n/a"

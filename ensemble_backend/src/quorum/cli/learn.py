@@ -64,6 +64,13 @@ def learn(
         bool,
         typer.Option("--leave-out-tuned", help="Leave out rows that `quorum tune` tuned a member on."),
     ] = False,
+    lazy: Annotated[
+        bool | None,
+        typer.Option(
+            "--lazy/--no-lazy",
+            help="Also learn when asking may stop early; default: if deploy.yaml has `lazy`.",
+        ),
+    ] = None,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
@@ -79,6 +86,9 @@ def learn(
     Where there are labels, a table shows by attribute what the weights change against majority, and against
     what is live, on labels that did not teach them; attributes that become worse are named first. It learns
     five more times, so beyond 1500 labels that is left to `quorum evaluate`.
+    Where deploy.yaml has `lazy`, or with --lazy, it also learns from the votes, without gold, at which chance
+    of a change asking may stop for a flip risk, and how sure an answer of some members is. A line names flip
+    risks that these votes do not support.
 
     Example: `quorum learn votes.jsonl --out weights.json && quorum publish weights.json`
 
@@ -95,6 +105,7 @@ def learn(
         na_bias=na_bias,
         judge=judge,
         leave_out_tuned=leave_out_tuned,
+        lazy=lazy,
     )
     target = target or before or Path("weights.json")
     with terminated_as_interrupted():

@@ -106,7 +106,7 @@ def decide_one(
     support = tally(parameters.weights, ballots)
     if not support:
         return "", 0.0
-    totals, at_stake = _totals(parameters, ballots, support, evidence)
+    totals, at_stake = totals_of(parameters, ballots, support, evidence)
     winner = _winner(parameters, ballots, totals, at_stake) if len(totals) > 1 else next(iter(totals))
     if parameters.none_bias is None:
         return winner, _agreement(support, winner, ballots)
@@ -130,20 +130,27 @@ def share_out(
         return {}
     if parameters.none_bias is None:
         return {value: _agreement(support, value, ballots) for value in support}
-    totals, _ = _totals(parameters, ballots, support, evidence)
+    totals, _ = totals_of(parameters, ballots, support, evidence)
     found: dict[str | None, float] = {
         value: _softmax(totals, value, parameters.none_bias) for value in totals
     }
     return found | {None: max(0.0, 1.0 - sum(found.values()))}
 
 
-def _totals(
+def totals_of(
     parameters: Parameters,
     ballots: Sequence[Ballot],
     support: Mapping[str, float],
     evidence: TextEvidence | None,
 ) -> tuple[dict[str, float], float]:
-    """The total of each named value, and the sum of the absolute points of the text."""
+    """The total of each named value, and the sum of the absolute points of the text.
+
+    Args:
+        parameters: Weights and biases; scores are not looked at.
+        ballots: Per member: (value, status).
+        support: Of :func:`tally`.
+        evidence: As in :func:`decide_one`.
+    """
     totals = dict(support)
     if NOT_APPLICABLE in totals:
         totals[NOT_APPLICABLE] += parameters.na_bias

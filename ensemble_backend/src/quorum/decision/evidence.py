@@ -132,6 +132,24 @@ class Evidence:
             low, high = low + min(ends), high + max(ends)
         return _within(low), _within(high)
 
+    def of_others_by_one(self, value: str, counts: Mapping[str, float], members: int, to_ask: int) -> float:
+        """Lowest evidence by the others when all ``to_ask`` members name one value that is not named yet.
+
+        That value can contain this one, or be contained in it, but not both.
+        """
+        wholes, parts, overlap = relations(value, counts)
+        shared = min(self._points(_OVERLAP, (overlap + more) / members) for more in (0, to_ask))
+        return _within(
+            shared
+            + min(
+                self._points(_WHOLES, (wholes + more) / members)
+                + self._points(_PARTS, (parts + less) / members)
+                + self._flags[_IS_PART][wholes + more > 0]
+                + self._flags[_IS_WHOLE][parts + less > 0]
+                for more, less in ((to_ask, 0), (0, to_ask), (0, 0))
+            )
+        )
+
     def _remember(self, value: str) -> tuple[Form, float]:
         if len(self._forms) >= _REMEMBERED:
             self._forms.clear()
@@ -185,6 +203,12 @@ class TextEvidence:
             ranges[value] = min(HIGHEST, own + low), min(HIGHEST, own + high)
         ends = evidence.by_candidates[len(votes)], evidence.by_candidates[len(votes) + to_ask]
         return Bounds(ranges, (-max(ends), -min(ends)))
+
+    def lowest_by_one(self, value: str, votes: Mapping[str, float], members: int, to_ask: int) -> float:
+        """Lowest evidence of a candidate when all members still to ask name one value not named yet."""
+        evidence = self._evidence
+        own = evidence.of_value(self._text, value)
+        return min(HIGHEST, own + evidence.of_others_by_one(value, _values(votes), members, to_ask))
 
 
 class Text:

@@ -13,6 +13,7 @@ from quorum.decision.answer_kinds import SETTING, recorded_kinds
 from quorum.decision.catalogue_change import OUTSIDE
 from quorum.decision.cell import Parameters
 from quorum.decision.evidence import Coefficients
+from quorum.decision.stopping import without_attributes
 from quorum.decision.weights import SCHEMA_VERSION, Weights, WeightsError, attribute_of
 
 SET_CHOICE, TEXTS = "set_choice", "texts"
@@ -57,7 +58,7 @@ def keep_attributes(
         is_marked = new.confidence == "calibrated" and name in marked
         kept[name] = origin | ({"confidence": "not calibrated"} if is_marked else {})
     provenance = {**new.provenance, "kept": kept}
-    settings = _with_kinds(new, live, wanted)
+    settings = without_attributes(_with_kinds(new, live, wanted), wanted.__contains__)
     return replace(new, attributes=attributes, groups=groups, provenance=provenance, settings=settings)
 
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from quorum.decision.cell import (
     ANSWERED,
@@ -13,12 +14,53 @@ from quorum.decision.cell import (
     Ballot,
     Parameters,
     tally,
+    totals_of,
     votes_of,
 )
 from quorum.decision.evidence import HIGHEST, Bounds, TextEvidence
 
 _NONE = (0.0, 0.0)
 _NO_EVIDENCE = Bounds({}, _NONE)
+
+
+class Lead(NamedTuple):
+    """How the leading value stands against one other candidate.
+
+    Attributes:
+        ahead: Points of the leader less those of the other, without the remaining votes, with evidence of the
+            text at its worst for the leader.
+        reach: Points that the remaining votes can take from this at most.
+    """
+
+    ahead: float
+    reach: float
+
+    @property
+    def margin(self) -> float:
+        """What is left of the lead at worst."""
+        return self.ahead - self.reach
+
+
+class Standing(NamedTuple):
+    """The leading value of a cell whose members have not all been asked.
+
+    Attributes:
+        leader: The value.
+        leads: Over each other candidate, by what the remaining members may do.
+        slack: Points that rounding may cost.
+        wins_ties: Whether the vote that wins every tie names the leader.
+    """
+
+    leader: str
+    leads: tuple[Lead, ...]
+    slack: float
+    wins_ties: bool
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no remaining vote can change the leader."""
+        margin = min(lead.margin for lead in self.leads)
+        return margin > self.slack or (margin >= 0.0 and self.wins_ties)
 
 
 def order(weights: Sequence[float], costs: Sequence[float] | None = None) -> list[int]:
@@ -38,52 +80,134 @@ def is_settled(
     ballots: Sequence[Ballot | None],
     scores: Sequence[float | None] = (),
     evidence: TextEvidence | None = None,
+    named: Sequence[str] | None = None,
 ) -> bool:
     """Whether the decision is final, whatever the remaining members answer, and however sure they are.
 
-    The leader must be ahead of every other candidate, and of a value not named yet (score 0, or ``na_bias``
-    for "n/a"), by more than the sum of the highest weights that the remaining votes can have and of
-    ``|part_bias|``. A lead of exactly that sum is enough when the vote that wins every tie names the leader.
-    Evidence counts for the leader with the lowest that it can come to, for the others with the highest.
+    The leader must be ahead of every other candidate, and of a value not named yet, by more than the highest
+    weights that the remaining votes can have, with what part bias and evidence of the text can move. A lead
+    of exactly that is enough when the vote that wins every tie names the leader.
 
     Args:
         parameters: Weights and biases of the cell's attribute.
         ballots: Per member: (value, status), or None if it has not been asked yet.
         scores: As in :func:`quorum.decision.cell.decide_one`.
         evidence: As there.
+        named: The only values that members can name, next to "n/a"; None: any.
 
     Returns:
         True if no answer can change the value any more; the confidence may still change.
+    """
+    if None not in ballots:
+        return True
+    found = standing(parameters, ballots, scores, evidence, named)
+    return found is not None and found.is_final
+
+
+def standing(
+    parameters: Parameters,
+    ballots: Sequence[Ballot | None],
+    scores: Sequence[float | None] = (),
+    evidence: TextEvidence | None = None,
+    named: Sequence[str] | None = None,
+) -> Standing | None:
+    """Compare the leader with every other candidate; None if no member has answered.
+
+    Arguments as of :func:`is_settled`; at least one member has not been asked.
     """
     if parameters.scores:
         given = parameters.at(scores or [None] * len(ballots)).weights
         pairs = zip(ballots, given, parameters.highest(), strict=True)
         parameters = parameters.weighing(high if vote is None else weight for vote, weight, high in pairs)
-    weights = parameters.weights
-    open_weights = [weight for weight, ballot in zip(weights, ballots, strict=True) if ballot is None]
-    if not open_weights:
-        return True
-    support = tally(weights, ballots)
+    support = tally(parameters.weights, ballots)
     if not support:
-        return False
-    if NOT_APPLICABLE in support:
-        support[NOT_APPLICABLE] += parameters.na_bias
-    evidence, bounds = evidence if parameters.text else None, _NO_EVIDENCE
-    if evidence is not None:
-        bounds = evidence.bounds(votes_of(ballots), len(ballots), len(open_weights))
-    ranges = bounds.named | {NOT_APPLICABLE: bounds.not_applicable}
-    low, high = ({v: total + ranges.get(v, _NONE)[end] for v, total in support.items()} for end in (0, 1))
+        return None
+    if not parameters.text:
+        evidence = None
+    at_hand = _AtHand(parameters, ballots, support, evidence)
+    low, high = at_hand.ends()
     leader = max(low, key=low.__getitem__)
-    # A value not named yet has no votes, "n/a" its bias.
-    unnamed = 0.0 if evidence is None else HIGHEST
-    rivals = {NOT_APPLICABLE: parameters.na_bias + bounds.not_applicable[1], **high, leader: unnamed}
-    at_stake = math.fsum(map(abs, weights)) + abs(parameters.na_bias) + abs(parameters.part_bias)
-    at_stake += sum(max(map(abs, span)) for span in ranges.values()) + unnamed
-    slack = RELATIVE_TIE * 4.0 * at_stake
-    # Which value is part of others is known only at the end: the bias may change the lead once, either way.
-    open_sum = math.fsum(map(abs, open_weights)) + abs(parameters.part_bias)
-    margin = low[leader] - max(rivals.values()) - open_sum
-    if margin > slack:
-        return True
-    heaviest = max(range(len(ballots)), key=lambda j: (weights[j], -j))
-    return margin >= 0.0 and ballots[heaviest] == (leader, ANSWERED)
+    # None stands for all values that no member has named yet: "n/a" has its bias, and these have no votes.
+    rivals: dict[str | None, float] = dict.fromkeys((None,) if named is None else named, at_hand.unnamed)
+    rivals.update(high)
+    del rivals[leader]
+    leads = [at_hand.lead_if_split(low[leader] - most, leader, rival) for rival, most in rivals.items()]
+    for rival in rivals:
+        if rival is None:
+            leads.append(at_hand.lead_over_unnamed(low[leader], leader))
+        else:
+            leads.append(at_hand.lead_if_named(leader, rival))
+    weights = parameters.weights
+    voting = [j for j, ballot in enumerate(ballots) if ballot is None or ballot[1] == ANSWERED]
+    heaviest = max(voting, key=lambda j: (weights[j], -j))
+    wins_ties = ballots[heaviest] == (leader, ANSWERED)
+    return Standing(leader, tuple(leads), RELATIVE_TIE * 4.0 * at_hand.at_stake, wins_ties)
+
+
+class _AtHand:
+    """The votes of some members on a cell, and what the others can add.
+
+    These either all name the same rival of the leader, or at least one of them does not. In the first case
+    nothing else is named, so that part bias and evidence are known, but for those of a value not named yet.
+    In the second the rival lacks one weight at least.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        ballots: Sequence[Ballot | None],
+        support: Mapping[str, float],
+        evidence: TextEvidence | None,
+    ) -> None:
+        self._parameters, self._ballots, self._evidence = parameters, ballots, evidence
+        self._support = support
+        pairs = zip(parameters.weights, ballots, strict=True)
+        self._open = [weight for weight, ballot in pairs if ballot is None]
+        self._all = math.fsum(map(abs, self._open))
+        # Weights below 0, which no file has, help a rival most by votes for another value.
+        self._spared = max(0.0, min(self._open))
+        self._votes = votes_of(ballots)
+        self._bounds = _NO_EVIDENCE
+        if evidence is not None:
+            self._bounds = evidence.bounds(self._votes, len(ballots), len(self._open))
+        self.unnamed = 0.0 if evidence is None else HIGHEST
+
+    @property
+    def at_stake(self) -> float:
+        """Sum of all that can count, of which rounding errors are a small share."""
+        own = self._parameters
+        ranges = (*self._bounds.named.values(), self._bounds.not_applicable)
+        votes = math.fsum(map(abs, own.weights)) + abs(own.na_bias) + abs(own.part_bias)
+        return votes + sum(max(map(abs, span)) for span in ranges) + self.unnamed
+
+    def ends(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Lowest and highest points of each value, and of "n/a", by the votes at hand; no part bias."""
+        points = {NOT_APPLICABLE: 0.0, **self._support}
+        points[NOT_APPLICABLE] += self._parameters.na_bias
+        ranges = self._bounds.named | {NOT_APPLICABLE: self._bounds.not_applicable}
+        low, high = ({v: x + ranges.get(v, _NONE)[end] for v, x in points.items()} for end in (0, 1))
+        return {value: low[value] for value in self._support}, high
+
+    def lead_if_named(self, leader: str, rival: str) -> Lead:
+        """Over a value, or "n/a", that all remaining members name."""
+        ballots = [ballot or (rival, ANSWERED) for ballot in self._ballots]
+        support = tally(self._parameters.weights, ballots)
+        totals, _ = totals_of(self._parameters, ballots, support, self._evidence)
+        return Lead(totals[leader] - totals[rival] + self._all, self._all)
+
+    def lead_over_unnamed(self, low: float, leader: str) -> Lead:
+        """Over a value that no member has named yet, and all remaining members name."""
+        if self._evidence is not None and leader != NOT_APPLICABLE:
+            open_members, size = len(self._open), len(self._ballots)
+            own = self._evidence.lowest_by_one(leader, self._votes, size, open_members)
+            low += own - self._bounds.named[leader][0]
+        return Lead(low - self.unnamed, self._all + self._bias(leader, None))
+
+    def lead_if_split(self, ahead: float, leader: str, rival: str | None) -> Lead:
+        """Over a candidate that not all remaining members name."""
+        return Lead(ahead, self._all - self._spared + self._bias(leader, rival))
+
+    def _bias(self, leader: str, rival: str | None) -> float:
+        """The most that the part bias can take from the lead: by helping the rival, or hurting the leader."""
+        bias = self._parameters.part_bias
+        return abs(bias) if (rival if bias > 0.0 else leader) != NOT_APPLICABLE else 0.0

@@ -72,10 +72,11 @@ def explode(values: Sequence[str | None], text: str) -> dict[Thing, tuple[str | 
         values: Per member, its answer; None: it abstained. One that cannot be read counts as that.
         text: The product's text.
     """
-    return _cells([_readable(value, text, things_remembered) for value in values])
+    return cells_of([readable_things(value, text, things_remembered) for value in values])
 
 
-def _cells(named: Sequence[tuple[Thing, ...] | None]) -> dict[Thing, tuple[str | None, ...]]:
+def cells_of(named: Sequence[tuple[Thing, ...] | None]) -> dict[Thing, tuple[str | None, ...]]:
+    """Per thing that a member named: each member's vote on it; None: the member has no say."""
     every = {thing: None for things in named if things is not None for thing in things}
     return {
         thing: tuple(
@@ -103,10 +104,10 @@ def decide_set(
     Returns:
         The answer, and the confidence of :func:`decide_things`. ``("", 0.0)`` if all members abstained.
     """
-    named = [_readable(value, text, read) if status == ANSWERED else None for value, status in ballots]
+    named = [readable_things(value, text, read) if status == ANSWERED else None for value, status in ballots]
     if all(things is None for things in named):
         return "", 0.0
-    cells = _cells(named)
+    cells = cells_of(named)
     if not cells:
         none = [None if things is None else NOT_APPLICABLE for things in named]
         said = {value for (value, _), things in zip(ballots, named, strict=True) if things is not None}
@@ -183,7 +184,8 @@ def _written(things: Iterable[Thing], text: str, *, are_spans: bool) -> str:
     return dump_values(values) if values else NOT_APPLICABLE
 
 
-def _readable(value: str | None, text: str, read: Read) -> tuple[Thing, ...] | None:
+def readable_things(value: str | None, text: str, read: Read) -> tuple[Thing, ...] | None:
+    """What an answer names; None for none, and for one that cannot be read."""
     if value is None:
         return None
     try:

@@ -20,6 +20,7 @@ from quorum.decision.evidence import check as check_evidence
 from quorum.decision.hashed_json import advise, check_hash, lay_out, parse, with_hash
 from quorum.decision.parameter_faults import fault_in
 from quorum.decision.scores import LOG_ODDS
+from quorum.decision.stopping import without_attributes
 from quorum_contract.errors import QuorumError
 
 WEIGHTS_FILE = "weights.json"
@@ -112,18 +113,19 @@ class Weights:
 
         Attributes outside the catalogue share those under ``OUTSIDE``, where the weights have them.
         """
-        if self._is_outside(attribute):
+        if self.is_outside(attribute):
             category, attribute = "", OUTSIDE
         found = self.groups.get(group_key(category, attribute)) if self.groups else None
         return found or self.attributes.get(attribute) or self.default
 
     def has_own(self, attribute: str, category: str = "") -> bool:
         """Whether a cell has parameters of its own, not the default's."""
-        if self._is_outside(attribute):
+        if self.is_outside(attribute):
             category, attribute = "", OUTSIDE
         return attribute in self.attributes or group_key(category, attribute) in self.groups
 
-    def _is_outside(self, attribute: str) -> bool:
+    def is_outside(self, attribute: str) -> bool:
+        """Whether an attribute is one of those that share the parameters under ``OUTSIDE``."""
         if OUTSIDE not in self.attributes or attribute in self.attributes:
             return False
         return isinstance(self.catalogue, Mapping) and attribute not in self.catalogue
@@ -186,16 +188,19 @@ class Weights:
     def fitted(self, catalogue: Mapping[str, str] | None) -> Weights:
         """The weights without parameters of attributes that mean something else in this catalogue.
 
-        These cells get the default parameters, those of all attributes together.
+        These cells get the default parameters, those of all attributes together, and all members are asked
+        about them until nothing can change the answer (:mod:`quorum.decision.stopping`).
         """
         old, new = self.catalogue, catalogue
         if not isinstance(old, Mapping) or new is None:
             return self
         attributes = {n: p for n, p in self.attributes.items() if not is_stale(n, old, new)}
         groups = {k: p for k, p in self.groups.items() if not is_stale(attribute_of(k), old, new)}
-        if len(attributes) == len(self.attributes) and len(groups) == len(self.groups):
+        settings = without_attributes(self.settings, lambda name: is_stale(name, old, new))
+        is_same = (len(attributes), len(groups)) == (len(self.attributes), len(self.groups))
+        if is_same and settings is self.settings:
             return self
-        return replace(self, attributes=attributes, groups=groups)
+        return replace(self, attributes=attributes, groups=groups, settings=settings)
 
     @property
     def uses_scores(self) -> bool:

@@ -29,6 +29,7 @@ from quorum.evaluation.draws import (
     spread,
     training_draws,
 )
+from quorum.evaluation.early import EarlyEvaluation
 from quorum.evaluation.heldout import HeldOut, assign_folds, confusion, held_out
 from quorum.evaluation.member_scores import ScoresResult, gains_in_words, member_scores
 from quorum.evaluation.method_result import MethodResult, results
@@ -74,6 +75,7 @@ class Evaluation(Record):
         tasks: Attribute -> the measures of its kind, best member and encoders first; attributes of single
             values are measured together.
         tuned: What members were tuned on, of these votes; None: not known.
+        early: What asking members in rows saves; None: not measured.
     """
 
     members: Mapping[str, Estimate]
@@ -93,6 +95,7 @@ class Evaluation(Record):
     spread: Mapping[str, Spread] | None = None
     tasks: Mapping[str, TaskResult] = field(default_factory=dict)
     tuned: TunedRows | None = None
+    early: EarlyEvaluation | None = None
 
     @property
     def best_method(self) -> str:

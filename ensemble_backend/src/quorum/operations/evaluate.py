@@ -26,6 +26,7 @@ from quorum.evaluation.given import evaluate_weights as evaluate_weights_on
 from quorum.evaluation.report import report_html
 from quorum.evaluation.score import NothingToScoreError
 from quorum.files import write_atomic
+from quorum.operations.early import judge_early
 from quorum.operations.scores import unlike_served
 from quorum.operations.servers import store_of
 from quorum.operations.tuned_rows import tuned_rows
@@ -59,6 +60,7 @@ class EvaluateOptions:
             20 times with ``gold_labels``, else once.
         leave_out_tuned: Leave out cells that a member of the deployment was tuned on; its votes there are
             better than elsewhere.
+        lazy: Whether to measure what asking members in rows saves, too.
     """
 
     methods: Sequence[str] = DEFAULT_METHODS
@@ -67,6 +69,7 @@ class EvaluateOptions:
     seed: int = 0
     draws: int | None = None
     leave_out_tuned: bool = False
+    lazy: bool = False
 
 
 def evaluate(
@@ -114,6 +117,9 @@ def evaluate(
     remarks = (*spellings, *kinds_unknown(deployment, table))
     left_out = (tuned.remark,) if tuned and tuned.remark else ()
     result = replace(result, notes=(*left_out, *result.notes, *remarks), tuned=tuned)
+    if chosen.lazy:
+        kinds = kinds_of(deployment)
+        result = replace(result, early=judge_early(table, deployment, kinds, chosen.folds, chosen.seed))
     if page:
         curve = learning_curve(
             table, _CURVE, folds=chosen.folds, seed=chosen.seed, draws=draws, value_counts=counts,

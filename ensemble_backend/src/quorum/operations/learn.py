@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from quorum.learning.online import (
     update,
     without_attributes,
 )
+from quorum.operations.early import NOT_BY_STREAM, NOT_BY_UPDATE, is_lazy, with_learned_stopping
 from quorum.operations.evaluate import kinds_of, kinds_unknown, live_weights, pooled
 from quorum.operations.learn_choice import LearnOptions, catalogue_of, choice
 from quorum.operations.learn_remarks import (
@@ -214,14 +215,19 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     sample = table if labels is None else table.sample_gold(labels, seed)
     chosen = choice(sample, kinds, options, catalogue)
     weights = learn_table(table, kinds=kinds, gold_labels=labels, seed=seed, **chosen, **catalogue)
+    again = _again(table, weights, deployment, options)
+    early: tuple[str, ...] = ()
+    if is_lazy(deployment, options.lazy):
+        weights, early = with_learned_stopping(sample, weights, again, kinds, deployment, seed)
     state = begin(table, kinds) if labels is None else None
-    judged = _judged(table, weights, deployment, options) if options.judge else None
+    judged = _judged(table, weights, deployment, options, again) if options.judge else None
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
     remarks = (*votes_remarks(table, statistic, kinds), *spellings, *kinds_unknown(deployment, table))
     remarks += (
         *readable(table, kinds)[1],
         *without_votes(statistic, deployment, kinds),
         *kind_remarks(weights),
+        *early,
     )
     used = statistic if sample is table else exploded(sample, kinds).statistic()
     remarks += learned_remarks(used, weights, options.scores, options.evidence)
@@ -230,11 +236,11 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     return LearnReport(weights, remarks=remarks, judged=judged, tuned=tuned), state
 
 
-def _judged(
+def _again(
     table: VotesTable, weights: Weights, deployment: Deployment | None, options: LearnOptions
-) -> LearnedResult | None:
-    """Judge weights on labels of their table that did not teach them; None: none are left, or too many."""
-    labels, catalogue = options.gold_labels, catalogue_of(deployment)
+) -> Callable[[VotesTable], Weights]:
+    """Learns weights in the same way from the table with less gold."""
+    catalogue = catalogue_of(deployment)
     kinds, methods = present_kinds(table, kinds_of(deployment)), methods_by_form(weights)
     # Texts, which have no method of their own, are learned in the way that was asked for.
     chosen = choice(table, kinds, replace(options, method="auto"), catalogue, methods)
@@ -243,6 +249,18 @@ def _judged(
     def again(seen: VotesTable) -> Weights:
         return learn_table(seen, kinds=kinds, methods=methods, **chosen, **catalogue)
 
+    return again
+
+
+def _judged(
+    table: VotesTable,
+    weights: Weights,
+    deployment: Deployment | None,
+    options: LearnOptions,
+    again: Callable[[VotesTable], Weights],
+) -> LearnedResult | None:
+    """Judge weights on labels of their table that did not teach them; None: none are left, or too many."""
+    labels, kinds = options.gold_labels, present_kinds(table, kinds_of(deployment))
     used = table.labelled if labels is None else table.sample_gold(labels, options.seed).labelled
     return judge_learned(table, weights, used, again, live_weights(deployment, table), kinds=kinds)
 
@@ -302,6 +320,7 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     remarks = (streamed, *statistic.remarks(), *spellings, *without_votes(statistic, deployment))
     remarks += learned_remarks(statistic, weights, options.scores, options.evidence)
     remarks += _not_judged(votes, statistic, options)
+    remarks += (NOT_BY_STREAM,) if is_lazy(deployment, options.lazy) else ()
     return LearnReport(weights, remarks=remarks, tuned=tuned), None
 
 
@@ -340,6 +359,7 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     remarks += (*without_votes(state.statistic, deployment, kinds), *kind_remarks(weights))
     remarks += learned_remarks(state.statistic, weights, options.scores, options.evidence)
     remarks += _not_judged(votes, table.statistic(), options)
+    remarks += (NOT_BY_UPDATE,) if is_lazy(deployment, options.lazy) else ()
     return LearnReport(weights, drift=changed, remarks=remarks, tuned=tuned), state
 
 

@@ -35,6 +35,8 @@ class LearnOptions:
         judge: Whether to judge the weights by attribute on labels that did not teach them.
         leave_out_tuned: Leave out cells that a member of the deployment was tuned on; its votes there are
             better than elsewhere.
+        lazy: Whether to learn when asking may stop before all members are asked; None: where the deployment
+            has a section ``lazy``.
     """
 
     method: str = "auto"
@@ -47,6 +49,7 @@ class LearnOptions:
     na_bias: float = 0.0
     judge: bool = True
     leave_out_tuned: bool = False
+    lazy: bool | None = None
 
 
 def choice(

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Print what asking members in rows saves."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE
+from rich.table import Column, Table
+from rich.text import Text
+
+from quorum.cli.console import note, out
+
+if TYPE_CHECKING:
+    from quorum.evaluation.early import EarlyEvaluation
+
+
+def show_early(found: EarlyEvaluation) -> None:
+    """Print a row for each way of asking."""
+    heads = ("asked", "calls", "other\nanswers", "right", "ECE", "worst attribute")
+    table = Table(
+        "asked in rows, %", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE, padding=(0, 1, 0, 0)
+    )
+    for row in found.results:
+        worst = Text(f"{row.worst} {100 * row.worst_flips:.1f}" if row.flips and row.worst else "-")
+        shares = (row.asked, row.calls, row.flips, row.accuracy, row.ece)
+        table.add_row(row.how, *(_percent(share) for share in shares), worst)
+    out.print(table)
+    note(
+        f"Asked: questions, one per member and cell ({found.cells} cells, {found.members} members). Calls: "
+        f"one per member and product ({found.products}). Other answers: than all members give."
+    )
+    if found.not_supported:
+        risks = ", ".join(f"{risk:.1%}" for risk in found.not_supported)
+        note(f"these votes do not support a flip risk of {risks}: members are asked until nothing can change")
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.1f}"

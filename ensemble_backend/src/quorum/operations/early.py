@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learn, and judge, when asking may stop early, as a deployment asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from quorum.decision.answer_kinds import AnswerKinds
+from quorum.decision.quorum_rule import QuorumRule
+from quorum.decision.stopping import Stopping, with_stopping
+from quorum.decision.weights import Weights
+from quorum.deployment.schema import Deployment
+from quorum.evaluation.early import EarlyEvaluation, evaluate_early
+from quorum.learning.by_kind import learn as learn_table
+from quorum.learning.stopping import fewest_cells, learn_stopping
+from quorum.operations.learn_choice import catalogue_of
+from quorum.votes import VotesTable
+
+NOT_BY_UPDATE = (
+    "when asking may stop early is not learned from a state: members are asked until nothing can change the "
+    "answer; learn from recorded votes, without --update, for a flip risk"
+)
+NOT_BY_STREAM = (
+    "when asking may stop early is not learned in a stream: members are asked until nothing can change the "
+    "answer; learn from votes on fewer products for a flip risk"
+)
+
+
+def is_lazy(deployment: Deployment | None, wanted: bool | None) -> bool:
+    """Whether to learn about stopping early: as wanted, by default where the deployment asks in rows."""
+    return bool(deployment and deployment.lazy) if wanted is None else wanted
+
+
+def with_learned_stopping(
+    table: VotesTable,
+    weights: Weights,
+    relearn: Callable[[VotesTable], Weights],
+    kinds: AnswerKinds,
+    deployment: Deployment | None,
+    seed: int,
+) -> tuple[Weights, tuple[str, ...]]:
+    """The weights with what these votes say about stopping early, and remarks for people."""
+    found = learn_stopping(table, weights, relearn, kinds, _rule(deployment), _rows(deployment), seed)
+    wanted = deployment.lazy.flip_risk if deployment and deployment.lazy else 0.0
+    return with_stopping(weights, found), _remarks(found, wanted)
+
+
+def _remarks(found: Stopping | None, wanted: float) -> tuple[str, ...]:
+    """Say which flip risks the votes support, and whether that of the deployment is among them."""
+    if found is None:
+        return ("stopping early: nothing learned, that takes single values of two members and two products",)
+    cells = f"{found.cells} cells of {found.products} products"
+    risks = ", ".join(f"{100 * risk:g} %" for risk, _ in found.limits) or "none"
+    remarks = [f"stopping early: flip risks that {cells} support: {risks}"]
+    if wanted and not found.limit(wanted):
+        needed = fewest_cells(wanted)
+        why = f"it takes {needed} and more" if found.cells < needed else "too many answers change"
+        remarks.append(
+            f"lazy.flip_risk {wanted:g} is not supported ({why}): members are asked until nothing can change "
+            "the answer"
+        )
+    return tuple(remarks)
+
+
+def judge_early(
+    table: VotesTable, deployment: Deployment | None, kinds: AnswerKinds, folds: int, seed: int
+) -> EarlyEvaluation | None:
+    """Measure what asking in rows would save with the weights that "auto" learns from these votes."""
+    catalogue = catalogue_of(deployment)
+
+    def learn(seen: VotesTable) -> Weights:
+        return learn_table(seen, kinds=kinds, **catalogue)
+
+    return evaluate_early(table, learn, kinds, _rule(deployment), _rows(deployment), folds=folds, seed=seed)
+
+
+def _rule(deployment: Deployment | None) -> QuorumRule:
+    vote = deployment.vote if deployment else None
+    return QuorumRule(vote.min_members, vote.min_weight) if vote else QuorumRule()
+
+
+def _rows(deployment: Deployment | None) -> Sequence[Sequence[str]] | None:
+    return deployment.lazy.rows if deployment and deployment.lazy else None

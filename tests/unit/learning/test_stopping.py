@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits of early stopping: flips on other products keep their risk; votes that are too few support none."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from quorum.decision.lazy import order
+from quorum.decision.quorum_rule import QuorumRule
+from quorum.decision.settle import is_settled
+from quorum.decision.stopping import early_stop, with_stopping
+from quorum.decision.weights import equal_weights
+from quorum.learning import learn
+from quorum.learning.early_states import route_of, routes, states
+from quorum.learning.stopping import (
+    chance_of_at_most,
+    chances,
+    fewest_cells,
+    is_kept,
+    learn_stopping,
+)
+from quorum.votes import Cell, build_table
+
+MEMBERS = ("a", "b", "c", "d")
+PLAIN = QuorumRule()
+
+
+def draw_table(seed, products=400, attributes=3, skills=(0.9, 0.85, 0.8, 0.75)):
+    """Members are right by their skills, less so on hard products: cells of one product go together."""
+    rng, cells = np.random.default_rng(seed), []
+    for product in range(products):
+        hard = rng.random() < 0.2
+        for attribute in range(attributes):
+            chance = np.array(skills) - 0.3 * hard
+            values = tuple(
+                "right" if rng.random() < p else f"wrong {rng.integers(3)}" for p in chance.tolist()
+            )
+            cells.append(Cell(f"p{product}", "", "", f"a{attribute}", values, ("right",)))
+    return build_table(MEMBERS, cells)
+
+
+def taught(table):
+    return learn(table, "em")
+
+
+def test_flips_on_other_products_keep_their_risk_in_every_order():
+    table = draw_table(0)
+    weights = taught(table)
+    stopping = learn_stopping(table, weights, taught)
+    assert dict(stopping.limits).keys() >= {0.02, 0.05}
+    other = draw_table(1, products=1000)
+    orders = routes(weights)
+    assert len(orders) == 75
+    masks = sorted({mask for route in orders for mask in route})
+    found = states(other, np.arange(len(other)), weights, masks, {}, PLAIN)
+    change = chances(stopping.change, found.features)
+    for risk in (0.02, 0.05):
+        flips = []
+        for route in orders:
+            stops = found.stops(stopping.limit(risk), change, route)
+            flips.append(1.0 - found.at(found.same, stops, route).mean())
+        assert max(flips) <= risk
+    exact = found.stops(0.0, None, orders[0])
+    early = found.stops(stopping.limit(0.05), change, orders[0])
+    assert found.at(found.same, exact, orders[0]).all()
+    assert early.mean() < 0.95 * exact.mean()
+
+
+def test_stopping_as_served_is_stopping_as_learned():
+    table = draw_table(2, products=150)
+    stopping = learn_stopping(table, taught(table), taught)
+    weights = with_stopping(taught(table), stopping)
+    early = early_stop(weights, "a0", 0.05)
+    route = route_of([[member] for member in order(weights.default.weights)])
+    found = states(table, np.arange(len(table)), weights, route, {}, PLAIN)
+    stops = found.stops(stopping.limit(0.05), chances(stopping.change, found.features), route)
+    for at, cell in enumerate(table.cells):
+        known = [None] * len(MEMBERS)
+        for asked, member in enumerate(order(weights.default.weights)):
+            known[member] = (cell.values[member], 0)
+            if is_settled(PLAIN, weights.default, known, early=early):
+                assert asked == stops[at]
+                break
+
+
+def test_too_few_cells_support_no_risk():
+    table = draw_table(3, products=7)
+    stopping = learn_stopping(table, equal_weights(MEMBERS), taught)
+    assert stopping.limits == ()
+    assert early_stop(with_stopping(equal_weights(MEMBERS), stopping), "a0", 0.05) is None
+    alone = build_table(("a",), [Cell("p", "", "", "x", ("v",))])
+    assert learn_stopping(alone, equal_weights(("a",)), taught) is None
+
+
+def test_flips_of_one_product_count_as_few_cells():
+    products = np.repeat(np.arange(300), 4).astype(np.int32)
+    spread, together = np.zeros(1200, np.bool_), np.zeros(1200, np.bool_)
+    spread[::80], together[:15] = True, True
+    assert spread.sum() == together.sum() == 15
+    assert is_kept(spread, products, 0.02)
+    assert not is_kept(together, products, 0.02)
+
+
+@pytest.mark.parametrize("risk", [0.01, 0.02, 0.05])
+def test_the_chance_of_few_flips_is_binomial(risk):
+    sure = [1.0 - risk, risk]
+    exact = sum(
+        np.prod([sure[flip] for flip in flips])
+        for flips in itertools.product((0, 1), repeat=8)
+        if sum(flips) <= 2
+    )
+    assert chance_of_at_most(2, 8, risk) == pytest.approx(exact)
+    assert chance_of_at_most(8, 8, risk) == 1.0
+    needed = fewest_cells(risk)
+    assert chance_of_at_most(0, needed, risk) <= 0.1 < chance_of_at_most(0, needed - 1, risk)
