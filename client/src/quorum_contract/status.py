@@ -10,7 +10,7 @@ class Status(IntEnum):
     """Outcome of one member's vote on one attribute; everything but ``ANSWERED`` is an abstention.
 
     ``NOT_FOUND``: a member without an LLM looked, and found no value that it would name; it does not say
-    "n/a", as the text may state a value that it does not know.
+    "n/a", as the text may state a value that it does not know. ``BUDGET``: the member's budget is spent.
     """
 
     ANSWERED = 0
@@ -21,6 +21,7 @@ class Status(IntEnum):
     NOT_ASKED = 5
     REFUSED = 6
     NOT_FOUND = 7
+    BUDGET = 8
 
 
 class DecisionStatus(IntEnum):

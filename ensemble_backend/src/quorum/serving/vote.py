@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,14 +22,16 @@ from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
 from quorum.serving.admission import own_admission
 from quorum.serving.log import limit_repeats
-from quorum.serving.packing import Admitted, PackedVote, take_ticket, unpack_question, unpack_votes
+from quorum.serving.packing import Admitted, PackedVote, take_ticket, unpack_answer, unpack_question
 from quorum.serving.regions import make_private
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import (
     CONFIDENCE,
+    COST,
     DECISION_STATUS,
     MEMBER_SCORES,
     MEMBER_STATUS,
+    MEMBER_USAGE,
     MEMBER_VALUES,
     MEMBERS,
     QUESTION,
@@ -36,13 +39,17 @@ from quorum_contract import (
     VOTES,
     WEIGHTS_VERSION,
     DecisionStatus,
+    Price,
+    Spent,
     Status,
 )
+from quorum_contract.usage import CALLED, add_up
 
 logger = logging.getLogger(__name__)
 
 Decision = tuple[str, float, DecisionStatus]
 _UNDECIDED = ("", 0.0, DecisionStatus.NO_ANSWER)
+_UNKNOWN = CALLED._replace(calls=math.nan)
 
 
 class TritonPythonModel:
@@ -65,6 +72,8 @@ class TritonPythonModel:
         self._direct = bool(settings["allow_direct"])
         # A repository that an earlier release rendered has no such settings.
         self._quorum = QuorumRule(int(settings.get("min_members", 1)), float(settings.get("min_weight", 0.0)))
+        prices = settings.get("prices", [None] * len(self._members))
+        self._prices = [None if price is None else Price(**price) for price in prices]
         self._version = int(args["model_version"])
         path = Path(args["model_repository"]) / args["model_version"] / WEIGHTS_FILE
         self._admission = own_admission()
@@ -101,11 +110,13 @@ class TritonPythonModel:
             ticket, body = take_ticket(inputs[QUESTION])
             question = unpack_question(body)
             attributes = max(1, len(question.attributes))
-            votes = self._read(inputs, len(question.attributes), ticket, body)
-            return self._answer(self._decide(question, votes), votes)
+            votes, spent = self._read(inputs, len(question.attributes), ticket, body)
+            return self._answer(self._decide(question, votes), votes, spent)
         except Exception:
             logger.exception("vote: could not decide a request")
-            return self._answer([_UNDECIDED] * attributes, self._abstentions(Status.ERROR, attributes))
+            unknown = [_UNKNOWN] * len(self._members)
+            votes = self._abstentions(Status.ERROR, attributes)
+            return self._answer([_UNDECIDED] * attributes, votes, unknown)
 
     def _decide(self, question: Admitted, votes: Sequence[PackedVote]) -> list[Decision]:
         """Decide each attribute; ``votes`` are one member's after the other's."""
@@ -129,22 +140,27 @@ class TritonPythonModel:
 
     def _read(
         self, inputs: Mapping[str, bytes], attributes: int, ticket: int, body: bytes
-    ) -> list[PackedVote]:
+    ) -> tuple[list[PackedVote], list[Spent]]:
+        """The votes, one member's after the other's, and what each member took, with its cost."""
         gate = self._admission
         if not (self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))):
-            return self._abstentions(Status.REFUSED, attributes)
+            return self._abstentions(Status.REFUSED, attributes), [Spent(cost=0.0)] * len(self._members)
         self._admission.release(ticket)
         self._admission.mark_answered()
         votes: list[PackedVote] = []
-        for name in self._inputs:
-            given = unpack_votes(inputs[name])
+        spent: list[Spent] = []
+        for name, price in zip(self._inputs, self._prices, strict=True):
+            given, took = unpack_answer(inputs[name])
             votes += given if len(given) == attributes else [_abstained(Status.ERROR)] * attributes
-        return votes
+            spent.append(_priced(took, price))
+        return votes, spent
 
     def _abstentions(self, status: Status, attributes: int) -> list[PackedVote]:
         return [_abstained(status)] * (attributes * len(self._members))
 
-    def _answer(self, decisions: Sequence[Decision], votes: Sequence[PackedVote]) -> Any:
+    def _answer(
+        self, decisions: Sequence[Decision], votes: Sequence[PackedVote], spent: Sequence[Spent]
+    ) -> Any:
         shape = (len(self._members), len(decisions))
         return tensors.answer(
             tensors.text_tensor(VALUES, [value for value, _, _ in decisions]),
@@ -156,7 +172,16 @@ class TritonPythonModel:
             tensors.tensor(MEMBER_SCORES, [score for _, _, score in votes], np.float32, shape),
             tensors.tensor(DECISION_STATUS, [status for _, _, status in decisions], np.int32),
             tensors.tensor(WEIGHTS_VERSION, [self._version], np.int64),
+            tensors.tensor(COST, [add_up(spent).cost], np.float32),
+            tensors.tensor(MEMBER_USAGE, spent, np.float32, (len(spent), len(Spent._fields))),
         )
+
+
+def _priced(spent: Spent, price: Price | None) -> Spent:
+    """What a member took with its cost: unknown where it was called and has no price."""
+    if price is None:
+        return spent._replace(cost=None if spent.calls else 0.0)
+    return spent._replace(cost=price.of(spent))
 
 
 def _abstained(status: Status) -> PackedVote:
