@@ -70,17 +70,27 @@ class Price(NamedTuple):
 
     def of(self, spent: Spent) -> float | None:
         """What it costs; None where a figure that has a price is not known."""
-        if not spent.calls:
+        calls, prompt, answer, cached, seconds, _ = spent
+        if not calls:
             return 0.0
-        rates = [self.per_1k_prompt_tokens / 1e3, self.per_1k_answer_tokens / 1e3, 0.0, self.per_second]
+        cost = self.per_call * calls
+        # Written out, as every answer is priced.
+        if self.per_1k_prompt_tokens:
+            if prompt is None:
+                return None
+            cost += self.per_1k_prompt_tokens * prompt / 1e3
         if self.per_1k_cached_tokens is not None:
-            rates[2] = self.per_1k_cached_tokens / 1e3 - rates[0]
-        cost = self.per_call * spent.calls
-        for rate, amount in zip(rates, spent[1:5], strict=True):
-            if rate:
-                if amount is None:
-                    return None
-                cost += rate * amount
+            if cached is None:
+                return None
+            cost += (self.per_1k_cached_tokens - self.per_1k_prompt_tokens) * cached / 1e3
+        if self.per_1k_answer_tokens:
+            if answer is None:
+                return None
+            cost += self.per_1k_answer_tokens * answer / 1e3
+        if self.per_second:
+            if seconds is None:
+                return None
+            cost += self.per_second * seconds
         return cost
 
 

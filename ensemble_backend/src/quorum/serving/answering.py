@@ -97,7 +97,7 @@ class Answering:
         spent: list[Spent] = []
 
         def settle(votes: Sequence[Vote]) -> None:
-            done(packed(self._spread(admitted, asked, votes), add_up(spent)))
+            done(packed(self._spread(admitted, asked, votes), spent[0] if len(spent) == 1 else add_up(spent)))
 
         if not tasks:
             settle([])

@@ -43,7 +43,7 @@ from quorum_contract import (
     Spent,
     Status,
 )
-from quorum_contract.usage import CALLED, add_up
+from quorum_contract.usage import CALLED
 
 logger = logging.getLogger(__name__)
 
@@ -141,18 +141,18 @@ class TritonPythonModel:
     def _read(
         self, inputs: Mapping[str, bytes], attributes: int, ticket: int, body: bytes
     ) -> tuple[list[PackedVote], list[Spent]]:
-        """The votes, one member's after the other's, and what each member took, with its cost."""
+        """The votes, one member's after the other's, and what each member took."""
         gate = self._admission
         if not (self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))):
-            return self._abstentions(Status.REFUSED, attributes), [Spent(cost=0.0)] * len(self._members)
+            return self._abstentions(Status.REFUSED, attributes), [Spent()] * len(self._members)
         self._admission.release(ticket)
         self._admission.mark_answered()
         votes: list[PackedVote] = []
         spent: list[Spent] = []
-        for name, price in zip(self._inputs, self._prices, strict=True):
+        for name in self._inputs:
             given, took = unpack_answer(inputs[name])
             votes += given if len(given) == attributes else [_abstained(Status.ERROR)] * attributes
-            spent.append(_priced(took, price))
+            spent.append(took)
         return votes, spent
 
     def _abstentions(self, status: Status, attributes: int) -> list[PackedVote]:
@@ -162,26 +162,28 @@ class TritonPythonModel:
         self, decisions: Sequence[Decision], votes: Sequence[PackedVote], spent: Sequence[Spent]
     ) -> Any:
         shape = (len(self._members), len(decisions))
+        costs = [_cost(took, price) for took, price in zip(spent, self._prices, strict=True)]
+        total = math.nan if None in costs else math.fsum(filter(None, costs))
+        usage = [number for took, cost in zip(spent, costs, strict=True) for number in (*took[:-1], cost)]
         return tensors.answer(
             tensors.text_tensor(VALUES, [value for value, _, _ in decisions]),
-            tensors.tensor(CONFIDENCE, [confidence for _, confidence, _ in decisions], np.float32),
+            tensors.floats_tensor(CONFIDENCE, [confidence for _, confidence, _ in decisions]),
             pb_utils.Tensor(MEMBERS, self._names),
             tensors.text_tensor(MEMBER_VALUES, [value for value, _, _ in votes], shape),
             tensors.tensor(MEMBER_STATUS, [status for _, status, _ in votes], np.int32, shape),
-            # Numpy reads None as nan.
-            tensors.tensor(MEMBER_SCORES, [score for _, _, score in votes], np.float32, shape),
+            tensors.floats_tensor(MEMBER_SCORES, [score for _, _, score in votes], shape),
             tensors.tensor(DECISION_STATUS, [status for _, _, status in decisions], np.int32),
             tensors.tensor(WEIGHTS_VERSION, [self._version], np.int64),
-            tensors.tensor(COST, [add_up(spent).cost], np.float32),
-            tensors.tensor(MEMBER_USAGE, spent, np.float32, (len(spent), len(Spent._fields))),
+            tensors.floats_tensor(COST, [total]),
+            tensors.floats_tensor(MEMBER_USAGE, usage, (len(spent), len(Spent._fields))),
         )
 
 
-def _priced(spent: Spent, price: Price | None) -> Spent:
-    """What a member took with its cost: unknown where it was called and has no price."""
+def _cost(spent: Spent, price: Price | None) -> float | None:
+    """What a member's part cost: not known where it was called and has no price."""
     if price is None:
-        return spent._replace(cost=None if spent.calls else 0.0)
-    return spent._replace(cost=price.of(spent))
+        return None if spent.calls else 0.0
+    return price.of(spent)
 
 
 def _abstained(status: Status) -> PackedVote:
