@@ -177,7 +177,7 @@ def _ensemble(run: _Demo) -> Traffic:
         )
         votes = _extract(run, url, STABLE, run.learning, "asking every LLM about the learning half")
         traffic = Traffic(url, STABLE, run.learning, run.attributes, _TRAFFIC_CONCURRENCY)
-        _measure(run, url, "majority (version 1)", len(run.spec.members))
+        _measure(run, url, "majority (version 1)")
         unlabelled = votes.with_gold(np.zeros(len(votes), dtype=np.bool_))
         em = _learn(run, unlabelled, "em")
         with traffic:
@@ -186,7 +186,7 @@ def _ensemble(run: _Demo) -> Traffic:
             _mark(run, traffic, "promote 2", lambda: rollout.promote(2))
             traffic.let_run(_PAUSE_S)
         run.say(f"version 2 went live under {len(traffic.samples)} requests, {traffic.failed} failed")
-        _measure(run, url, "learned, no gold (version 2)", len(run.spec.members))
+        _measure(run, url, "learned, no gold (version 2)")
         labelled = np.zeros(len(votes), dtype=np.bool_)
         labelled[[choice.index for choice in choose(unlabelled, _GOLD_LABELS)]] = True
         loglinear = _learn(run, votes.with_gold(labelled), "loglinear")
@@ -213,7 +213,7 @@ def _ensemble(run: _Demo) -> Traffic:
             f"redeploys under load: {len(traffic.samples)} requests, {traffic.failed} failed, "
             f"answered by versions {versions}"
         )
-        _measure(run, url, f"learned, {_GOLD_LABELS} gold (version 3)", len(run.spec.members))
+        _measure(run, url, f"learned, {_GOLD_LABELS} gold (version 3)")
         run.say("stopping the server")
     return traffic
 
@@ -226,7 +226,7 @@ def _singles(run: _Demo) -> None:
         repository = run.folder / f"alone-{member.name}"
         render(spec, repository)
         with _server(run, spec, repository) as server:
-            _measure(run, server.endpoint.grpc_url, f"{member.name} alone", 1)
+            _measure(run, server.endpoint.grpc_url, f"{member.name} alone")
     run.rows += ensembles
 
 
@@ -259,7 +259,7 @@ def _extract(
     return read_votes(path)
 
 
-def _measure(run: _Demo, url: str, name: str, calls: int) -> None:
+def _measure(run: _Demo, url: str, name: str) -> None:
     """One row of the table: the held-out half for accuracy, some of it one by one for latency."""
     results = run.ask(url, STABLE, run.heldout, _CONCURRENCY, name)
     one_by_one = run.ask(url, STABLE, run.heldout[:_LATENCY_LISTINGS], 1, f"{name}, one at a time")
@@ -277,7 +277,8 @@ def _measure(run: _Demo, url: str, name: str, calls: int) -> None:
             accuracy=interval([right[a] for a in run.attributes]),
             right=[right[a] for a in run.attributes],
             by_attribute={a: sum(hits) / len(hits) for a, hits in right.items()},
-            calls=calls * len(run.heldout),
+            calls=sum(r.spent.calls for r in results if r.spent) / len(results),
+            llm_ms=1e3 * sum(r.spent.seconds or 0.0 for r in results if r.spent) / len(results),
             latencies_ms=[r.latency_s * 1e3 for r in one_by_one],
         )
     )

@@ -26,7 +26,8 @@ class Row:
         accuracy: Share of right cells on the held-out listings, with its 95 % interval over products.
         by_attribute: Attribute -> share of right cells.
         right: [A][P], whether the answer to attribute ``a`` of product ``p`` is right.
-        calls: LLM calls that the held-out listings cost.
+        calls: LLM calls per answer.
+        llm_ms: Time that LLMs worked per answer.
         latencies_ms: One request at a time.
     """
 
@@ -34,7 +35,8 @@ class Row:
     accuracy: Estimate
     by_attribute: dict[str, float]
     right: list[list[bool]]
-    calls: int
+    calls: float
+    llm_ms: float
     latencies_ms: list[float]
 
     @property
@@ -53,7 +55,8 @@ class Row:
             "accuracy": self.accuracy.value,
             "ci95": [self.accuracy.low, self.accuracy.high],
             "by_attribute": self.by_attribute,
-            "llm_calls": self.calls,
+            "calls_per_answer": self.calls,
+            "llm_ms_per_answer": self.llm_ms,
             "p50_ms": self.percentile_ms(50),
             "p95_ms": self.percentile_ms(95),
         }
@@ -178,7 +181,8 @@ def show_attributes(rows: Sequence[Row]) -> Table:
 
 def show_table(rows: Sequence[Row]) -> Table:
     """The rows for a terminal."""
-    table = Table("who answers", "right", "95 % interval", "LLM calls", "p50 ms", "p95 ms")
+    heads = ("right", "95 % interval", "calls per answer", "LLM ms per answer", "p50 ms", "p95 ms")
+    table = Table("who answers", *heads)
     best = max(row.accuracy.value for row in rows)
     for row in rows:
         style = "bold" if row.accuracy.value == best else None
@@ -187,7 +191,8 @@ def show_table(rows: Sequence[Row]) -> Table:
             row.name,
             f"{a.value:.1%}",
             f"{a.low:.1%} - {a.high:.1%}",
-            str(row.calls),
+            f"{row.calls:.2f}",
+            f"{row.llm_ms:.1f}",
             f"{row.percentile_ms(50):.0f}",
             f"{row.percentile_ms(95):.0f}",
             style=style,

@@ -108,7 +108,7 @@ def ask_model(folder: Path, catalogue: Catalogue, rows: Sequence[Row]) -> Answer
     values: dict[tuple[str, str], str | None] = {}
     for row, reply in zip(rows, replies, strict=True):
         generated = reply if isinstance(reply, Generated) else Generated("")
-        votes = parse_answer(catalogue, ATTRIBUTES, *generated)
+        votes = parse_answer(catalogue, ATTRIBUTES, *generated[:3])
         for attribute, vote in zip(ATTRIBUTES, votes, strict=True):
             values[row["product"], attribute] = vote.value or None
     return Answers(values, SINGLE_COUNT / single, len(rows) / batch)

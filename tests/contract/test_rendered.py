@@ -32,6 +32,8 @@ ANSWERED = {
     "MEMBER_SCORES": (pb.TYPE_FP32, [-1, -1]),
     "DECISION_STATUS": (pb.TYPE_INT32, [-1]),
     "WEIGHTS_VERSION": (pb.TYPE_INT64, [1]),
+    "COST": (pb.TYPE_FP32, [1]),
+    "MEMBER_USAGE": (pb.TYPE_FP32, [-1, 6]),
     "CANARY_SHARE": (pb.TYPE_FP64, [1]),
 }
 

@@ -28,13 +28,13 @@ from quorum_bench.ticker import Clock, Ticker
 def main(job_path: Path, out_path: Path) -> None:
     """Run a job of :mod:`quorum_bench.load`."""
     job = json.loads(job_path.read_text("utf-8"))
-    rows, start_ns, stop_ns, cpu_ns = asyncio.run(_run(job))
+    rows, took, start_ns, stop_ns, cpu_ns = asyncio.run(_run(job))
     samples = Samples.of(rows)
     columns = {f.name: getattr(samples, f.name) for f in fields(Samples)}
-    np.savez(out_path, own=np.array([start_ns, stop_ns, cpu_ns], np.int64), **columns)
+    np.savez(out_path, own=np.array([start_ns, stop_ns, cpu_ns], np.int64), took=np.array(took), **columns)
 
 
-async def _run(job: dict[str, Any]) -> tuple[list[Row], int, int, int]:
+async def _run(job: dict[str, Any]) -> tuple[list[Row], list[float], int, int, int]:
     module, _, name = job["factory"].partition(":")
     caller: Caller = getattr(importlib.import_module(module), name)(**job["settings"])
     ticker = Ticker()
@@ -47,7 +47,8 @@ async def _run(job: dict[str, Any]) -> tuple[list[Row], int, int, int]:
         await ticker.until(start_ns)
         cpu = time.process_time_ns()
         rows = await _load(job, _guarded(caller, ticker), ticker, start_ns)
-        return rows, start_ns, time.monotonic_ns(), time.process_time_ns() - cpu
+        took = getattr(caller, "took", [0.0, 0.0, 0.0])
+        return rows, took, start_ns, time.monotonic_ns(), time.process_time_ns() - cpu
     finally:
         await caller.close()
         ticker.close()

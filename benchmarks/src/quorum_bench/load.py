@@ -65,6 +65,8 @@ class Generated:
         stop_ns: When the last request was sent or could have been.
         cpu_share: CPU time of the busiest generator / its running time; near 1 it measured itself.
         cpu_cores: The sum over all generators.
+        calls: Calls of members per answer, of a sample of the answers; None: these do not say it.
+        cost: Cost per answer, likewise.
     """
 
     samples: Samples
@@ -72,6 +74,8 @@ class Generated:
     stop_ns: int
     cpu_share: float
     cpu_cores: float
+    calls: float | None = None
+    cost: float | None = None
 
 
 def run_load(caller: CallerSpec, load: Load, seconds: float, generators: int = 1) -> Generated:
@@ -99,10 +103,12 @@ def run_load(caller: CallerSpec, load: Load, seconds: float, generators: int = 1
         start_ns = _drive(jobs, outputs, seconds)
         parts = [np.load(output) for output in outputs]
     samples = Samples.joined(
-        Samples(**{name: part[name] for name in part.files if name != "own"}) for part in parts
+        Samples(**{name: part[name] for name in part.files if name not in ("own", "took")}) for part in parts
     )
+    answers, calls, cost = np.sum([part["took"] for part in parts], axis=0).tolist()
     shares = [float(part["own"][2] / max(1, part["own"][1] - part["own"][0])) for part in parts]
-    return Generated(samples, start_ns, start_ns + duration_ns, max(shares), sum(shares))
+    each = [total / answers if answers and total == total else None for total in (calls, cost)]
+    return Generated(samples, start_ns, start_ns + duration_ns, max(shares), sum(shares), *each)
 
 
 def _write_job(

@@ -60,6 +60,8 @@ class Run:
         tokens: Member -> tokens a request, where known.
         prices: Of machine and tokens, where given.
         slo_ms: Latency objective.
+        calls: Calls of members per answer, as answers say; None: they do not.
+        cost: Cost per answer by the prices of the deployment, likewise.
     """
 
     samples: Samples
@@ -77,6 +79,8 @@ class Run:
     tokens: Mapping[str, Tokens]
     prices: Prices | None
     slo_ms: float | None
+    calls: float | None = None
+    cost: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -173,6 +177,8 @@ def measure(point: Point, effort: Effort, prices: Prices | None = None) -> tuple
         tokens=point.tokens,
         prices=prices,
         slo_ms=point.slo_ms,
+        calls=generated.calls,
+        cost=generated.cost,
     )
     return run, generated.samples
 

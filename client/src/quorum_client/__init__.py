@@ -31,7 +31,7 @@ from quorum_client.errors import (
     Unavailable,
     Unreachable,
 )
-from quorum_contract import DecisionStatus, Status
+from quorum_contract import DecisionStatus, Spent, Status
 
 __all__ = [
     "AWAY_S",
@@ -56,6 +56,7 @@ __all__ = [
     "RequestError",
     "ServerError",
     "Span",
+    "Spent",
     "Status",
     "Tls",
     "Unauthenticated",

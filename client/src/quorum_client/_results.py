@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from quorum_contract import NOT_APPLICABLE, RECOMMEND, STABLE, DecisionStatus, Status
+from quorum_contract import NOT_APPLICABLE, RECOMMEND, STABLE, DecisionStatus, Spent, Status
+from quorum_contract.usage import add_up
 
 
 class Span(NamedTuple):
@@ -107,6 +108,9 @@ class Extraction(Mapping[str, Answer]):
         latency_s: Seconds from call to answer at the client, with retries and fall-back.
         channel: The ensemble that answered.
         fallback_from: The canary channel, when the product was routed to it and it could not answer.
+        cost: What the answer cost, in the currency of the deployment's prices; None: not known, as members
+            without a price were called, or the server is of an earlier release.
+        usage: Member -> what its part in the answer took; empty from a server of an earlier release.
     """
 
     request_id: str
@@ -115,6 +119,13 @@ class Extraction(Mapping[str, Answer]):
     latency_s: float = field(compare=False)
     channel: str = STABLE
     fallback_from: str | None = None
+    cost: float | None = field(default=None, compare=False)
+    usage: Mapping[str, Spent] = field(default_factory=dict, compare=False)
+
+    @property
+    def spent(self) -> Spent | None:
+        """Calls, tokens and seconds of all members together; None from a server of an earlier release."""
+        return add_up(self.usage.values())._replace(cost=self.cost) if self.usage else None
 
     def __getitem__(self, attribute: str) -> Answer:
         """The answer for ``attribute``.

@@ -18,6 +18,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from quorum_client._results import Answer, Extraction, Vote
+from quorum_client._usage import read_cost, read_usage
 from quorum_client.errors import (
     ChannelNotFound,
     DeadlineExceeded,
@@ -53,7 +54,7 @@ from quorum_contract.checks import encode, encode_attributes, encode_category, e
 from quorum_contract.errors import take_code
 from quorum_contract.foreign import Meaning, meaning_of
 from quorum_contract.scores import valid_score
-from quorum_contract.tensors import ASKED, DECIDED, REQUIRED, SCORES, SHARE, Tensor
+from quorum_contract.tensors import ASKED, DECIDED, PRICED, REQUIRED, SCORES, SHARE, USED, Tensor
 
 MAX_TIMEOUT_S = 86_400
 _MAX_ID_BYTES = 128
@@ -324,7 +325,9 @@ def _read(response: Any, attributes: tuple[str, ...], latency_s: float) -> Extra
         for i, attribute in enumerate(attributes)
     )
     (version,) = struct.unpack("<q", raw[WEIGHTS_VERSION][1])
-    return Extraction(response.id, answers, version, latency_s)
+    usage = read_usage(*raw.get(USED.name, (None, b"")), members=members)
+    cost = read_cost(*raw.get(PRICED.name, (None, b"")))
+    return Extraction(response.id, answers, version, latency_s, cost=cost, usage=usage)
 
 
 def _scores(output: Any, raw: bytes, *, attributes: int, members: int) -> Sequence[float | None]:

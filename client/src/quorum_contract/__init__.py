@@ -10,6 +10,7 @@ module                               content
 :mod:`quorum_contract.priority`      how urgent a request is
 :mod:`quorum_contract.cancellation`  a caller that waits no longer
 :mod:`quorum_contract.scores`        the range of a vote's score
+:mod:`quorum_contract.usage`         calls, tokens and cost of an answer, and prices
 :mod:`quorum_contract.checks`        the limits of a request, and their checks
 :mod:`quorum_contract.errors`        the base of every exception, and error codes in messages
 :mod:`quorum_contract.key`           the header of a caller's key
@@ -52,9 +53,11 @@ from quorum_contract.tensors import (
     CANARY_SHARE,
     CATEGORY,
     CONFIDENCE,
+    COST,
     DECISION_STATUS,
     MEMBER_SCORES,
     MEMBER_STATUS,
+    MEMBER_USAGE,
     MEMBER_VALUES,
     MEMBERS,
     OPEN,
@@ -64,6 +67,7 @@ from quorum_contract.tensors import (
     VOTES,
     WEIGHTS_VERSION,
 )
+from quorum_contract.usage import Price, Spent
 
 __all__ = [
     "ATTRIBUTES",
@@ -74,6 +78,7 @@ __all__ = [
     "CATEGORY",
     "CHANNELS",
     "CONFIDENCE",
+    "COST",
     "DECISION_STATUS",
     "GATE",
     "INTERACTIVE",
@@ -90,6 +95,7 @@ __all__ = [
     "MEMBER_BACKEND",
     "MEMBER_SCORES",
     "MEMBER_STATUS",
+    "MEMBER_USAGE",
     "MEMBER_VALUES",
     "NOT_APPLICABLE",
     "OPEN",
@@ -109,9 +115,11 @@ __all__ = [
     "DecisionStatus",
     "InvalidRequest",
     "Overloaded",
+    "Price",
     "Priority",
     "QuorumError",
     "RequestError",
+    "Spent",
     "Status",
     "Unavailable",
 ]

@@ -11,7 +11,7 @@ class Status(IntEnum):
 
     ``NOT_ASKED``: it could not change the answer any more (lazy channels), or has nothing to answer from.
     ``NOT_FOUND``: a member without an LLM looked, and found no value that it would name; it does not say
-    "n/a", as the text may state a value that it does not know.
+    "n/a", as the text may state a value that it does not know. ``BUDGET``: the member's budget is spent.
     """
 
     ANSWERED = 0
@@ -22,6 +22,7 @@ class Status(IntEnum):
     NOT_ASKED = 5
     REFUSED = 6
     NOT_FOUND = 7
+    BUDGET = 8
 
 
 class DecisionStatus(IntEnum):

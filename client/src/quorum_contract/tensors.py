@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Datatype = Literal["BYTES", "FP32", "FP64", "INT32", "INT64", "UINT8"]
-Dimension = Literal[1, "A", "N", "K", "BYTES"]
+Dimension = Literal[1, 6, "A", "N", "K", "BYTES"]
 
 TEXT = "TEXT"
 CATEGORY = "CATEGORY"
@@ -22,6 +22,8 @@ MEMBER_VALUES = "MEMBER_VALUES"
 MEMBER_STATUS = "MEMBER_STATUS"
 MEMBER_SCORES = "MEMBER_SCORES"
 DECISION_STATUS = "DECISION_STATUS"
+COST = "COST"
+MEMBER_USAGE = "MEMBER_USAGE"
 WEIGHTS_VERSION = "WEIGHTS_VERSION"
 CANARY_SHARE = "CANARY_SHARE"
 LIMIT = "LIMIT"
@@ -95,7 +97,18 @@ SCORES = Tensor(
 DECIDED = Tensor(DECISION_STATUS, "INT32", ("A",), "a DecisionStatus per attribute")
 """Servers of earlier releases do not send it; their values are empty only when no member answered."""
 
-ANSWERED = (*REQUIRED, SCORES, DECIDED)
+PRICED = Tensor(
+    COST, "FP32", (1,), "what the answer cost, in the currency of the prices; NaN where it is not known"
+)
+USED = Tensor(
+    MEMBER_USAGE,
+    "FP32",
+    ("N", 6),
+    "what each member took: calls, prompt, answer and cached tokens, seconds worked, cost; NaN: not known",
+)
+"""Servers of earlier releases send neither; a client then knows nothing of cost. Columns may be added."""
+
+ANSWERED = (*REQUIRED, SCORES, DECIDED, PRICED, USED)
 """The outputs of the vote, and of a channel; clients ignore outputs that they do not know."""
 
 SHARE = Tensor(CANARY_SHARE, "FP64", (1,), "share of the products that the canary channel is to answer")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from quorum.build.trtllm import Tools as Tools
     from quorum.bulk.answers import extraction_json as extraction_json
     from quorum.bulk.ask import ask as ask
+    from quorum.bulk.dry_run import estimate_extract as estimate_extract
+    from quorum.bulk.estimate import Expected as Expected
     from quorum.bulk.judging.run import JudgeOptions as JudgeOptions
     from quorum.bulk.judging.run import JudgeReport as JudgeReport
     from quorum.bulk.judging.run import judge as judge
@@ -120,6 +122,8 @@ _MODULES = {
     "quorum.build.trtllm": ("Tools",),
     "quorum.bulk.answers": ("extraction_json",),
     "quorum.bulk.ask": ("ask",),
+    "quorum.bulk.dry_run": ("estimate_extract",),
+    "quorum.bulk.estimate": ("Expected",),
     "quorum.bulk.judging.run": ("JudgeOptions", "JudgeReport", "judge"),
     "quorum.bulk.recommend": (
         "RecommendOptions",

@@ -106,6 +106,14 @@ def test_what_cannot_be_said_is_not_made_up(make_run, key, changes, words):
         BY_KEY[key].of(run)
 
 
+def test_calls_and_cost_are_what_answers_say(make_run):
+    assert BY_KEY["calls"].of(make_run(calls=1.75)) == 1.75
+    assert BY_KEY["cost"].of(make_run(prices=None, cost=0.002)) == 2.0
+    assert BY_KEY["cost"].of(make_run(cost=0.002)) != 2.0, "prices that were given count"
+    with pytest.raises(NoValue, match=r"`price` of members"):
+        BY_KEY["cost"].of(make_run(prices=None))
+
+
 def test_steps_are_means_per_request_of_the_window(make_run):
     steps = steps_of(make_run())
     assert (steps["a"].count, steps["a"].queue_ms, steps["a"].compute_ms) == (100, 1.0, 3.0)

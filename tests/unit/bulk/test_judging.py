@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from support.deployment import write_deployment, write_jsonl
 
 import quorum
-from quorum.bulk.judging.estimate import Estimate, estimate, in_words, total
+from quorum.bulk.estimate import Sample, total
+from quorum.bulk.judging.estimate import Estimate, estimate, in_words
 from quorum.bulk.judging.journal import Cell, Decider, Journal, JudgeError, VoteOf, path_of
 from quorum.bulk.judging.labels import expected_grade
 from quorum.bulk.judging.pairs import Pair, PairsError, read_pairs
@@ -295,8 +296,9 @@ def test_totals_have_an_interval_of_the_sample() -> None:
     assert some.low < some.middle == 300.0 < some.high
     one = total([1.0], of=2)
     assert (one.low, one.middle, one.high) == (None, 2.0, None)
-    assert in_words(Estimate(8, 2, seconds=one)) == "8 pairs in 2 requests; about 2 s by the first requests"
-    assert json.dumps(Estimate(8, 2, seconds=one).to_json(), allow_nan=False)
+    found = Estimate(pairs=8, requests=2, seconds=one)
+    assert in_words(found) == "8 pairs in 2 requests; about 2 s by the first requests"
+    assert json.dumps(found.to_json(), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +318,8 @@ def test_prompts_and_answers_are_estimated(tmp_path: Path) -> None:
     deployment = quorum.load_deployment(
         write_deployment(tmp_path, {"llm": short, "old": {}}, attributes={}, default=asked)
     )
-    found = estimate(deployment, requests_of(pairs_of(*"abcdefghij"), 5), [0.5, 0.5], concurrency=4)
+    requests = requests_of(pairs_of(*"abcdefghij"), 5)
+    found = estimate(deployment, requests, Sample([0.5, 0.5]), concurrency=4)
     assert (found.pairs, found.requests, found.llms) == (10, 2, 1)
     assert found.prompt_tokens is not None
     assert 100 < found.prompt_tokens.middle < 400

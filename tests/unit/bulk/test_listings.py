@@ -130,6 +130,7 @@ def test_csv_out_keeps_the_columns_and_marks_failures() -> None:
         "color": "red",
         "color_confidence": "0.6124",
         "color_status": "DECIDED",
+        **dict.fromkeys(("quorum_cost", "quorum_calls", "quorum_prompt_tokens", "quorum_answer_tokens"), ""),
         "error": "",
     }
     assert (rows[1]["sku"], rows[1]["color"], rows[1]["error"]) == ("2", "", "too late")

@@ -226,3 +226,56 @@ def test_an_output_of_a_newer_server_is_ignored() -> None:
 def test_the_answer_to_another_request_is_refused() -> None:
     with pytest.raises(ProtocolError, match="it carries the id 'r2', asked was 'r1'"):
         answer(ident="r2")
+
+
+def used(
+    rows: Any = ((1, 310, 12, 256, 0.25, 0.004), (0, 0, 0, 0, 0, 0), (1, math.nan, math.nan, 0, 1, math.nan)),
+    cost: float = 0.004,
+    **more: Any,
+) -> Callable[[dict[str, list[Any]]], None]:
+    numbers = [number for row in rows for number in row]
+    tensors = {
+        "MEMBER_USAGE": ["FP32", [len(rows), len(rows[0])], struct.pack(f"<{len(numbers)}f", *numbers)],
+        "COST": ["FP32", [1], struct.pack("<f", cost)],
+    }
+    return lambda bent: bent.update({**tensors, **more})
+
+
+def test_an_answer_says_what_each_member_took() -> None:
+    found = answer(used())
+    assert found.cost == pytest.approx(0.004)
+    assert list(found.usage) == ["x", "y", "z"]
+    assert found.usage["x"] == pytest.approx((1, 310, 12, 256, 0.25, 0.004))
+    assert [type(number) for number in found.usage["x"][:4]] == [int] * 4
+    assert found.usage["y"] == (0, 0, 0, 0, 0.0, 0.0)
+    assert found.usage["z"] == (1, None, None, 0, 1.0, None)
+    assert found.spent is not None
+    assert found.spent[:4] == (2, None, None, 256)
+    assert found == answer(), "what it took is no part of what it says"
+
+
+def test_columns_that_a_later_release_adds_are_left_out() -> None:
+    assert answer(used(rows=[(1, 2, 3, 4, 5, 6, 7, 8)] * 3)).usage["z"] == (1, 2, 3, 4, 5.0, 6.0)
+
+
+@pytest.mark.parametrize("cost", [math.nan, math.inf, -1.0])
+def test_a_cost_without_sense_is_not_known(cost: float) -> None:
+    assert answer(used(cost=cost)).cost is None
+
+
+@pytest.mark.parametrize(
+    "bend",
+    [
+        lambda tensors: None,
+        used(rows=[(1, 2, 3, 4, 5, 6)] * 2),
+        used(rows=[(1, 2, 3, 4, 5)] * 3),
+        used(MEMBER_USAGE=["FP32", [18], b"\0" * 72]),
+        used(MEMBER_USAGE=["FP32", [3, 6], b"\0" * 71]),
+        used(MEMBER_USAGE=["INT32", [3, 6], b"\0" * 72]),
+    ],
+    ids=["an earlier server", "of two", "too few columns", "another shape", "too short", "integers"],
+)
+def test_usage_without_sense_is_none(bend: Any) -> None:
+    found = answer(bend)
+    assert (found.usage, found.spent) == ({}, None)
+    assert found.answers == answer().answers

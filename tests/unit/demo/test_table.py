@@ -12,7 +12,7 @@ from rich.console import Console
 
 def row(name: str, right: list[list[bool]]) -> Row:
     share = {name: sum(hits) / len(hits) for name, hits in zip(("color", "brand"), right, strict=False)}
-    return Row(name, interval(right), share, right, calls=3, latencies_ms=[1.0, 3.0])
+    return Row(name, interval(right), share, right, calls=3.0, llm_ms=4.5, latencies_ms=[1.0, 3.0])
 
 
 def test_the_interval_of_equal_cells_is_a_point() -> None:
@@ -86,7 +86,9 @@ def test_attributes_have_a_column_each_and_the_best_are_marked() -> None:
 def test_six_attributes_and_long_names_fit_a_terminal() -> None:
     names = ("brand", "color", "material", "size", "gender", "age_group")
     llms = ("a-long-name-of-an-llm-of-which-there-are-versions-1 alone", "demo-qwen2 alone")
-    rows = [Row(llm, interval([[True]]), dict.fromkeys(names, 1.0), [[True]], 1, [1.0]) for llm in llms]
+    rows = [
+        Row(llm, interval([[True]]), dict.fromkeys(names, 1.0), [[True]], 1.0, 4.5, [1.0]) for llm in llms
+    ]
     console = Console(width=80, markup=False, file=(shown := io.StringIO()))
     console.print(show_attributes(rows))
     lines = shown.getvalue().splitlines()

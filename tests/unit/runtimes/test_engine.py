@@ -114,6 +114,7 @@ def test_the_answer_is_what_the_tokens_say(runtime: Any, inner: Inner) -> None:
     assert reply.text == '{"color":"red"}'
     assert list(reply.log_probs) == inner.log_probs
     assert len(reply.ends) == len(inner.tokens)
+    assert reply.usage == (inner.asked[0][1]["input_ids"].shape[1], len(inner.tokens), 0)
     assert [reply.text[a:b] for a, b in zip([0, *reply.ends], reply.ends, strict=False)][-1] == '"}'
 
 
@@ -123,12 +124,14 @@ def test_log_probs_that_were_not_computed_are_none(
 ) -> None:
     assert len(inner.tokens) == 5
     inner.log_probs = log_probs
-    assert ask(runtime) == [Generated('{"color":"red"}')]
+    (reply,) = ask(runtime)
+    assert reply == Generated('{"color":"red"}', usage=reply.usage)
 
 
 def test_log_probs_are_not_asked_for_without_scores(inner: Inner) -> None:
     runtime = start(inner, scores=False)
-    assert ask(runtime) == [Generated('{"color":"red"}')]
+    (reply,) = ask(runtime)
+    assert reply == Generated('{"color":"red"}', usage=reply.usage)
     runtime.close()
     assert "return_log_probs" not in inner.asked[0][1]
 

@@ -113,7 +113,7 @@ def test_without_scores_answers_are_the_same(checkpoint, start_hf, batching) -> 
     asked = [question(text) for text in TEXTS[:2]]
     plain = ask(start_hf(checkpoint, batching=batching, max_new_tokens=200, scores=False), asked)
     scored = ask(start_hf(checkpoint, batching=batching, max_new_tokens=200), asked)
-    assert plain == [Generated(reply.text) for reply in scored]
+    assert plain == [Generated(reply.text, usage=reply.usage) for reply in scored]
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)

@@ -118,7 +118,8 @@ def test_members_may_differ_in_what_is_theirs(start, merged) -> None:
         [(short, question("shoe", "second")), (plain, question("shoe")), (free, question("shoe", "second"))]
     )
     assert replies[0].log_probs == pytest.approx(merged["second"][0].log_probs[:3], abs=1e-3)
-    assert replies[1] == Generated(merged[None][0].text)
+    assert replies[1] == Generated(merged[None][0].text, usage=replies[1].usage)
+    assert replies[0].usage.answer_tokens == 3
     assert replies[2].text != merged["second"][0].text
     assert len(replies[2].log_probs) == 24
 

@@ -120,10 +120,24 @@ def test_scores_are_those_of_a_forward_pass(model: str, monkeypatch: pytest.Monk
 
 def test_without_scores_the_text_is_the_same() -> None:
     plain, scored = (ask(DEMO[0], TEXTS, scores=scores) for scores in (False, True))
-    assert plain == [Generated(reply.text) for reply in scored if isinstance(reply, Generated)]
+    assert plain == [
+        Generated(reply.text, usage=reply.usage) for reply in scored if isinstance(reply, Generated)
+    ]
     assert all(
         isinstance(reply, Generated) and len(reply.ends) == len(reply.log_probs) > 9 for reply in scored
     )
+
+
+@pytest.mark.parametrize("model", DEMO)
+def test_tokens_are_counted_and_prompts_are_those_of_the_tokeniser(model: str) -> None:
+    tokenizer = genai.Tokenizer(str(MODELS / model))
+    for text, reply in zip(TEXTS, ask(model, TEXTS), strict=True):
+        assert isinstance(reply, Generated)
+        assert reply.usage is not None
+        prompt, answer, cached = reply.usage
+        assert prompt == tokenizer.encode(prompt_of(text)).input_ids.shape[1]
+        assert answer == len(reply.log_probs)
+        assert cached == 0, "it does not say"
 
 
 def test_a_joined_text_is_what_the_tokens_decode_to() -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from quorum.runtimes import create
-from quorum.runtimes.base import Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import Generated, Question, Reply, RuntimeConfigError, RuntimeSettings, Usage
 from quorum.runtimes.lookup_options import ReplayOptions
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import parse_answer
-from quorum.votes import read_votes, write_votes
+from quorum.votes import build_table, read_votes, write_votes
 from quorum.votes.schema import Cell
-from quorum_contract import Status
+from quorum_contract import Spent, Status
 
 ROWS: list[dict[str, Any]] = [
     {"category": "c", "title": "t", "attribute": "brand", "votes": {"m": "Nike", "other": None}},
@@ -271,3 +271,28 @@ def test_garbage_is_no_answer(folder: Path) -> None:
     assert isinstance(reply, Generated)
     (vote,) = parse_answer(Catalogue({}), ["brand"], reply.text)
     assert vote.status == Status.UNPARSABLE
+
+
+def usage_of(reply: Reply) -> Usage | None:
+    assert isinstance(reply, Generated)
+    return reply.usage
+
+
+def test_it_says_the_tokens_that_were_recorded_for_what_is_asked(tmp_path: Path) -> None:
+    spent = Spent(0.5, 150.4, 6.0, 100.0, 0.25)
+    cells = [
+        Cell("p", "c", "t", name, (value,), usage=(own,))
+        for name, value, own in (("brand", "x", spent), ("size", "y", spent), ("fit", "z", None))
+    ]
+    write_votes(build_table(["m"], cells), tmp_path / "votes.jsonl")
+    m = runtime(tmp_path)
+    assert usage_of(ask(m, "c", "brand", "size")) == Usage(301, 12, 200)
+    assert usage_of(ask(m, "c", "brand")) == Usage(150, 6, 100)
+    assert usage_of(ask(m, "c", "brand", "fit")) is None, "of one it is not known"
+
+
+def test_options_say_tokens_instead(folder: Path) -> None:
+    assert usage_of(ask(runtime(folder), "c", "brand")) is None
+    given = runtime(folder, prompt_tokens=300, answer_tokens=12)
+    assert usage_of(ask(given, "c", "brand", "size")) == Usage(300, 12)
+    assert usage_of(ask(runtime(folder, answer_tokens=12), "c", "brand")) == Usage(0, 12)

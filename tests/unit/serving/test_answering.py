@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from quorum.runtimes.base import Done, Generated, Question, Reply
+from quorum.runtimes.base import Done, Generated, Question, Reply, Usage
 from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.option_base import Options
 from quorum.runtimes.options import HfOptions
 from quorum.serving.answering import Answering, packed
-from quorum.serving.packing import Admitted, PackedVote, pack_question, unpack_votes
+from quorum.serving.packing import Admitted, PackedVote, pack_question, unpack_answer, unpack_votes
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import Vote
-from quorum_contract import Status
+from quorum_contract import Spent, Status
+from quorum_contract.usage import CALLED
 
 SETTINGS = {"name": "m", "prompt": "bare"}
 
@@ -45,7 +46,12 @@ def ask(
     answering = Answering(SETTINGS, catalogue, Runtime(answer), options)
     answering.ask(admitted, pack_question(admitted), admitted.deadline_ns, sent.append, Cancellation())
     (votes,) = sent
+    LAST[:] = [unpack_answer(votes).spent]
     return unpack_votes(votes)
+
+
+LAST: list[Spent] = []
+"""What the last answer took."""
 
 
 def test_votes_have_the_scores_of_their_tokens() -> None:
@@ -161,3 +167,40 @@ def test_a_question_of_which_nothing_is_asked_needs_no_runtime() -> None:
 
     votes = ask(fail, "size", "grade", catalogue=ONLY, category="hats")
     assert votes == [("n/a", Status.ANSWERED, None)] * 2
+
+
+def test_an_answer_says_what_it_took() -> None:
+    ask(lambda _: Generated('{"a":"x"}', usage=Usage(300, 12, 280)), "a")
+    (spent,) = LAST
+    assert spent[:4] == (1, 300, 12, 280)
+    assert spent.seconds is not None
+    assert 0 <= spent.seconds < 10
+
+
+def test_the_parts_of_an_answer_add_up() -> None:
+    ask(lambda _: Generated("{}", usage=Usage(100, 10)), "size", "brand", "color", options=TWO)
+    assert LAST[0][:4] == (3, 300, 30, 0)
+    ask(lambda q: Generated("{}", usage=Usage(9, 9)) if q.adapter else Generated("{}"), "size", options=TWO)
+    assert LAST[0][:3] == (1, 9, 9)
+
+
+def test_tokens_of_which_one_part_says_nothing_are_not_known() -> None:
+    def answer(question: Question) -> Reply:
+        return Generated("{}", usage=Usage(9, 9) if question.adapter == "sizes" else None)
+
+    ask(answer, "size", "brand", options=TWO)
+    assert LAST[0][:3] == (2, None, None)
+
+
+def test_who_was_not_called_took_nothing() -> None:
+    for status in (Status.NOT_ASKED, Status.OVERLOADED, Status.BUDGET):
+        ask(lambda _, status=status: status, "a")  # type: ignore[misc]
+        assert LAST[0][:4] == (0, 0, 0, 0)
+    for status in (Status.TIMEOUT, Status.ERROR):
+        ask(lambda _, status=status: status, "a")  # type: ignore[misc]
+        assert LAST[0][:4] == CALLED[:4]
+
+
+def test_a_member_without_an_llm_takes_no_tokens() -> None:
+    ask(lambda _: [Vote("x", Status.ANSWERED)], "a")
+    assert LAST[0][:4] == (1, 0, 0, 0)

@@ -11,11 +11,20 @@ import pytest
 
 from quorum.runtimes.cancellation import Cancellation
 from quorum.serving.answering import Done
+from quorum.serving.budget import Budget
 from quorum.serving.deadlines import Deadlines
 from quorum.serving.open_question import pack_open
-from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes, unpack_votes
+from quorum.serving.packing import (
+    Admitted,
+    add_ticket,
+    pack_question,
+    pack_votes,
+    unpack_answer,
+    unpack_votes,
+)
 from quorum.tasks.parse import Vote, abstain
-from quorum_contract import Status
+from quorum_contract import Price, Spent, Status
+from quorum_contract.usage import CALLED
 
 pytestmark = pytest.mark.usefixtures("serving")
 SETTINGS = {"name": "m", "timeout_s": 9, "reserve_ms": 0, "max_in_flight": 2}
@@ -80,7 +89,7 @@ def test_a_question_that_is_not_answered_in_time_is_an_abstention() -> None:
     assert sent == []
     assert not held.cancellations[0].is_cancelled
     timer.close()
-    assert sent == [pack_votes(abstain(Status.TIMEOUT, 2))]
+    assert sent == [pack_votes(abstain(Status.TIMEOUT, 2), CALLED)], "it was called all the same"
     assert held.cancellations[0].is_cancelled, "the runtime works on for no one"
 
 
@@ -224,3 +233,35 @@ def test_answers_of_earlier_rows_start_no_grace(tmp_path: Path) -> None:
         assert time.monotonic() < end, "an answer to all that was asked starts the grace"
         time.sleep(0.005)
     rows.timer.close()
+
+
+def test_a_member_whose_budget_is_spent_abstains_without_asking(tmp_path: Path) -> None:
+    from quorum.serving.member import Member
+
+    timer, held, sent = Deadlines(), Held(), list[bytes]()
+    budget = Budget("m", {"calls_per_day": 2}, None, tmp_path)
+    member = Member(SETTINGS, held, timer, budget)
+    votes = [Vote("x", Status.ANSWERED)] * 2
+    for number in range(2):
+        ask(member, sent)
+        held.asked[number](pack_votes(votes, Spent(1, 5, 5)))
+        held.asked[number](pack_votes(votes, Spent(1, 5, 5)))
+    ask(member, sent)
+    assert len(held.asked) == 2
+    assert unpack_answer(sent[-1]) == ([("", Status.BUDGET, None)] * 2, Spent())
+    timer.close()
+
+
+def test_what_a_question_without_an_answer_may_have_cost_stays_set_aside(tmp_path: Path) -> None:
+    from quorum.serving.member import Member
+
+    timer, held, sent = Deadlines(), Held(), list[bytes]()
+    budget = Budget("m", {"per_day": 2.5}, Price(per_call=1.0), tmp_path)
+    member = Member(SETTINGS, held, timer, budget)
+    ask(member, sent)
+    held.asked[0](pack_votes([Vote("x", Status.ANSWERED)] * 2, Spent(1)))
+    ask(member, sent)
+    held.asked[1](b"no votes")
+    ask(member, sent)
+    assert len(held.asked) == 2
+    timer.close()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -15,11 +17,13 @@ from quorum.serving.packing import (
     pack_question,
     pack_votes,
     take_ticket,
+    unpack_answer,
     unpack_question,
     unpack_votes,
 )
 from quorum.tasks.parse import Vote
-from quorum_contract import MAX_ATTRIBUTES, Status
+from quorum_contract import MAX_ATTRIBUTES, Spent, Status
+from quorum_contract.usage import CALLED
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -92,6 +96,20 @@ def test_what_no_member_wrote_is_refused(data: bytes) -> None:
 def test_votes_of_a_release_without_scores_are_read() -> None:
     old = msgspec.msgpack.encode([("red", 0), ("", 3)])
     assert unpack_votes(old) == [("red", 0, None), ("", 3, None)]
+
+
+@pytest.mark.parametrize("old", [[("red", 0, -0.5), ("", 3, None)], [("red", 0), ("", 3)], []])
+def test_votes_of_a_release_without_usage_are_read(old: list[tuple[Any, ...]]) -> None:
+    found = unpack_answer(msgspec.msgpack.encode(old))
+    assert [vote[:2] for vote in found.votes] == [vote[:2] for vote in old]
+    assert found.spent == CALLED
+
+
+@pytest.mark.parametrize("spent", [Spent(), CALLED, Spent(2, 310, 24, 250, 0.125)])
+def test_what_an_answer_took_reads_back(spent: Spent) -> None:
+    found = unpack_answer(pack_votes([("red", 0, -0.5)], spent))
+    assert found == ([("red", 0, -0.5)], spent)
+    assert type(found.spent) is Spent
 
 
 def test_more_names_than_the_gate_lets_through_are_not_built() -> None:

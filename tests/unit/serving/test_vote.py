@@ -18,8 +18,9 @@ from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import Weights, equal_weights
 from quorum.serving.cells import Cells
 from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_votes
-from quorum_contract import DecisionStatus, Status
+from quorum_contract import DecisionStatus, Price, Spent, Status
 from quorum_contract.tensors import ANSWERED
+from quorum_contract.usage import CALLED, FREE
 
 pytestmark = pytest.mark.usefixtures("serving")
 
@@ -47,6 +48,8 @@ def answer(
     rule: QuorumRule = QuorumRule(),  # noqa: B008  (it is frozen)
     kinds: AnswerKinds | None = None,
     na_bias: float = 0.0,
+    spent: dict[str, Spent] | None = None,
+    prices: dict[str, Price | None] | None = None,
 ) -> dict[str, list[Any]]:
     """Answer a question of two attributes by the step; tensor -> its values."""
     from quorum.serving.vote import TritonPythonModel
@@ -56,11 +59,16 @@ def answer(
     step._names = np.array([name.encode() for name in MEMBERS], object)
     step._direct, step._version, step._damage = False, 7, None
     step._admission = Admission(valid)
+    step._prices = [(prices or {}).get(name) for name in MEMBERS]
     step._quorum = rule
     weights = Weights("loglinear", tuple(MEMBERS), Parameters((1.0, 2.0), na_bias))
     step._cells = Cells(weights, evidence, kinds or {})
     question = add_ticket(1, pack_question(Admitted("red shoe", "", ("colour", "size"), 0)))
-    packed = {"QUESTION": question} | {f"{name}_VOTES": pack_votes(votes) for name, votes in given.items()}
+    took = spent or {}
+    packed = {"QUESTION": question} | {
+        f"{name}_VOTES": pack_votes(votes, took.get(name, Spent(1, 100, 10, 0, 0.5)))
+        for name, votes in given.items()
+    }
     inputs = [
         SimpleNamespace(name=lambda name=name: name, as_numpy=lambda data=data: np.frombuffer(data, np.uint8))
         for name, data in packed.items()
@@ -164,3 +172,38 @@ def test_spans_without_parameters_of_their_own_are_not_decided_by_those_of_value
     assert found["VALUES"][1] == b"42"
     both = answer(given | {"b": [(span, 0, None)] * 2}, kinds={"colour": "spans"}, na_bias=5.4)
     assert (both["VALUES"][0], both["CONFIDENCE"][0]) == (span.encode(), 1.0)
+
+
+BOTH: dict[str, Votes] = {name: [("red", 0, None), ("42", 0, None)] for name in MEMBERS}
+
+
+def test_an_answer_says_what_it_cost() -> None:
+    prices: dict[str, Price | None] = {"a": Price(0.25, 1.0, 10.0), "b": Price(per_second=3.0)}
+    found = answer(BOTH, prices=prices)
+    assert found["COST"] == pytest.approx([0.25 + 0.1 + 0.1 + 1.5])
+    assert found["MEMBER_USAGE"][0] == pytest.approx([1, 100, 10, 0, 0.5, 0.45])
+    assert found["MEMBER_USAGE"][1] == pytest.approx([1, 100, 10, 0, 0.5, 1.5])
+
+
+def test_without_a_price_the_cost_is_not_known_but_the_usage_is() -> None:
+    found = answer(BOTH, prices={"a": Price(per_call=1.0)})
+    assert str(found["COST"]) == "[nan]"
+    assert found["MEMBER_USAGE"][0][5] == 1.0
+    assert str(found["MEMBER_USAGE"][1]) == "[1.0, 100.0, 10.0, 0.0, 0.5, nan]"
+
+
+def test_who_was_not_called_needs_no_price() -> None:
+    found = answer(BOTH, spent={"b": Spent()}, prices={"a": FREE})
+    assert found["COST"] == [0.0]
+    assert found["MEMBER_USAGE"][1] == [0.0] * 6
+
+
+def test_an_unknown_figure_matters_only_where_it_has_a_price() -> None:
+    by_call: dict[str, Price | None] = dict.fromkeys(MEMBERS, Price(per_call=1.0))
+    by_token: dict[str, Price | None] = dict.fromkeys(MEMBERS, Price(per_1k_answer_tokens=1.0))
+    assert answer(BOTH, spent={"b": CALLED}, prices=by_call)["COST"] == [2.0]
+    assert str(answer(BOTH, spent={"b": CALLED}, prices=by_token)["COST"]) == "[nan]"
+
+
+def test_around_the_gate_nothing_was_called() -> None:
+    assert answer(BOTH, valid=False)["COST"] == [0.0]

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """LLM calls, tokens and cost of an answer.
 
-Calls equal the number of members where all are asked; a channel that stops early needs fewer. Tokens are
-counted with the member's own tokeniser where it has one; members that replay have none. Cost is the machine
-for as long as the answers take at the throughput of the run, plus the tokens of all calls, at their prices.
+Calls equal the number of members where all are asked; a channel that stops early needs fewer. Answers of
+quorum say their calls, and their cost by the prices of the deployment; calls of other targets are counted by
+step. Tokens are counted with the member's own tokeniser where it has one; members that replay have none. With
+``--prices`` the cost is the machine for as long as the answers take at the throughput of the run, plus the
+tokens of all calls.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from quorum_bench.metrics.base import Metric, NoValue, per_1000_answers
 
 
 def _calls(run: Run) -> float:
+    if run.calls is not None:
+        return run.calls
     if not run.last.steps:
         raise NoValue("the target keeps no statistics by member")
     if not run.answered:
@@ -38,7 +42,9 @@ def _generated(run: Run) -> float:
 
 def _cost(run: Run) -> float:
     if run.prices is None:
-        raise NoValue("no prices were given; see --prices")
+        if run.cost is not None:
+            return 1000.0 * run.cost
+        raise NoValue("no prices were given; see --prices, and `price` of members in deploy.yaml")
     machine = run.prices.machine_per_hour * run.seconds / 3600.0
     tokens = 0.0
     for member, (prompt, generated) in run.prices.tokens_per_million.items():
@@ -50,7 +56,14 @@ def _cost(run: Run) -> float:
     return per_1000_answers(run, machine + tokens)
 
 
-CALLS = Metric("calls", "LLM calls per answer", "calls", "lower", _calls, "requests to members / answers")
+CALLS = Metric(
+    "calls",
+    "LLM calls per answer",
+    "calls",
+    "lower",
+    _calls,
+    "calls that answers state, else requests to members / answers",
+)
 PROMPT_TOKENS = Metric(
     "prompt_tokens", "prompt tokens", "tokens/s", "higher", _prompt, "prompt tokens of all calls / s"
 )

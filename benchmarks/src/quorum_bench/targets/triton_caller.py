@@ -8,12 +8,13 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
 from quorum.serving.packing import unpack_votes
 from quorum_bench.targets import CallerSpec
 from quorum_bench.workload import Workload
-from quorum_contract import VALUES, VOTES
+from quorum_contract import COST, MEMBER_USAGE, VALUES, VOTES
 from quorum_contract.tensors import ASKED, PACKED_QUESTION
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -79,7 +80,11 @@ def status_of(error: BaseException) -> int:
 
 
 class TritonCaller:
-    """Caller over gRPC; parses every 64th answer and only checks that the others are not empty."""
+    """Caller over gRPC; parses every 64th answer and only checks that the others are not empty.
+
+    Attributes:
+        took: Number of parsed answers of a channel that say it, their calls of members, and their cost.
+    """
 
     def __init__(
         self, url: str, requests: Sequence[str], attributes: Sequence[int], timeout_s: float
@@ -87,6 +92,7 @@ class TritonCaller:
         self._url, self._timeout_s = url, timeout_s
         self._requests = [bytes.fromhex(request) for request in requests]
         self._attributes = attributes
+        self.took = [0.0, 0.0, 0.0]
         self._channel: Any = None
         self._infer: Any = None
 
@@ -130,6 +136,11 @@ class TritonCaller:
         count = len(unpack_votes(contents[VOTES])) if VOTES in contents else shapes.get(VALUES, [0])[0]
         if count != wanted or not all(_elements(contents.get(VALUES, b""))):
             raise ValueError(f"{response.model_name} returned {shapes}, wanted {wanted} {VALUES}, none empty")
+        if MEMBER_USAGE in contents and COST in contents:
+            usage = np.frombuffer(contents[MEMBER_USAGE], np.float32).reshape(shapes[MEMBER_USAGE])
+            cost = float(np.frombuffer(contents[COST], np.float32)[0])
+            took = (1.0, float(usage[:, 0].sum()), cost)
+            self.took = [before + more for before, more in zip(self.took, took, strict=True)]
 
 
 def _elements(raw: bytes) -> Iterator[bytes]:

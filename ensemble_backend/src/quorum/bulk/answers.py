@@ -18,12 +18,13 @@ from quorum.safe_text import safe_cell
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.score import as_probability as as_probability
 from quorum.votes import Cell, Origin, VotesError, VotesWriter, check_target, read_members
-from quorum.votes.schema import known_scores
-from quorum_client import Extraction
+from quorum.votes.schema import known_scores, known_usage
+from quorum_client import Extraction, Spent
 from quorum_contract.errors import QuorumError
 
 # Of the columns of an attribute.
 _ENDINGS = ("", "_confidence", "_status")
+_SPENT = ("quorum_cost", "quorum_calls", "quorum_prompt_tokens", "quorum_answer_tokens")
 
 
 class OutputError(QuorumError, ValueError):
@@ -53,7 +54,7 @@ class JsonlSink:
 
 
 class CsvSink:
-    """The input's columns, then value, confidence and status per attribute, then ``error``.
+    """The input's columns; value, confidence and status per attribute; cost, calls, tokens; ``error``.
 
     With ``escaped`` (see :func:`quorum.safe_text.safe_cell`) no cell is a formula to a spreadsheet.
     """
@@ -76,6 +77,9 @@ class CsvSink:
                 row[answer.attribute] = answer.value or ""
                 row[f"{answer.attribute}_confidence"] = f"{answer.confidence:.4f}"
                 row[f"{answer.attribute}_status"] = answer.status.name
+            if spent := result.spent:
+                figures = (spent.cost, spent.calls, spent.prompt_tokens, spent.answer_tokens)
+                row |= {name: _figure(found) for name, found in zip(_SPENT, figures, strict=True)}
         self._write(row)
 
     def _write(self, row: Mapping[str, Any]) -> None:
@@ -86,7 +90,8 @@ class CsvSink:
 
 def csv_columns(columns: Sequence[str], attributes: Sequence[str]) -> list[str]:
     """The columns of a CSV output; raises OutputError if two of them have one name."""
-    added = [f"{attribute}{ending}" for attribute in attributes for ending in _ENDINGS] + ["error"]
+    added = [f"{attribute}{ending}" for attribute in attributes for ending in _ENDINGS]
+    added += [*_SPENT, "error"]
     twice = [name for name, count in Counter(added).items() if count > 1]
     if twice:
         raise OutputError(
@@ -96,6 +101,11 @@ def csv_columns(columns: Sequence[str], attributes: Sequence[str]) -> list[str]:
     if clash:
         raise OutputError(f"the input has a column {clash[0]!r} already; rename it or write JSONL")
     return [*columns, *added]
+
+
+def _figure(number: float | None) -> str:
+    """A figure with six digits; empty where it is not known."""
+    return "" if number is None else f"{number:.6g}" if number % 1 else f"{number:.0f}"
 
 
 def _csv_cell(value: Any) -> Any:
@@ -118,10 +128,14 @@ class VotesSink:
         """Write the rows of one listing; a failed listing has none."""
         if isinstance(result, Exception):
             return
-        for answer in result.answers:
-            # No member was asked: the category has no such attribute.
-            if not self._catalogue.get(answer.attribute).is_asked_for(listing.category):
-                continue
+        # Of others no member was asked: the category has no such attribute.
+        asked = [
+            answer
+            for answer in result.answers
+            if self._catalogue.get(answer.attribute).is_asked_for(listing.category)
+        ]
+        for answer in asked:
+            spent = [result.usage.get(vote.member) for vote in answer.votes]
             cell = Cell(
                 product=listing.product,
                 category=listing.category,
@@ -131,6 +145,7 @@ class VotesSink:
                 gold=tuple(gold_of(listing, answer.attribute, self._catalogue)),
                 origin=_origin(result) if self._has_origin else None,
                 scores=known_scores(vote.score for vote in answer.votes),
+                usage=known_usage(one and one.share(len(asked)) for one in spent),
             )
             self._writer.write(cell, [vote.member for vote in answer.votes])
 
@@ -165,6 +180,23 @@ def extraction_json(result: Extraction) -> dict[str, Any]:
             for answer in result.answers
         },
         **{name: value for name, value in asdict(_origin(result)).items() if value is not None},
+        **usage_json(result),
+    }
+
+
+def usage_json(result: Extraction) -> dict[str, Any]:
+    """Cost, calls and tokens of an answer as plain data, and of each member; empty where nothing is known."""
+    spent = result.spent
+    if spent is None:
+        return {}
+    return {**_spent_json(spent), "usage": {name: _spent_json(own) for name, own in result.usage.items()}}
+
+
+def _spent_json(spent: Spent) -> dict[str, Any]:
+    """The figures with six digits, whole ones without a point."""
+    return {
+        name: number if number is None or isinstance(number, int) else float(f"{number:.6g}")
+        for name, number in spent._asdict().items()
     }
 
 

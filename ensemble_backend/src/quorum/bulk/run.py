@@ -16,6 +16,7 @@ from quorum.bulk.answers import OutputError, Sink, VotesSink, check_outputs, ope
 from quorum.bulk.ask import ask_in_order, attributes_of, check_lazy, fields_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, check_gold, read_listings
+from quorum.bulk.spent import BudgetSpent, BudgetWatch, Totals
 from quorum.bulk.waits import WaitNotes, check_ready, found_no_server
 from quorum.deployment.schema import Deployment
 from quorum.records import Record, plain
@@ -98,6 +99,8 @@ class _Count:
     decided: int = 0
     undecided: Counter[str] = field(default_factory=Counter)
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
+    spent: Totals = field(default_factory=Totals)
+    budgets: dict[str, BudgetSpent] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
@@ -112,6 +115,7 @@ class _Count:
     def add(self, result: Extraction) -> None:
         """Count an answer."""
         self.by_channel[_channel(result)] += 1
+        self.spent.add(result)
         for answer in result.answers:
             for vote in answer.votes:
                 if vote.value is None:
@@ -149,6 +153,8 @@ class ExtractReport(Record):
         undecided: Why other answers have none, a name of :class:`quorum_contract.status.DecisionStatus` ->
             answers; empty with ``only``.
         errors: Code of an error -> listings that failed with it, and the message of the first.
+        spent: Calls, tokens and cost of all answers.
+        budgets: Member -> since when its budget was spent, and how many answers it is missing in.
     """
 
     answered: int
@@ -168,6 +174,8 @@ class ExtractReport(Record):
     decided: int = 0
     undecided: dict[str, int] = field(default_factory=dict)
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
+    spent: Totals = field(default_factory=Totals)
+    budgets: dict[str, BudgetSpent] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the channels only where a share was routed."""
@@ -176,6 +184,8 @@ class ExtractReport(Record):
             code: {"listings": listings, "first": first} for code, (listings, first) in self.errors.items()
         }
         data |= {"voted": self.voted, "abstained": self.abstained}
+        data |= {"spent": self.spent.to_json()} if self.spent.answers else {}
+        data |= {"budgets": plain(self.budgets)} if self.budgets else {}
         decided = {"decided": self.decided, "undecided": self.undecided}
         more = {"only": list(self.only)} if self.only else decided
         return data | more | ({"channels": self.by_channel} if self.routed else {})
@@ -337,6 +347,8 @@ def _report(count: _Count, left: int, interrupted: bool, options: ExtractOptions
         decided=count.decided,
         undecided=dict(sorted(count.undecided.items())),
         errors=count.errors,
+        spent=count.spent,
+        budgets=count.budgets,
     )
 
 
@@ -366,6 +378,8 @@ async def _ask_each(
 ) -> None:
     """Ask about all listings, until :data:`GIVE_UP_AFTER` in a row find no server."""
     progress(0, len(listings))
+    budgets = BudgetWatch(note)
+    count.budgets = budgets.spent
     async with client:
         results = ask_in_order(
             client,
@@ -384,6 +398,7 @@ async def _ask_each(
                 count.add_error(result)
             else:
                 count.add(result)
+                budgets.add(count.done, result)
             progress(count.done, len(listings))
             count.silent = count.silent + 1 if found_no_server(result) else 0
             if count.silent == GIVE_UP_AFTER:

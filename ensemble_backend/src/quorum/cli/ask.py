@@ -15,7 +15,9 @@ from rich.text import Text
 import quorum
 from quorum.bulk.answers import as_probability, in_words
 from quorum.bulk.ask import why_withheld
+from quorum.bulk.dry_run import in_words as in_words_of_run
 from quorum.bulk.listings import ID_COLUMNS
+from quorum.bulk.spent import spent_in_words
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, out, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_canary_share
 from quorum.cli.signals import terminated_as_interrupted
@@ -92,7 +94,8 @@ def ask(
     for answer in result.answers:
         if answer.status is DecisionStatus.NO_QUORUM:
             note(f"no quorum: {answer.attribute} is withheld: {why_withheld(deployment, answer)}")
-    note(f"weights version {result.weights_version}, {result.latency_s * 1e3:.0f} ms")
+    spent = f", {spent_in_words(result.spent, deployment.currency)}" if result.spent else ""
+    note(f"weights version {result.weights_version}, {result.latency_s * 1e3:.0f} ms{spent}")
 
 
 def _text_of(text: str, fields: Sequence[str]) -> str | Mapping[str, str]:
@@ -160,6 +163,12 @@ def extract(
         Path | None, typer.Option(help="Also write every vote, for `quorum learn`: JSONL or Parquet.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace --out and --votes if they exist.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Write nothing; estimate calls, tokens, cost and time, from a few listings."
+        ),
+    ] = False,
     attributes: AttributesOption = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the product text.")] = None,
     id_column: Annotated[
@@ -216,7 +225,11 @@ def extract(
     With --only, a member that is new, or was replaced, is asked on a server of its own, and no other member
     is: its votes go into the recorded table --votes. Run it again to go on after an interruption.
 
+    With --dry-run a few listings are asked, which costs what they cost, and nothing is written.
+
     Example: `quorum extract listings.csv --out answers.csv --votes votes.jsonl`
+
+    Example: `quorum extract listings.csv --dry-run`
 
     Example: `quorum extract listings.csv --only new-llm --votes votes.jsonl`
     """
@@ -238,9 +251,15 @@ def extract(
         away_s=away,
         lazy=lazy,
     )
+    deployment = quorum.load_deployment(deploy)
+    if dry_run:
+        show_estimate(
+            quorum.estimate_extract(deployment, file, options, note=note), deployment.currency, json
+        )
+        return
     with terminated_as_interrupted(), ProgressBar("extract") as bar:
-        report = quorum.extract(quorum.load_deployment(deploy), file, options, progress=bar, note=note)
-    print_json(report) if json else _show(report)
+        report = quorum.extract(deployment, file, options, progress=bar, note=note)
+    print_json(report) if json else _show(report, deployment.currency)
     if report.ended != "complete":
         note(_why_ended(report))
     if report.ended == "interrupted":
@@ -249,13 +268,25 @@ def extract(
         raise typer.Exit(1)
 
 
-def _show(report: quorum.ExtractReport) -> None:
+def show_estimate(expected: quorum.Expected, currency: str, json: bool) -> None:
+    """Print what a run takes."""
+    if json:
+        print_json(expected)
+        return
+    note(in_words_of_run(expected, currency))
+    for remark in expected.remarks:
+        note(f"{remark}: raise it, as what is cut off is lost")
+
+
+def _show(report: quorum.ExtractReport, currency: str) -> None:
     if report.routed:
         counts = ", ".join(f"{name}: {count}" for name, count in sorted(report.by_channel.items()))
         note(f"answered by {counts}")
     written = " and ".join(str(path) for path in (report.out, report.votes) if path)
     left = f", {report.left} left" if report.left else ""
     note(f"{report.answered} answered, {report.failed} failed{left}; wrote {written}")
+    if report.spent.answers:
+        note(report.spent.in_words(currency))
     if report.errors:
         note(_why_failed(report))
     if report.undecided:

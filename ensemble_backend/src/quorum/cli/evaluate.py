@@ -24,6 +24,7 @@ from quorum.cli.tasks import show_tasks
 
 if TYPE_CHECKING:
     from quorum.evaluation.member_scores import ScoresResult
+    from quorum.evaluation.pareto import CostTable
 
 
 def evaluate(
@@ -59,6 +60,10 @@ def evaluate(
     per kind of answer and by its measure (accuracy; macro-F1 of labels; strict F1 of spans; ROUGE of texts),
     what a method must be better than: the best single member, encoders alone, majority. A table shows the
     best method by attribute.
+
+    Where prices are known, by `price` of members in deploy.yaml or as the votes recorded what they cost, it
+    shows accuracy beside cost: members alone, votes of all, asking in turn until no vote can change an
+    answer, and the cheapest member alone where it is sure.
 
     Where votes have scores, it also shows whether members know when they are right, and what scores bring.
 
@@ -148,6 +153,8 @@ def _show(result: quorum.Evaluation, *, lazy: bool) -> None:
             "asking in rows is not judged: that takes single values of two members, of as many products as "
             "folds"
         )
+    if result.costs:
+        _show_costs(result.costs)
     note(
         f"{result.gold_labels} gold labels of {result.products} products, {result.folds} folds, "
         f"{result.gold_per_fold:.0f} labels learned from in each; {result.na_gold:.0%} of the gold is n/a"
@@ -157,6 +164,20 @@ def _show(result: quorum.Evaluation, *, lazy: bool) -> None:
     for bloc in result.correlation.blocs:
         note(f"members that repeat each other's errors: {', '.join(bloc)}")
     note(result.verdict)
+
+
+def _show_costs(costs: CostTable) -> None:
+    """Print accuracy beside cost."""
+    heads = ("right", "calls per\nanswer", "cost of\n1000 answers", "")
+    rows: list[Row] = [
+        (
+            Text(row.name, "bold" if row.is_pareto else ""),
+            [_percent(row.accuracy), f"{row.calls:.2f}", f"{row.cost:.4g}", "*" * row.is_pareto],
+        )
+        for row in costs.rows
+    ]
+    show_figures("%", heads, rows, padding=(0, 1, 0, 0))
+    note("*: no other row is as cheap and as often right. An answer is about all attributes of a product.")
 
 
 def _show_scores(scores: ScoresResult) -> None:

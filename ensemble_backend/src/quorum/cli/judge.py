@@ -85,11 +85,12 @@ def judge(
         away_s=away,
     )
     with terminated_as_interrupted(), ProgressBar("judge", "pairs") as bar:
-        report = quorum.judge(quorum.load_deployment(deploy), pairs, options, progress=bar, note=note)
+        deployment = quorum.load_deployment(deploy)
+        report = quorum.judge(deployment, pairs, options, progress=bar, note=note)
     if json:
         print_json(report)
     else:
-        _show(report)
+        _show(report, deployment.currency)
     if report.ended == "interrupted":
         note("interrupted; run the same command again to go on")
         raise typer.Exit(_INTERRUPTED)
@@ -100,10 +101,10 @@ def judge(
         )
 
 
-def _show(report: quorum.JudgeReport) -> None:
+def _show(report: quorum.JudgeReport, currency: str) -> None:
     if report.ended == "dry_run":
         if report.estimate:
-            note(in_words(report.estimate))
+            note(in_words(report.estimate, currency))
             for remark in report.estimate.remarks:
                 note(remark)
         return

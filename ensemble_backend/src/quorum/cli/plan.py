@@ -11,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import JsonOption, adapters_text, note, out, print_json
+from quorum.cli.ask import show_estimate
+from quorum.cli.console import CommandError, JsonOption, adapters_text, note, out, print_json
+from quorum.cli.options import AttributesOption, UrlOption, names_in
 from quorum.hardware import GIB, KNOWN
 
 if TYPE_CHECKING:
@@ -28,17 +30,36 @@ def plan(
         float | None, typer.Option(help="Cost: listings per second that the box answers, as measured.")
     ] = None,
     price: Annotated[float | None, typer.Option(help="Cost: price of one GPU hour.", min=0)] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(help="Estimate a run over these listings (CSV or JSONL) instead: calls, tokens, cost."),
+    ] = None,
+    attributes: AttributesOption = None,
+    url: UrlOption = None,
     json: JsonOption = False,
 ) -> None:
     """Plan the GPU memory of a deployment, by arithmetic that it shows. Exit code 1 if it cannot fit.
 
     Without --gpu it plans for the GPUs of this machine. Figures are computed, not measured.
 
+    With --requests it estimates what `quorum extract` over a file takes, in calls, tokens, money and time: by
+    some of its listings, if the server answers, else by the prompts alone.
+
     Example: `quorum plan deploy.gpu.yaml --gpu h100-80`
+
+    Example: `quorum plan deploy.yaml --requests listings.csv`
 
     Example: `quorum plan deploy.gpu.yaml --gpu h100-80 --listings 1e6 --rate 9 --price 2.5`
     """
     spec = quorum.load_deployment(deploy)
+    if requests is not None:
+        given = {"--gpu": gpu, "--gpu-memory": gpu_memory, "--gpus": gpus, "--listings": listings}
+        if unfit := [name for name, value in {**given, "--rate": rate, "--price": price}.items() if value]:
+            raise CommandError(f"--requests and {unfit[0]}: leave one out; prices of members are in {deploy}")
+        options = quorum.ExtractOptions(attributes=names_in(attributes), url=url)
+        expected = quorum.estimate_extract(spec, requests, options, note=note)
+        show_estimate(expected, spec.currency, json)
+        return
     report = quorum.plan(
         spec, gpu=gpu, gpu_memory=gpu_memory, gpus=gpus, listings=listings, rate=rate, price=price
     )

@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 from quorum.deployment.adapters import check_shared, llm_of, unknown_attributes
 from quorum.deployment.attributes import AttributeSpec, DefaultSpec, Normaliser, check_attribute_names
 from quorum.deployment.lazy import LazySpec, faults_of_rows
-from quorum.deployment.price import PriceSpec
+from quorum.deployment.price import WITHOUT_LLM, BudgetSpec, PriceSpec
 from quorum.deployment.retriever import RetrieverSpec
 from quorum.deployment.strict import Strict, error_at, one_of
 from quorum.runtimes.by_adapter import adapters_in_use
@@ -31,7 +31,8 @@ from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import RUNTIMES, read_options
 from quorum.serving.admission import CAPACITY
 from quorum.tasks.catalogue import Catalogue
-from quorum_contract import CHANNELS, GATE, LAZY_CHANNELS, RECOMMEND_CHANNELS, RETRIEVER, VOTE
+from quorum_contract import CHANNELS, GATE, LAZY_CHANNELS, RECOMMEND_CHANNELS, RETRIEVER, VOTE, Price
+from quorum_contract.usage import FREE
 
 _MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _RESERVED = frozenset([*CHANNELS, *LAZY_CHANNELS, GATE, VOTE, RETRIEVER, *RECOMMEND_CHANNELS])
@@ -70,7 +71,8 @@ class MemberSpec(Strict):
         timeout_s: The member abstains after this time, or earlier by the request's deadline.
         reserve_ms: Part of the request's deadline reserved for the vote and the response.
         max_in_flight: Questions in flight; the member abstains from more as overloaded.
-        price: Of its calls; None: not known.
+        price: Of its calls; None: not known, or free for a member without an LLM.
+        budget: What it may spend; None: no limit.
     """
 
     name: str
@@ -81,6 +83,24 @@ class MemberSpec(Strict):
     reserve_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 50.0
     max_in_flight: Annotated[int, Field(ge=1)] = 256
     price: PriceSpec | None = None
+    budget: BudgetSpec | None = None
+
+    @property
+    def priced(self) -> Price | None:
+        """The price of its calls; None: not known."""
+        if self.price is not None:
+            return self.price.price()
+        return FREE if self.runtime in WITHOUT_LLM else None
+
+    @field_validator("budget")
+    @classmethod
+    def _payable(cls, budget: BudgetSpec | None, info: ValidationInfo) -> BudgetSpec | None:
+        if budget is not None and budget.is_money and info.data.get("price") is None:
+            raise ValueError(
+                "per_minute and per_day are money: give the member a `price`, or limit calls_per_minute and "
+                "calls_per_day"
+            )
+        return budget
 
     @field_validator("name")
     @classmethod
@@ -231,6 +251,7 @@ class Deployment(Strict):
         default_normaliser: For attributes outside the catalogue, which are open.
         default: What attributes outside the catalogue are asked instead, such as keyphrases; None: nothing.
         members: In the order of ``MEMBER_VALUES``.
+        currency: Of all prices, as it is shown to people, such as EUR.
         lazy: How the channels that ask members in rows do so; None: there are none.
         retriever: How keyphrases are recommended; None: with the defaults, once a version is published.
         fleet: Servers that rollouts go to; empty: the server that this file starts.
@@ -242,6 +263,7 @@ class Deployment(Strict):
     default_normaliser: Normaliser = "text"
     default: DefaultSpec | None = None
     members: Annotated[list[MemberSpec], Field(min_length=1)]
+    currency: Annotated[str, Field(max_length=16)] = ""
     gate: GateSpec = GateSpec()
     vote: VoteSpec = VoteSpec()
     rollout: RolloutSpec = RolloutSpec()
@@ -345,6 +367,11 @@ class Deployment(Strict):
     def member_names(self) -> list[str]:
         """Names of the members, in voting order."""
         return [member.name for member in self.members]
+
+    @property
+    def prices(self) -> dict[str, Price | None]:
+        """Member -> price of its calls; None: not known."""
+        return {member.name: member.priced for member in self.members}
 
     def catalogue(self) -> Catalogue:
         """The attribute catalogue in the form that the serving code uses."""

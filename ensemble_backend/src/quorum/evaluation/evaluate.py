@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from quorum.evaluation.alikeness import Alikeness, alikeness
 from quorum.evaluation.answers import RIGHT, answer_scores, is_single, unit_of
 from quorum.evaluation.by_attribute import headline
 from quorum.evaluation.canary import is_trained_on
+from quorum.evaluation.costs import Prices, member_costs
 from quorum.evaluation.draws import (
     GOLD_FREE,
     Draws,
@@ -33,6 +34,7 @@ from quorum.evaluation.early import EarlyEvaluation
 from quorum.evaluation.heldout import HeldOut, assign_folds, confusion, held_out
 from quorum.evaluation.member_scores import ScoresResult, gains_in_words, member_scores
 from quorum.evaluation.method_result import MethodResult, results
+from quorum.evaluation.pareto import CostTable, compare_costs
 from quorum.evaluation.runs import CONFUSION, WITHOUT_SCORES, of_single, possible, runs
 from quorum.evaluation.score import NothingToScoreError
 from quorum.evaluation.stats import Estimate
@@ -76,6 +78,8 @@ class Evaluation(Record):
             values are measured together.
         tuned: What members were tuned on, of these votes; None: not known.
         early: What asking members in rows saves; None: not measured.
+        costs: Accuracy beside cost, by the method with the highest accuracy; None: what a member's calls cost
+            is not known.
     """
 
     members: Mapping[str, Estimate]
@@ -96,6 +100,7 @@ class Evaluation(Record):
     tasks: Mapping[str, TaskResult] = field(default_factory=dict)
     tuned: TunedRows | None = None
     early: EarlyEvaluation | None = None
+    costs: CostTable | None = None
 
     @property
     def best_method(self) -> str:
@@ -138,6 +143,7 @@ def evaluate(
     others: Mapping[str, Weights] | None = None,
     kinds: AnswerKinds | None = None,
     encoders: Collection[str] = (),
+    prices: Prices | None = None,
 ) -> Evaluation:
     """Evaluate members and methods on cells whose gold the methods did not see.
 
@@ -159,6 +165,7 @@ def evaluate(
         kinds: Kinds of the attributes; None: all have single values. Answers of other kinds count by their
             scores (:mod:`quorum.evaluation.answers`) where others are right or wrong.
         encoders: Members that are encoders, which :attr:`Evaluation.tasks` names first.
+        prices: Of the members' calls; None: what the votes cost counts, where that was recorded.
 
     Raises:
         NothingToScoreError: No gold, or fewer products with gold than folds.
@@ -172,7 +179,7 @@ def evaluate(
         raise NothingToScoreError(". ".join((_NOTHING_NAMED, *unread)))
     fold = assign_folds(table.products, folds, seed)
     seen = training_draws(table, fold, gold_labels, seed, draws)
-    held, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {}, known)
+    held, learned, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {}, known)
     named, remarks = _others(recorded, table, rows, others or {}, known)
     notes += [*remarks, *unread]
     notes += of_some_attributes(table)
@@ -189,7 +196,7 @@ def evaluate(
     by_draw = None if gold_labels is None else _by_draw(rows, held)
     if gold_labels is not None and by_draw is not None:
         notes += in_words(gold_labels, draws, by_draw)
-    return Evaluation(
+    result = Evaluation(
         members=members,
         methods=found,
         best_member=best,
@@ -207,6 +214,26 @@ def evaluate(
         spread=by_draw,
         tasks=tasks,
     )
+    return replace(result, costs=_costs(result, table, fold, learned, prices, known))
+
+
+def _costs(
+    result: Evaluation,
+    table: VotesTable,
+    fold: npt.NDArray[np.int64],
+    learned: Mapping[str, Sequence[Weights]],
+    prices: Prices | None,
+    kinds: AnswerKinds,
+) -> CostTable | None:
+    """Accuracy beside cost, of members, majority and the best method; None where a cost is not known."""
+    costs = member_costs(table, prices)
+    if costs is None:
+        return None
+    best = result.best_method
+    votes = {name: result.methods[name].accuracy for name in dict.fromkeys(("majority", best))}
+    named = {Evaluation.label(name): accuracy for name, accuracy in votes.items()}
+    singles = {name: accuracy.value for name, accuracy in result.members.items()}
+    return compare_costs(table, fold, learned[best], costs, singles, named, kinds)
 
 
 def _tasks(
@@ -273,8 +300,8 @@ def _decisions(
     counts: Mapping[str, int],
     settings: Mapping[str, Mapping[str, Any]],
     kinds: AnswerKinds,
-) -> tuple[dict[str, Draws], list[str]]:
-    """Held-out decisions of every method that these votes allow, and the notes."""
+) -> tuple[dict[str, Draws], dict[str, Sequence[Weights]], list[str]]:
+    """Held-out decisions of every method that these votes allow, its weights by the first draw, and notes."""
     labels = int(min(t.labelled.sum() for t in seen[0]))
     kept, notes = possible(table, methods, of_single(counts, kinds), labels, kinds)
     scored = scores_or_none(table.scores) is not None
@@ -286,21 +313,18 @@ def _decisions(
     wanted = runs(kept, settings, scored, with_text, with_na, has_single=bool(single.any()))
     # Every method learns from the same things that were named, so they are counted once.
     parts = [[(t, exploded(t, kinds).statistic() if kinds else None) for t in draw] for draw in seen]
-    held: dict[str, Draws] = {
-        name: [
-            held_out(
-                table,
-                fold,
-                [
-                    learn(t, method, kinds=kinds, value_counts=counts, settings=own, statistic=counted)
-                    for t, counted in draw
-                ],
-                kinds,
-            )
+    held: dict[str, Draws] = {}
+    first: dict[str, Sequence[Weights]] = {}
+    for name, (method, own) in wanted.items():
+        draws = [
+            [
+                learn(t, method, kinds=kinds, value_counts=counts, settings=own, statistic=counted)
+                for t, counted in draw
+            ]
             for draw in (parts[:1] if method in GOLD_FREE else parts)
         ]
-        for name, (method, own) in wanted.items()
-    }
+        first[name] = draws[0]
+        held[name] = [held_out(table, fold, weights, kinds) for weights in draws]
     values = of_form(exploded(table, kinds).statistic(), kinds, "one")
     is_cautious = settings.get("em", {}).get("cautious", True)
     if "em" in kept and not scored and is_cautious and values.hist.total:
@@ -309,7 +333,7 @@ def _decisions(
         out, note = _confusion(table, of_single(counts, kinds), kinds)
         held[CONFUSION] = [out]
         notes.append(note)
-    return held, notes
+    return held, first, notes
 
 
 def _confusion(table: VotesTable, counts: Mapping[str, int], kinds: AnswerKinds) -> tuple[HeldOut, str]:

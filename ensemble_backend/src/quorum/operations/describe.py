@@ -56,8 +56,9 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
     encoder's files against their hashes, and adapters for parts that the runtime would leave out.
 
     Returns:
-        Warnings about members that were tuned for no attribute of the catalogue, and about API keys that are
-        not here: the machine that serves must have them.
+        Warnings about members that can start, but were tuned for no attribute of the catalogue, or have no
+        price where others have one, and about API keys that are not here: the machine that serves must have
+        them.
 
     Raises:
         MisfitError: A file is missing, damaged or of another encoder, a file of products cannot be used, an
@@ -83,7 +84,19 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
             raise MisfitError(f"{where}{_KEYS.get(type(member.options), '')}: {error}") from error
     if problems := [f"version {number}: {why}" for number, why in damaged_retrievers(deployment).items()]:
         raise MisfitError("\n".join(f"{deployment.repository_path / RETRIEVER}: {why}" for why in problems))
-    return (*foreign_members(deployment), *_missing_at_start(deployment))
+    return (*foreign_members(deployment), *unpriced_members(deployment), *_missing_at_start(deployment))
+
+
+def unpriced_members(deployment: Deployment) -> tuple[str, ...]:
+    """Say which members have no price where others have one: answers that they take part in have no cost."""
+    without = [name for name, price in deployment.prices.items() if price is None]
+    if not without or all(member.price is None for member in deployment.members):
+        return ()
+    remark = (
+        f"no price of {', '.join(without)}, where other members have one: the cost of answers that they are "
+        "asked for is not known; write `price: {}` for a member that is free"
+    )
+    return (remark,)
 
 
 _KEYS = {CatalogueOptions: ".options.products", EncoderOptions: ".options.model"}

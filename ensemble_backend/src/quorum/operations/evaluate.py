@@ -110,6 +110,7 @@ def evaluate(
         result = evaluate_table(
             table, chosen.methods, chosen.folds, chosen.gold_labels, chosen.seed, draws=draws,
             value_counts=counts, others=live, kinds=kinds_of(deployment), encoders=encoders_of(deployment),
+            prices=deployment.prices if deployment else None,
         )  # fmt: skip
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error

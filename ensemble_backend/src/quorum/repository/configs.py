@@ -34,7 +34,7 @@ def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -
     """Configure one member, or several that share an LLM; options are written with their defaults."""
     settings: dict[str, Any] = {
         "allow_direct": spec.gate.allow_direct,
-        "members": [m.model_dump(exclude={"price"}) for m in members],
+        "members": [_settings(member) for member in members],
         "grace": None,
     }
     if spec.vote.grace_ms is not None:
@@ -48,6 +48,16 @@ def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -
     return python_model(
         model, MEMBER_BACKEND, settings, inputs=inputs, outputs=outputs, optional=[PACKED_OPEN.name]
     )
+
+
+def _settings(member: MemberSpec) -> dict[str, Any]:
+    """A member's settings; its price only for its budget: else a new one would load its LLM again."""
+    settings = member.model_dump(exclude={"price", "budget"})
+    if member.budget is not None:
+        settings["budget"] = member.budget.model_dump()
+        if member.budget.is_money and (price := member.priced):
+            settings["price"] = price._asdict()
+    return settings
 
 
 def _votes(members: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
@@ -67,7 +77,8 @@ def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
 
     With lazy channels it also stands between rows, where the votes of later rows are not there yet.
     """
-    settings = {"members": spec.member_names, "allow_direct": spec.gate.allow_direct}
+    settings: dict[str, Any] = {"members": spec.member_names, "allow_direct": spec.gate.allow_direct}
+    settings["prices"] = [price and price._asdict() for price in spec.prices.values()]
     settings |= spec.vote.model_dump(include={"min_members", "min_weight"})
     votes = [PACKED_VOTES.named(f"{name}_{VOTES}") for name in spec.member_names]
     inputs, outputs, optional = [PACKED_QUESTION, *votes], [*ANSWERED], list[str]()

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quorum.runtimes.base import Done, Generated, Infer, Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Done, Generated, Infer, Question, Reply, RuntimeSettings, Usage
 from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.chat import ChatTokenizer, further_ends
 from quorum.runtimes.engine_names import LORA_TASK, PREFIX
@@ -125,14 +125,16 @@ class EngineRuntime:
             finally:
                 timer.cancel()
                 stop.disarm()
-            reply = self._generated(outputs)
+            prompt = inputs["input_ids"].shape[1]
+            reply = self._generated(outputs, prompt)
         except Exception:
             logger.exception("member %s: the engine failed", self._member)
             return Status.ERROR
         return Status.TIMEOUT if question.expired else reply
 
-    def _generated(self, outputs: dict[str, Any]) -> Generated:
+    def _generated(self, outputs: dict[str, Any], prompt_tokens: int) -> Generated:
         length = int(outputs["sequence_length"].reshape(-1)[0])
+        usage = Usage(prompt_tokens, length)
         tokens = outputs["output_ids"].reshape(-1)[:length].tolist()
         # The backend leaves the stop word on the answer that it ends.
         if tokens and tokens[-1] in self._further_ends:
@@ -142,8 +144,8 @@ class EngineRuntime:
         log_probs = outputs[_LOG_PROBS].reshape(-1)[:length] if self._scores else np.zeros(0)
         # Zeros everywhere mean that the backend did not compute them.
         if len(log_probs) < length or not log_probs.any():
-            return Generated(text)
-        return Generated(text, self._ends.find(tokens, text), log_probs.tolist())
+            return Generated(text, usage=usage)
+        return Generated(text, self._ends.find(tokens, text), log_probs.tolist(), usage)
 
     def _stop_soon(self, number: str, inputs: dict[str, Any]) -> None:
         if self._open:

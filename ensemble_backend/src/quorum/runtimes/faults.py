@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from quorum.runtimes.base import Done, Generated
+from quorum.runtimes.base import Done, Generated, Usage
 from quorum.runtimes.lookup_options import FAULTS
 
 EXIT_CODE = 70
@@ -46,7 +46,7 @@ class Faults:
             case "slow":
                 return SLOW_S
             case "garbage":
-                done(Generated(_GARBAGE))
+                done(Generated(_GARBAGE, usage=Usage(0, len(_GARBAGE))))
             case "memory" if self._is_limited:
                 _take_memory()
             case "memory":

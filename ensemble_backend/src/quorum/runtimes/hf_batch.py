@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeSettings, Usage
 from quorum.runtimes.hf_model import Loaded
 from quorum.runtimes.offsets import TokenEnds
 from quorum.runtimes.options import HfOptions
@@ -77,10 +77,10 @@ class Answers:
         return True
 
     def _generated(self, job: Job) -> Generated:
-        text = self._decode(job.answer)
+        text, usage = self._decode(job.answer), Usage(len(job.prompt), len(job.answer))
         if not self.scores:
-            return Generated(text)
-        return Generated(text, self._ends.find(job.answer, text), job.log_probs)
+            return Generated(text, usage=usage)
+        return Generated(text, self._ends.find(job.answer, text), job.log_probs, usage)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)

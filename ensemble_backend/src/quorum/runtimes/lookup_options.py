@@ -11,6 +11,7 @@ from quorum.runtimes.option_base import Existing, Gib, Hint, OptionError, Option
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1), Hint("a share", "it lies between 0 and 1")]
 Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1), Hint("a whole number of 64 bits")]
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=1 << 24), Hint("a number of tokens", "it is not negative")]
 FAULTS = ("raise", "hang", "block", "slow", "garbage", "memory", "exit")
 """What the file in the option ``faults`` of ``replay`` may name."""
 
@@ -27,6 +28,8 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
         hang_share: Share of questions, in [0, 1], that time out.
         seed: Of the draws.
         scores: Whether votes come with the scores that were recorded.
+        prompt_tokens: Tokens of a prompt, as answers state them; None: as recorded, if they are.
+        answer_tokens: Tokens of an answer, likewise.
         isolated: Whether it runs in a worker process, as an LLM does.
         memory_limit_gib: As in :class:`IsolatedOptions`, for an isolated one.
         faults: Fault injection, for rehearsals and tests only: path of a file that is read at each question
@@ -53,6 +56,8 @@ class ReplayOptions(Options, frozen=True, kw_only=True):
     hang_share: Share = 0.0
     seed: Int64 = 0
     scores: bool = True
+    prompt_tokens: Tokens | None = None
+    answer_tokens: Tokens | None = None
     isolated: bool = False
     memory_limit_gib: Gib | None = None
     faults: Annotated[str | None, Hint("a path", "the file need not exist")] = None

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 
 import openvino_genai as genai
 
-from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeSettings, Usage
 from quorum.runtimes.control_tokens import ControlTokens
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.offsets import TokenEnds
@@ -48,6 +48,7 @@ class _Live(NamedTuple):
     question: Question
     done: Done
     handle: Any
+    prompt_tokens: int
 
 
 class OpenVinoRuntime:
@@ -149,14 +150,15 @@ class OpenVinoRuntime:
             prompt = self._controls.remove(question.prompt)
             if self._chat:
                 prompt = self._tokenizer.apply_chat_template([{"role": "user", "content": prompt}], True)
+            tokens = self._tokenizer.encode(prompt).input_ids
             handle = self._pipeline.add_request(
-                next(self._numbers), prompt, self._generation(question.schema)
+                next(self._numbers), tokens, self._generation(question.schema)
             )
         except Exception:
             logger.exception("member %s: a question was not accepted", self._member)
             done(Status.ERROR)
             return
-        self._live.append(_Live(question, done, handle))
+        self._live.append(_Live(question, done, handle, tokens.shape[1]))
 
     def _reopen(self) -> None:
         """Replace a failed pipeline, at most once a second."""
@@ -202,7 +204,7 @@ class OpenVinoRuntime:
                 live.handle.cancel()
                 reply = Status.TIMEOUT
             elif status == genai.GenerationStatus.FINISHED:
-                reply = self._generated(live.handle.read_all()[0])
+                reply = self._generated(live.handle.read_all()[0], live.prompt_tokens)
             else:
                 logger.warning(
                     "member %s: a question does not fit the KV cache (kv_cache_blocks)", self._member
@@ -212,14 +214,16 @@ class OpenVinoRuntime:
         live.done(reply)
         return True
 
-    def _generated(self, output: Any) -> Generated:
+    def _generated(self, output: Any, prompt_tokens: int) -> Generated:
         tokens = output.generated_ids
+        # How much of a prompt was cached it does not say.
+        usage = Usage(prompt_tokens, len(tokens))
         if not self._options.scores:
-            return Generated(self._tokenizer.decode(tokens))
+            return Generated(self._tokenizer.decode(tokens), usage=usage)
         # The detokenizer takes longer than all else that is done per answer.
         joined = self._ends.join(tokens) if self._joins else None
         text = self._tokenizer.decode(tokens) if joined is None else joined
-        return Generated(text, self._ends.find(tokens, text), output.generated_log_probs)
+        return Generated(text, self._ends.find(tokens, text), output.generated_log_probs, usage)
 
 
 def _joins_bytes(detokenizer: Path) -> bool:

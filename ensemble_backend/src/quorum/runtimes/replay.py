@@ -9,18 +9,27 @@ import json
 import math
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import (
+    Done,
+    Generated,
+    Question,
+    Reply,
+    RuntimeConfigError,
+    RuntimeSettings,
+    Usage,
+)
 from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.faults import Faults
 from quorum.runtimes.lookup_options import ReplayOptions
 from quorum.votes import VotesError, read_rows
-from quorum_contract import Status
+from quorum_contract import Spent, Status
+from quorum_contract.usage import add_up
 
 _encoded = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -28,6 +37,7 @@ _encoded = json.JSONEncoder(ensure_ascii=False).encode
 class _Recorded(NamedTuple):
     value: str
     score: float | None
+    spent: Spent | None = None
 
 
 class ReplayRuntime:
@@ -60,7 +70,7 @@ class ReplayRuntime:
             return
         recorded = self._answers.get((question.category, question.text), {})
         answers = {name: recorded[name] for name in question.attributes if name in recorded}
-        reply: Reply = _written(answers) if answers else Status.NOT_ASKED
+        reply: Reply = self._written(answers) if answers else Status.NOT_ASKED
         if self._latency_s + late_s <= 0:
             done(reply)
             return
@@ -73,6 +83,13 @@ class ReplayRuntime:
     def close(self) -> None:
         """Drop delayed answers."""
         self._later.close()
+
+    def _written(self, answers: Mapping[str, _Recorded]) -> Generated:
+        given = self._options.prompt_tokens, self._options.answer_tokens
+        usage = (
+            _recorded_usage(answers.values()) if given == (None, None) else Usage(*(n or 0 for n in given))
+        )
+        return _written(answers)._replace(usage=usage)
 
 
 def _faults(settings: RuntimeSettings[ReplayOptions]) -> Faults | None:
@@ -115,6 +132,15 @@ class _Later:
         self._loop.close()
 
 
+def _recorded_usage(answers: Iterable[_Recorded]) -> Usage | None:
+    """The tokens of the answers that these are parts of, as far as they were recorded; None: not known."""
+    parts = [recorded.spent for recorded in answers]
+    total = add_up(part for part in parts if part)
+    if None in parts or total.prompt_tokens is None or total.answer_tokens is None:
+        return None
+    return Usage(round(total.prompt_tokens), round(total.answer_tokens), round(total.cached_tokens or 0))
+
+
 def _written(answers: Mapping[str, _Recorded]) -> Generated:
     """An answer as an LLM would give it, each value with its closing quote being one token."""
     text = _encoded({name: recorded.value for name, recorded in answers.items()})
@@ -122,7 +148,7 @@ def _written(answers: Mapping[str, _Recorded]) -> Generated:
         return Generated(text)
     lengths: list[int] = []
     log_probs: list[float] = []
-    for name, (value, score) in answers.items():
+    for name, (value, score, _) in answers.items():
         # {"name": "value", "name": "value"}
         lengths += len(_encoded(name)) + len('{: "' if not lengths else ', : "'), len(_encoded(value)) - 1
         log_probs += 0.0, math.nan if score is None else score
@@ -142,7 +168,8 @@ def _load(path: Path, column: str, scores: bool) -> dict[tuple[str, str], dict[s
             score = cell.scores[place] if cell.scores and scores else None
             if value is not None:
                 recorded = answers.setdefault((cell.category, cell.title), {})
-                recorded[cell.attribute] = _Recorded(value, score)
+                spent = cell.usage[place] if cell.usage else None
+                recorded[cell.attribute] = _Recorded(value, score, spent)
     except VotesError as error:
         raise RuntimeConfigError(str(error)) from error
     return answers

@@ -20,7 +20,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from quorum.runtimes.base import Done, Generated, Question, Reply, RuntimeConfigError, RuntimeSettings
+from quorum.runtimes.base import (
+    Done,
+    Generated,
+    Question,
+    Reply,
+    RuntimeConfigError,
+    RuntimeSettings,
+    Usage,
+)
 from quorum.runtimes.grammar import answer_pattern
 from quorum.runtimes.kv_cache import kv_bytes_per_token
 from quorum.runtimes.options import TensorRtLlmOptions
@@ -138,11 +146,13 @@ class TensorRtLlmRuntime:
             raise
         answer = result.outputs[0]
         # Present since 1.1 but not part of the committed API.
-        self._host.reused += getattr(result, "cached_tokens", 0) or 0
+        cached = getattr(result, "cached_tokens", 0) or 0
+        self._host.reused += cached
         self._host.prompt_tokens += len(tokens)
         if answer.finish_reason in ("timeout", "cancelled"):
             return Status.TIMEOUT
-        return self._generated(answer)
+        usage = Usage(len(tokens), len(answer.token_ids or ()), cached)
+        return self._generated(answer)._replace(usage=usage)
 
     def _end_soon(self, limit: asyncio.Timeout) -> None:
         self._host.loop.call_soon_threadsafe(_end_now, limit)

@@ -22,7 +22,7 @@ _RETRY_S = 0.25
 _PATIENCE_S = 2.0
 # Statuses of a working member: recorded votes and catalogues lack the canned question, a small LLM may write
 # nonsense.
-_WORKING = (Status.ANSWERED, Status.UNPARSABLE, Status.NOT_ASKED, Status.NOT_FOUND)
+_WORKING = (Status.ANSWERED, Status.UNPARSABLE, Status.NOT_ASKED, Status.NOT_FOUND, Status.BUDGET)
 
 
 @dataclass(frozen=True, slots=True)

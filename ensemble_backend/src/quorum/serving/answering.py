@@ -27,17 +27,20 @@ from quorum.runtimes.by_adapter import Joined, Part, split
 from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import read_options
+from quorum.serving.meter import Meter
 from quorum.serving.packing import Admitted, pack_votes
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import Vote, abstain, parse_answer
 from quorum.tasks.prompt import fields_of, fill_prompt, instructions_for
-from quorum_contract import NOT_APPLICABLE, Status
+from quorum_contract import NOT_APPLICABLE, Spent, Status
+from quorum_contract.usage import add_up
 
 logger = logging.getLogger(__name__)
 
 Done = Callable[[bytes], None]
 """Takes a member's packed votes; called once for each question."""
+_NOT_CALLED = frozenset({Status.NOT_ASKED, Status.OVERLOADED, Status.REFUSED, Status.BUDGET})
 
 
 class _Task(NamedTuple):
@@ -58,10 +61,15 @@ class Answering:
         catalogue: Catalogue,
         runtime: Runtime,
         options: Options | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        """``options`` say which adapter answers which attribute; None: one answers all."""
+        """``options`` say which adapter answers which attribute; None: one answers all.
+
+        ``meter`` is that of the LLM; None: no other member has it.
+        """
         self._name, self._style = settings["name"], settings["prompt"]
         self._catalogue, self._runtime, self._options = catalogue, runtime, options or Options()
+        self._meter = meter or Meter()
         self._has_only = any(attribute.only for attribute in catalogue.attributes.values())
         # Callers use few distinct sets of attributes.
         self._tasks = lru_cache(maxsize=256)(self._tasks_of)
@@ -86,15 +94,17 @@ class Answering:
             done(packed(abstain(Status.ERROR, len(admitted.attributes))))
             return
 
+        spent: list[Spent] = []
+
         def settle(votes: Sequence[Vote]) -> None:
-            done(packed(self._spread(admitted, asked, votes)))
+            done(packed(self._spread(admitted, asked, votes), spent[0] if len(spent) == 1 else add_up(spent)))
 
         if not tasks:
             settle([])
             return
         joined = Joined([task.part for task in tasks], settle)
         for task in tasks:
-            self._submit(admitted, task, deadline_ns, joined, cancellation)
+            self._submit(admitted, task, deadline_ns, joined, cancellation, spent)
 
     def close(self) -> None:
         """Stop the runtime; questions in flight are dropped."""
@@ -116,18 +126,31 @@ class Answering:
         return [given.get(name, none) for name in admitted.attributes]
 
     def _submit(
-        self, admitted: Admitted, task: _Task, deadline_ns: int, joined: Joined, cancellation: Cancellation
+        self,
+        admitted: Admitted,
+        task: _Task,
+        deadline_ns: int,
+        joined: Joined,
+        cancellation: Cancellation,
+        spent: list[Spent],
     ) -> None:
-        part = task.part
+        part, turn = task.part, self._meter.start()
+
+        def take(reply: Reply) -> None:
+            # Before the votes: with those of the last part the answer is sent.
+            spent.append(_spent(reply, turn.end()))
+            joined.add(part, self._votes(question, reply))
+
         try:
             text, category = admitted.text, admitted.category
             prompt = fill_prompt(self._style, task.instructions, text, category, task.fields)
             question = Question(
                 prompt, task.schema, text, category, part.attributes, deadline_ns, cancellation, part.adapter
             )
-            self._runtime.submit(question, lambda reply: joined.add(part, self._votes(question, reply)))
+            self._runtime.submit(question, take)
         except Exception:
             logger.exception("member %s: the runtime refused a question", self._name)
+            spent.append(_spent(Status.ERROR, turn.end()))
             joined.add(part, abstain(Status.ERROR, len(part.attributes)))
 
     def _tasks_of(self, attributes: tuple[str, ...]) -> list[_Task]:
@@ -152,13 +175,23 @@ class Answering:
         return abstain(Status.UNPARSABLE, len(question.attributes))
 
 
-def packed(votes: Sequence[Vote]) -> bytes:
-    """Pack votes; those that cannot be packed become abstentions."""
+def _spent(reply: Reply, seconds: float) -> Spent:
+    """What one call of a runtime took."""
+    if isinstance(reply, Generated):
+        usage = reply.usage
+        return Spent(1, None, None, None, seconds) if usage is None else Spent(1, *usage, seconds)
+    if isinstance(reply, Status):
+        return Spent() if reply in _NOT_CALLED else Spent(1, None, None, None, seconds)
+    return Spent(1, seconds=seconds)
+
+
+def packed(votes: Sequence[Vote], spent: Spent = Spent()) -> bytes:  # noqa: B008  (it is frozen)
+    """Pack votes and what they took; those that cannot be packed become abstentions."""
     try:
-        return pack_votes(votes)
+        return pack_votes(votes, spent)
     except Exception:
         logger.exception("votes could not be packed; abstaining instead")
-        return pack_votes(abstain(Status.ERROR, len(votes)))
+        return pack_votes(abstain(Status.ERROR, len(votes)), spent)
 
 
 def options_of(member: Mapping[str, Any]) -> Options:
@@ -185,12 +218,13 @@ def start_runtimes(
     """
     options = [options_of(member) for member in members]
     started: list[Answering] = []
+    meter = Meter()
     try:
         for member, own in zip(members, options, strict=True):
             peers = tuple(other for other in options if other is not own)
             settings = RuntimeSettings(member["name"], root, own, peers, infer, catalogue, member["prompt"])
             runtime = create(settings)
-            started.append(Answering(member, catalogue, runtime, own))
+            started.append(Answering(member, catalogue, runtime, own, meter))
     except BaseException:
         for answering in started:
             answering.close()

@@ -18,13 +18,21 @@ from quorum.runtimes.cancellation import Cancellation
 from quorum.serving import inner, progress
 from quorum.serving.admission import Recovery, own_admission
 from quorum.serving.answering import Answering, Done, options_of, packed, start_runtimes
+from quorum.serving.budget import Budget, Hold
 from quorum.serving.cancels import Cancels
 from quorum.serving.deadlines import Deadlines
 from quorum.serving.isolation.frames import Start
 from quorum.serving.isolation.worker import Worker
 from quorum.serving.log import limit_repeats
 from quorum.serving.open_question import Open, reduced, unpack_open
-from quorum.serving.packing import Admitted, pack_question, spread_votes, take_ticket, unpack_question
+from quorum.serving.packing import (
+    Admitted,
+    pack_question,
+    spread_votes,
+    take_ticket,
+    unpack_answer,
+    unpack_question,
+)
 from quorum.serving.places import Places
 from quorum.serving.regions import make_private
 from quorum.serving.reply import Reply
@@ -32,7 +40,8 @@ from quorum.serving.substitute import Substitute
 from quorum.serving.tensors import catalogue_path, packed_inputs, root_of, settings_of
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import abstain
-from quorum_contract import OPEN, QUESTION, Status
+from quorum_contract import OPEN, QUESTION, Price, Status
+from quorum_contract.usage import CALLED
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +69,8 @@ class TritonPythonModel:
         grace, path = settings.get("grace"), progress.default_path()
         self._grace = progress.Grace(grace, self._deadlines, path) if grace else None
         self._members = [
-            Member(member, own, self._deadlines) for member, own in zip(members, answering, strict=True)
+            Member(member, own, self._deadlines, _budget(member, args))
+            for member, own in zip(members, answering, strict=True)
         ]
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -137,15 +147,21 @@ class Asked(Protocol):
 
 
 class Member:
-    """One member's limits: how many questions it holds, and how long each may take."""
+    """One member's limits: how many questions it holds, how long each may take, and what it may spend."""
 
-    def __init__(self, settings: Mapping[str, Any], answering: Asked, deadlines: Deadlines) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        answering: Asked,
+        deadlines: Deadlines,
+        budget: Budget | None = None,
+    ) -> None:
         self._name = settings["name"]
         self._timeout_ns = int(settings["timeout_s"] * 1e9)
         self._reserve_ns = int(settings["reserve_ms"] * 1e6)
         self._limit = int(settings["max_in_flight"])
         self._answering, self._add = answering, deadlines.add
-        self._pending = Places()
+        self._pending, self._budget = Places(), budget
 
     def ask(
         self,
@@ -181,10 +197,16 @@ class Member:
         if leave is None:
             send(packed(abstain(Status.OVERLOADED, count)))
             return
+        hold = self._budget.take() if self._budget else None
+        if self._budget and hold is None:
+            leave()
+            send(packed(abstain(Status.BUDGET, count)))
+            return
+        holds = [hold] if hold else []
         cancellation = Cancellation()
 
         def give_up() -> None:
-            send(packed(abstain(Status.TIMEOUT, count)))
+            send(packed(abstain(Status.TIMEOUT, count), CALLED))
             cancellation.cancel()
 
         take_back = at_deadline(deadline, give_up)
@@ -192,9 +214,27 @@ class Member:
         def done(votes: bytes) -> None:
             take_back()
             leave()
+            # A runtime may answer twice.
+            while holds:
+                self._settle(holds.pop(), votes)
             send(votes)
 
         self._answering.ask(admitted, body, deadline, done, cancellation)
+
+    def _settle(self, hold: Hold, votes: bytes) -> None:
+        """Count what an answer took, in the budget."""
+        try:
+            spent = unpack_answer(votes).spent
+        except ValueError:
+            spent = CALLED
+        if self._budget:
+            self._budget.settle(hold, spent)
+
+
+def _budget(member: Mapping[str, Any], args: Mapping[str, str]) -> Budget | None:
+    """The budget in a member's rendered settings."""
+    limits, price = member.get("budget"), member.get("price")
+    return Budget(member["name"], limits, price and Price(**price), root_of(args)) if limits else None
 
 
 def _start(

@@ -13,9 +13,11 @@ from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 
-from quorum_contract import MAX_ATTRIBUTES, Status
+from quorum_contract import MAX_ATTRIBUTES, Spent, Status
+from quorum_contract.usage import CALLED
 
 _TICKET_BYTES = 8
+_NOTHING = Spent()
 Packed = TypeVar("Packed")
 # A caller that bypasses the gate may send anything: longer lists than the gate admits are never built.
 Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
@@ -37,6 +39,13 @@ class Admitted(NamedTuple):
     deadline_ns: int
 
 
+class PackedAnswer(NamedTuple):
+    """A member's votes, and what they took."""
+
+    votes: Votes
+    spent: Spent
+
+
 class Ticketed(NamedTuple):
     """A question as :func:`pack_question` packs it, and the INT64 ticket that is sealed over it."""
 
@@ -46,6 +55,7 @@ class Ticketed(NamedTuple):
 
 _encode = msgspec.msgpack.Encoder().encode
 _question = msgspec.msgpack.Decoder(Admitted)
+_answer = msgspec.msgpack.Decoder(PackedAnswer)
 _votes = msgspec.msgpack.Decoder(Votes)
 _pairs = msgspec.msgpack.Decoder(Pairs)
 
@@ -70,20 +80,31 @@ def take_ticket(data: bytes) -> Ticketed:
     return Ticketed(int.from_bytes(data[:_TICKET_BYTES], "little", signed=True), data[_TICKET_BYTES:])
 
 
-def pack_votes(votes: Sequence[tuple[str, int, float | None]]) -> bytes:
-    """Pack value, status and score of each attribute."""
-    return _encode(votes)
+def pack_votes(votes: Sequence[tuple[str, int, float | None]], spent: Spent = _NOTHING) -> bytes:
+    """Pack value, status and score of each attribute, and what they took."""
+    return _encode((votes, spent))
+
+
+def unpack_answer(data: bytes) -> PackedAnswer:
+    """Inverse of :func:`pack_votes`; raises ValueError for other bytes.
+
+    Votes without usage, or also without scores, of members that were loaded before an upgrade, are read too.
+    """
+    try:
+        return _unpack(_answer, data, "a member's votes")
+    except ValueError:
+        pass
+    try:
+        return PackedAnswer(_unpack(_votes, data, "a member's votes"), CALLED)
+    except ValueError:
+        pass
+    pairs = _unpack(_pairs, data, "a member's votes")
+    return PackedAnswer([(value, status, None) for value, status in pairs], CALLED)
 
 
 def unpack_votes(data: bytes) -> list[PackedVote]:
-    """Inverse of :func:`pack_votes`; raises ValueError for other bytes.
-
-    Votes without scores, of members that were loaded before an upgrade, are read too.
-    """
-    try:
-        return _unpack(_votes, data, "a member's votes")
-    except ValueError:
-        return [(value, status, None) for value, status in _unpack(_pairs, data, "a member's votes")]
+    """The votes of :func:`unpack_answer`."""
+    return unpack_answer(data).votes
 
 
 def spread_votes(data: bytes, positions: Sequence[int], attributes: int) -> bytes:
@@ -91,13 +112,13 @@ def spread_votes(data: bytes, positions: Sequence[int], attributes: int) -> byte
 
     On others its status is ``NOT_ASKED``. Votes that are not as many as it was asked are passed on.
     """
-    given = unpack_votes(data)
+    given, spent = unpack_answer(data)
     if len(given) != len(positions):
         return data
     votes: list[PackedVote] = [_NOT_ASKED] * attributes
     for position, vote in zip(positions, given, strict=True):
         votes[position] = vote
-    return pack_votes(votes)
+    return pack_votes(votes, spent)
 
 
 def _unpack(decoder: msgspec.msgpack.Decoder[Packed], data: bytes, what: str) -> Packed:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,12 @@ def text_tensor(name: str, values: Sequence[str], shape: Sequence[int] = (-1,)) 
 def tensor(name: str, values: Any, dtype: type[np.generic], shape: Sequence[int] = (-1,)) -> Any:
     """A numeric tensor."""
     return pb_utils.Tensor(name, np.asarray(values, dtype=dtype).reshape(shape))
+
+
+def floats_tensor(name: str, numbers: Sequence[float | None], shape: Sequence[int] = (-1,)) -> Any:
+    """An FP32 tensor, NaN for None; several times as fast as :func:`tensor`."""
+    data = array("f", [math.nan if number is None else number for number in numbers])
+    return pb_utils.Tensor(name, np.frombuffer(data, np.float32).reshape(shape))
 
 
 def answer(*tensors: Any) -> Any:

@@ -8,6 +8,7 @@ is asked for an ``OPEN`` tensor alone only says which attributes the remaining v
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,14 +27,23 @@ from quorum.serving.admission import own_admission
 from quorum.serving.cells import Cells
 from quorum.serving.log import limit_repeats
 from quorum.serving.open_question import pack_open, rows_in, unpack_open
-from quorum.serving.packing import Admitted, PackedVote, take_ticket, unpack_question, unpack_votes
+from quorum.serving.packing import (
+    Admitted,
+    PackedAnswer,
+    PackedVote,
+    take_ticket,
+    unpack_answer,
+    unpack_question,
+)
 from quorum.serving.regions import make_private
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import (
     CONFIDENCE,
+    COST,
     DECISION_STATUS,
     MEMBER_SCORES,
     MEMBER_STATUS,
+    MEMBER_USAGE,
     MEMBER_VALUES,
     MEMBERS,
     OPEN,
@@ -42,13 +52,17 @@ from quorum_contract import (
     VOTES,
     WEIGHTS_VERSION,
     DecisionStatus,
+    Price,
+    Spent,
     Status,
 )
+from quorum_contract.usage import CALLED
 
 logger = logging.getLogger(__name__)
 
 Decision = tuple[str, float, DecisionStatus]
 _UNDECIDED = ("", 0.0, DecisionStatus.NO_ANSWER)
+_UNKNOWN = CALLED._replace(calls=math.nan)
 
 
 class TritonPythonModel:
@@ -71,6 +85,8 @@ class TritonPythonModel:
         self._direct = bool(settings["allow_direct"])
         # A repository that an earlier release rendered has no such settings.
         self._quorum = QuorumRule(int(settings.get("min_members", 1)), float(settings.get("min_weight", 0.0)))
+        prices = settings.get("prices", [None] * len(self._members))
+        self._prices = [None if price is None else Price(**price) for price in prices]
         self._version = int(args["model_version"])
         path = Path(args["model_repository"]) / args["model_version"] / WEIGHTS_FILE
         self._admission = own_admission()
@@ -110,11 +126,13 @@ class TritonPythonModel:
             ticket, body = take_ticket(inputs[QUESTION])
             question = unpack_question(body)
             attributes = max(1, len(question.attributes))
-            votes = self._read(inputs, len(question.attributes), ticket, body)
-            return self._answer(self._decide(question, votes), votes)
+            votes, spent = self._read(inputs, len(question.attributes), ticket, body)
+            return self._answer(self._decide(question, votes), votes, spent)
         except Exception:
             logger.exception("vote: could not decide a request")
-            return self._answer([_UNDECIDED] * attributes, self._abstentions(Status.ERROR, attributes))
+            unknown = [_UNKNOWN] * len(self._members)
+            votes = self._abstentions(Status.ERROR, attributes)
+            return self._answer([_UNDECIDED] * attributes, votes, unknown)
 
     def _settle(self, request: Any, name: str, rows: int) -> Any:
         """Say what the next row is asked; all that was open before, where that cannot be told."""
@@ -141,7 +159,7 @@ class TritonPythonModel:
         """The votes, one member's after the other's; None for each of a member that was not asked yet."""
         votes: list[PackedVote | None] = []
         for name in self._inputs:
-            votes += _of_member(inputs[name], attributes) if name in inputs else [None] * attributes
+            votes += _of_member(inputs[name], attributes).votes if name in inputs else [None] * attributes
         return votes
 
     def _is_valid(self, ticket: int, body: bytes) -> bool:
@@ -154,31 +172,41 @@ class TritonPythonModel:
 
     def _read(
         self, inputs: Mapping[str, bytes], attributes: int, ticket: int, body: bytes
-    ) -> list[PackedVote]:
+    ) -> tuple[list[PackedVote], list[Spent]]:
+        """The votes, one member's after the other's, and what each member took."""
         if not self._is_valid(ticket, body):
-            return self._abstentions(Status.REFUSED, attributes)
+            return self._abstentions(Status.REFUSED, attributes), [Spent()] * len(self._members)
         self._admission.release(ticket)
         self._admission.mark_answered()
         votes: list[PackedVote] = []
+        spent: list[Spent] = []
         for name in self._inputs:
-            votes += _of_member(inputs[name], attributes)
-        return votes
+            given, took = _of_member(inputs[name], attributes)
+            votes += given
+            spent.append(took)
+        return votes, spent
 
     def _abstentions(self, status: Status, attributes: int) -> list[PackedVote]:
         return [_abstained(status)] * (attributes * len(self._members))
 
-    def _answer(self, decisions: Sequence[Decision], votes: Sequence[PackedVote]) -> Any:
+    def _answer(
+        self, decisions: Sequence[Decision], votes: Sequence[PackedVote], spent: Sequence[Spent]
+    ) -> Any:
         shape = (len(self._members), len(decisions))
+        costs = [_cost(took, price) for took, price in zip(spent, self._prices, strict=True)]
+        total = math.nan if None in costs else math.fsum(filter(None, costs))
+        usage = [number for took, cost in zip(spent, costs, strict=True) for number in (*took[:-1], cost)]
         return tensors.answer(
             tensors.text_tensor(VALUES, [value for value, _, _ in decisions]),
-            tensors.tensor(CONFIDENCE, [confidence for _, confidence, _ in decisions], np.float32),
+            tensors.floats_tensor(CONFIDENCE, [confidence for _, confidence, _ in decisions]),
             pb_utils.Tensor(MEMBERS, self._names),
             tensors.text_tensor(MEMBER_VALUES, [value for value, _, _ in votes], shape),
             tensors.tensor(MEMBER_STATUS, [status for _, status, _ in votes], np.int32, shape),
-            # Numpy reads None as nan.
-            tensors.tensor(MEMBER_SCORES, [score for _, _, score in votes], np.float32, shape),
+            tensors.floats_tensor(MEMBER_SCORES, [score for _, _, score in votes], shape),
             tensors.tensor(DECISION_STATUS, [status for _, _, status in decisions], np.int32),
             tensors.tensor(WEIGHTS_VERSION, [self._version], np.int64),
+            tensors.floats_tensor(COST, [total]),
+            tensors.floats_tensor(MEMBER_USAGE, usage, (len(spent), len(Spent._fields))),
         )
 
 
@@ -189,9 +217,18 @@ def _row_of(request: Any) -> tuple[str, int] | None:
     return next(iter(rows.items())) if rows and len(rows) == len(requested) else None
 
 
-def _of_member(packed: bytes, attributes: int) -> list[PackedVote]:
-    given = unpack_votes(packed)
-    return given if len(given) == attributes else [_abstained(Status.ERROR)] * attributes
+def _of_member(packed: bytes, attributes: int) -> PackedAnswer:
+    found = unpack_answer(packed)
+    if len(found.votes) == attributes:
+        return found
+    return PackedAnswer([_abstained(Status.ERROR)] * attributes, found.spent)
+
+
+def _cost(spent: Spent, price: Price | None) -> float | None:
+    """What a member's part cost: not known where it was called and has no price."""
+    if price is None:
+        return None if spent.calls else 0.0
+    return price.of(spent)
 
 
 def _abstained(status: Status) -> PackedVote:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from quorum.votes import score_column
+from quorum.votes import score_column, usage_column
 from quorum.votes.columns import VERSION_KEY
 from quorum.votes.schema import (
     ARROW_SUFFIXES,
@@ -18,6 +18,7 @@ from quorum.votes.schema import (
     SCHEMA_VERSION,
     SCORES_COLUMN,
     TEXT_COLUMNS,
+    USAGE_COLUMN,
     Cell,
 )
 
@@ -70,4 +71,5 @@ def _as_columns(cells: Sequence[Cell], members: tuple[str, ...]) -> Any:
     # Always there: the columns of a file are fixed before all of its cells are known.
     if members:
         columns[SCORES_COLUMN] = score_column.as_column(cells, members)
+        columns[USAGE_COLUMN] = usage_column.as_column(cells, members)
     return pa.table(columns, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})

@@ -19,7 +19,7 @@ from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.histogram import UNLABELLED
 from quorum.decision.parts import find_part
 from quorum.decision.patterns import ABSTAIN, NA, Codes
-from quorum.votes import score_column
+from quorum.votes import score_column, usage_column
 from quorum.votes.jsonl import Row
 from quorum.votes.schema import (
     ARROW_SUFFIXES,
@@ -30,6 +30,7 @@ from quorum.votes.schema import (
     SCORES_COLUMN,
     TEXT_COLUMNS,
     UNVERSIONED,
+    USAGE_COLUMN,
     VERSION_FIELD,
     Cell,
     VotesError,
@@ -37,6 +38,7 @@ from quorum.votes.schema import (
     check_version,
     known_scores,
     read_origin,
+    read_usage,
 )
 from quorum.votes.table import CodedVotes, Scores, scores_or_none
 from quorum.votes.text_rows import text_features
@@ -66,6 +68,8 @@ class ColumnsFile:
                 raise VotesError(f"{path}: columns {twice} stand twice; every column needs a name of its own")
             scores = schema.field(SCORES_COLUMN).type if SCORES_COLUMN in self._names else None
             self.has_scores = scores is not None and self._are_scores(scores)
+            if USAGE_COLUMN in self._names:
+                usage_column.check_type(schema.field(USAGE_COLUMN).type)
         except _DAMAGE as error:
             hint = "these are JSON lines: name the file .jsonl" if _is_lines(path) else "is it cut off?"
             raise VotesError(f"{path}: cannot be read as Parquet or Arrow ({error}); {hint}") from error
@@ -90,7 +94,7 @@ class ColumnsFile:
         """
         members = self.members()
         required = ("product" if identified else "title", "attribute", *members)
-        columns = (*CELL_COLUMNS, *ORIGIN_COLUMNS, SCORES_COLUMN, *members)
+        columns = (*CELL_COLUMNS, *ORIGIN_COLUMNS, SCORES_COLUMN, USAGE_COLUMN, *members)
         for batch in self._batches(columns, batch_rows, required):
             yield from batch.rows(members)
 
@@ -211,13 +215,14 @@ class _Batch:
             gold[at] = (*gold[at], text)
         recorded = [name for name in ORIGIN_COLUMNS if name in self._arrow.schema.names]
         origins = self._arrow.select(recorded).to_pylist()
+        usage = self._column(USAGE_COLUMN).to_pylist()
         rows = zip(*texts, zip(*votes, strict=True), gold, origins, scores, strict=True)
         for i, (product, category, title, attribute, values, answers, stated, known) in enumerate(rows):
             try:
-                origin = read_origin(stated, self._file.version)
+                origin, took = read_origin(stated, self._file.version), read_usage(usage[i], members)
             except VotesError as error:
                 raise self._error(str(error), i) from error
-            cell = Cell(product, category, title, attribute, values, answers, origin, known)
+            cell = Cell(product, category, title, attribute, values, answers, origin, known, took)
             yield Row(self.start + i + 1, members, cell)
 
     def coded(self, members: tuple[str, ...]) -> CodedVotes:

@@ -20,15 +20,20 @@ from quorum.votes.schema import (
     ORIGIN_COLUMNS,
     SCHEMA_VERSION,
     SCORES_COLUMN,
+    UNVERSIONED,
+    USAGE_COLUMN,
     VERSION_FIELD,
     Cell,
+    Usage,
     VotesError,
     check_version,
     read_origin,
     read_scores,
+    read_usage,
 )
+from quorum_contract import Spent
 
-_FIELDS = frozenset({*CELL_COLUMNS, *ORIGIN_COLUMNS, SCORES_COLUMN, VERSION_FIELD, "votes"})
+_FIELDS = frozenset({*CELL_COLUMNS, *ORIGIN_COLUMNS, SCORES_COLUMN, USAGE_COLUMN, VERSION_FIELD, "votes"})
 _PLAIN = json.JSONDecoder()
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -130,6 +135,10 @@ class LinesSink:
         row["votes"] = dict(zip(members, cell.values, strict=True))
         if cell.scores:
             row[SCORES_COLUMN] = dict(zip(members, map(_shortest, cell.scores), strict=True))
+        if cell.usage:
+            row[USAGE_COLUMN] = {
+                name: _figures(spent) for name, spent in zip(members, cell.usage, strict=True)
+            }
         if cell.origin is not None:
             row |= {name: value for name, value in asdict(cell.origin).items() if value is not None}
         row |= extra
@@ -144,6 +153,13 @@ class LinesSink:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _figures(spent: Spent | None) -> dict[str, float] | None:
+    """The figures that are known, with six digits."""
+    if spent is None:
+        return None
+    return {name: float(f"{x:.6g}") for name, x in spent._asdict().items() if x is not None}
 
 
 def _shortest(score: float | None) -> float | None:
@@ -174,10 +190,11 @@ def _recorded(row: Mapping[str, Any], votes: Mapping[str, object]) -> Cell:
         raise VotesError("no `title`; rows are looked up by their text")
     values = tuple(None if value is None else str(value) for value in votes.values())
     category, title = _text(row, "category", optional=True), _text(row, "title")
-    scores = read_scores(row, votes, version)
+    scores, usage = read_scores(row, votes, version), _usage(row, votes, version)
     return Cell(
-        str(row.get("product") or ""), category, title, _text(row, "attribute"), values, scores=scores
-    )
+        str(row.get("product") or ""), category, title, _text(row, "attribute"), values,
+        scores=scores, usage=usage,
+    )  # fmt: skip
 
 
 def _cell(row: Mapping[str, Any], votes: Mapping[str, object], members: tuple[str, ...]) -> Cell:
@@ -204,7 +221,18 @@ def _cell(row: Mapping[str, Any], votes: Mapping[str, object], members: tuple[st
         gold=tuple(value for value in accepted if value is not None),
         origin=read_origin(row, version),
         scores=read_scores(row, {name: votes[name] for name in members}, version),
+        usage=_usage(row, members, version),
     )
+
+
+def _usage(row: Mapping[str, Any], members: Iterable[str], version: int) -> Usage:
+    """The usage of a row; what version 1 has under this name is left out if it does not fit."""
+    try:
+        return read_usage(row.get(USAGE_COLUMN), members)
+    except VotesError:
+        if version > UNVERSIONED:
+            raise
+        return ()
 
 
 def _value(value: object, where: str) -> str | None:

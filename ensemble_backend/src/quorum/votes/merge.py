@@ -17,8 +17,9 @@ from quorum.files import scratch_folder
 from quorum.votes.jsonl import Row
 from quorum.votes.read import count_rows, read_members, read_rows, unit_of
 from quorum.votes.rewrite import Progress, check_output
-from quorum.votes.schema import Cell, VotesError, check_members, known_scores
+from quorum.votes.schema import Cell, Usage, VotesError, check_members, known_scores, known_usage
 from quorum.votes.write import replacing_votes
+from quorum_contract import Spent
 
 Prefer = Literal["first", "last"]
 T = TypeVar("T")
@@ -222,12 +223,19 @@ class _Shelf:
             gold=chosen("gold is", old.gold, new.gold),
             origin=preferred.origin or other.origin,
             scores=known_scores(scores),
+            usage=known_usage(
+                _of(preferred.usage, j) or _of(other.usage, j) for j in range(len(self.result.members))
+            ),
         )
 
     def _conflict(self, text: str) -> None:
         self.result.conflicts += 1
         if len(self._conflicts) < _SHOWN:
             self._conflicts.append(text)
+
+
+def _of(usage: Usage, at: int) -> Spent | None:
+    return usage[at] if usage else None
 
 
 def _score(cell: Cell, at: int, value: str | None) -> float | None:
@@ -243,4 +251,7 @@ def _spread(cell: Cell, places: Sequence[int], members: int) -> Cell:
         values[place] = value
     for place, score in zip(places, cell.scores, strict=False):
         scores[place] = score
-    return replace(cell, values=tuple(values), scores=known_scores(scores))
+    usage: list[Spent | None] = [None] * members
+    for place, spent in zip(places, cell.usage, strict=False):
+        usage[place] = spent
+    return replace(cell, values=tuple(values), scores=known_scores(scores), usage=known_usage(usage))

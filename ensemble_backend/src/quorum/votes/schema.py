@@ -15,6 +15,7 @@ import msgspec
 
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import MAX_MEMBERS
+from quorum_contract import Spent
 from quorum_contract.errors import QuorumError
 from quorum_contract.scores import valid_score
 
@@ -27,7 +28,8 @@ TEXT_COLUMNS = ("product", "category", "title", "attribute")
 CELL_COLUMNS = (*TEXT_COLUMNS, "gold")
 ORIGIN_COLUMNS = ("channel", "weights_version", "latency_ms", "fallback_from")
 SCORES_COLUMN = "scores"
-RESERVED = frozenset({*CELL_COLUMNS, *ORIGIN_COLUMNS, SCORES_COLUMN, VERSION_FIELD})
+USAGE_COLUMN = "usage"
+RESERVED = frozenset({*CELL_COLUMNS, *ORIGIN_COLUMNS, SCORES_COLUMN, USAGE_COLUMN, VERSION_FIELD})
 """Columns that are no member's."""
 
 LINE_SUFFIXES = (".jsonl", ".ndjson")
@@ -38,6 +40,10 @@ SCORE_NEEDED = (
     "a score is the natural logarithm of a probability, a number up to 0, or null where none is known"
 )
 ENDINGS = "JSON lines end in .jsonl or .ndjson, Parquet in .parquet, Arrow in .arrow, .feather or .ipc"
+
+
+Usage = tuple[Spent | None, ...]
+"""What each member took; None: not recorded. Empty: of none it is."""
 
 
 class VotesError(QuorumError, ValueError):
@@ -77,6 +83,8 @@ class Cell:
         origin: The server's answer; None: not recorded.
         scores: One per member: log-probability of the vote by its member, in nats, rounded to float32; None:
             not known. Empty: none is known.
+        usage: One per member: its share of what the member's answer took, so that the rows of an answer add
+            up to it; None: not recorded. Empty: none is.
     """
 
     product: str
@@ -87,6 +95,7 @@ class Cell:
     gold: tuple[str, ...] = ()
     origin: Origin | None = None
     scores: tuple[float | None, ...] = ()
+    usage: Usage = ()
 
     def is_right(self, value: str | None) -> bool:
         """Whether an answer is acceptable; "n/a" only if it is the preferred gold answer."""
@@ -97,13 +106,20 @@ class Cell:
     def of_members(self, places: Sequence[int]) -> Cell:
         """The cell with the votes at these places only, in their order."""
         scores = known_scores([self.scores[i] for i in places]) if self.scores else ()
-        return replace(self, values=tuple(self.values[i] for i in places), scores=scores)
+        usage = known_usage([self.usage[i] for i in places]) if self.usage else ()
+        return replace(self, values=tuple(self.values[i] for i in places), scores=scores, usage=usage)
 
 
 def known_scores(scores: Iterable[float | None]) -> tuple[float | None, ...]:
     """The scores of a cell, empty if none is known."""
     found = tuple(scores)
     return found if any(score is not None for score in found) else ()
+
+
+def known_usage(usage: Iterable[Spent | None]) -> Usage:
+    """The usage of a cell, empty if none is recorded."""
+    found = tuple(usage)
+    return found if any(spent is not None for spent in found) else ()
 
 
 def is_columnar(path: Path) -> bool:
@@ -211,6 +227,46 @@ def read_scores(
             raise
         return ()
     return known_scores(None if vote is None else scores.get(name) for name, vote in votes.items())
+
+
+def read_usage(stated: object, members: Iterable[str]) -> Usage:
+    """Return the usage of a row, in the order of ``members``; empty where it states none.
+
+    Raises:
+        VotesError: It is no object of member: figures, or a figure is no number from 0.
+    """
+    if stated is None:
+        return ()
+    try:
+        known = msgspec.convert(stated, dict[str, _Figures | None])
+    except msgspec.ValidationError as error:
+        figures = ", ".join(Spent._fields)
+        raise VotesError(
+            f"`usage` is {stated!r:.80}; an object of member: figures ({figures}) is needed ({error})"
+        ) from error
+    return known_usage(own.spent if (own := known.get(name)) else None for name in members)
+
+
+_Figure = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
+
+
+class _Figures(msgspec.Struct):
+    """What a line says that a member took; figures that it leaves out are not known."""
+
+    calls: _Figure | None = None
+    prompt_tokens: _Figure | None = None
+    answer_tokens: _Figure | None = None
+    cached_tokens: _Figure | None = None
+    seconds: _Figure | None = None
+    cost: _Figure | None = None
+
+    @property
+    def spent(self) -> Spent | None:
+        """The figures; None without a number of calls."""
+        if self.calls is None:
+            return None
+        rest = (self.prompt_tokens, self.answer_tokens, self.cached_tokens, self.seconds, self.cost)
+        return Spent(self.calls, *rest)
 
 
 def _score(number: object, member: str) -> float | None:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from quorum.bulk.callbacks import Note
+from quorum.bulk.estimate import Sample
 from quorum.bulk.judging.journal import Cell, Decider
 from quorum.bulk.judging.labels import Labels
 from quorum.bulk.judging.requests import Asked, item_of
 from quorum.bulk.run import GIVE_UP_AFTER
+from quorum.bulk.spent import BudgetWatch
 from quorum.bulk.waits import WaitNotes, check_ready, found_no_server
 from quorum.deployment.schema import Deployment
 from quorum.server.exposure import client_key
@@ -19,6 +21,7 @@ from quorum_client import (
     AWAY_S,
     AsyncClient,
     InvalidRequest,
+    Spent,
 )
 from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
@@ -42,6 +45,8 @@ class Asking:
         silent: How many requests in a row found no server.
         latencies: Of the answers, in seconds.
         last_error: Why pairs failed.
+        spent: What each answer took.
+        budgets: Notes when a member's budget is spent.
     """
 
     client: AsyncClient
@@ -54,6 +59,16 @@ class Asking:
     silent: int = 0
     latencies: list[float] = field(default_factory=list)
     last_error: str = ""
+    spent: list[Spent] = field(default_factory=list)
+    budgets: BudgetWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.budgets = BudgetWatch(self.note)
+
+    @property
+    def sample(self) -> Sample:
+        """What the answers so far took; it grows."""
+        return Sample(self.latencies, self.spent)
 
     def has_given_up(self) -> bool:
         """Whether so many requests in a row found no server that nothing more is asked."""
@@ -106,6 +121,9 @@ class Asking:
                 self.last_error = str(result)
             else:
                 self.latencies.append(result.latency_s)
+                if result.spent:
+                    self.spent.append(result.spent)
+                self.budgets.add(at, result)
                 version = result.weights_version
                 self.decided_by(self.labels.decider(version))
                 answered = zip(asked, result.answers, strict=True)

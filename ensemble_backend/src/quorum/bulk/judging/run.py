@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quorum.bulk.callbacks import Note, Progress, ignore
+from quorum.bulk.estimate import Sample, sample_of, sample_size
 from quorum.bulk.judging.asking import Asking, judging_client
-from quorum.bulk.judging.estimate import Estimate, estimate, in_words, sample_of, sample_size
+from quorum.bulk.judging.estimate import Estimate, estimate, in_words
 from quorum.bulk.judging.journal import Cell, Journal, JudgeError, path_of
 from quorum.bulk.judging.labels import Labels, asked_by
 from quorum.bulk.judging.outputs import check_outputs, default_hash, finished_before, left_out_path, write_all
@@ -231,8 +232,8 @@ async def _ask_all(asking: Asking, deployment: Deployment, requests: Sequence[As
     async with asking.client:
         first = set(sample_of(requests, sample_size(asking.concurrency)))
         failed = await asking.ask([requests[n] for n in sorted(first)])
-        expected = estimate(deployment, requests, asking.latencies, asking.concurrency)
-        asking.note(in_words(expected))
+        expected = estimate(deployment, requests, asking.sample, asking.concurrency)
+        asking.note(in_words(expected, deployment.currency))
         for remark in expected.remarks:
             asking.note(remark)
         failed += await asking.ask([asked for n, asked in enumerate(requests) if n not in first])
@@ -245,20 +246,20 @@ def _estimated(
 ) -> JudgeReport:
     """Ask a few requests, whose answers are dropped, for the time that one takes."""
     requests = requests_of(found.good, options.per_request)
-    latencies: list[float] = []
+    sample = Sample()
     try:
         asking = _asking(deployment, options, labels, note, None)
     except QuorumError as error:
         note(f"no server, so that the time is not estimated: {error}")
     else:
-        latencies = asking.latencies
+        sample = asking.sample
 
         async def ask_some() -> None:
             async with asking.client:
                 await asking.ask([requests[n] for n in sample_of(requests, sample_size(asking.concurrency))])
 
         asyncio.run(ask_some())
-    expected = estimate(deployment, requests, latencies, options.concurrency)
+    expected = estimate(deployment, requests, sample, options.concurrency)
     left_out = {"BROKEN": len(found.broken)} if found.broken else {}
     return JudgeReport("dry_run", 0, left_out, len(found.good), 0, expected)
 

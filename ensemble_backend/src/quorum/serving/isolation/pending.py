@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from quorum.serving.answering import Done, packed
 from quorum.tasks.parse import abstain
-from quorum_contract import Status
+from quorum_contract import Spent, Status
 
 
 class Pending(NamedTuple):
@@ -17,6 +17,6 @@ class Pending(NamedTuple):
     attributes: int
     done: Done
 
-    def abstain(self, status: Status) -> None:
-        """Settle it without votes."""
-        self.done(packed(abstain(status, self.attributes)))
+    def abstain(self, status: Status, spent: Spent) -> None:
+        """Settle it without votes; ``spent`` is what it may have taken all the same."""
+        self.done(packed(abstain(status, self.attributes), spent))

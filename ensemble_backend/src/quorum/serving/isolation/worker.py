@@ -41,8 +41,9 @@ from quorum.serving.isolation.pending import Pending
 from quorum.serving.isolation.process import Process
 from quorum.serving.isolation.state import StateNote
 from quorum.serving.packing import Admitted, unpack_votes
-from quorum_contract import Status
+from quorum_contract import Spent, Status
 from quorum_contract.errors import QuorumError
+from quorum_contract.usage import CALLED
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class Worker:
         if refused is None:
             cancellation.when_cancelled(partial(self._drop, number))
         else:
-            pending.abstain(refused)
+            pending.abstain(refused, Spent())
 
     def _drop(self, number: int) -> None:
         """Have the process stop working on a question; it settles it all the same."""
@@ -184,7 +185,7 @@ class Worker:
             self._link = None
             lost, self._pending = self._pending, {}
         for pending in lost.values():
-            pending.abstain(Status.ERROR)
+            pending.abstain(Status.ERROR, CALLED)
         now = time.monotonic_ns()
         return sum(pending.deadline_ns > now for pending in lost.values())
 
@@ -219,7 +220,7 @@ class Worker:
             pending.done(voted.votes)
         else:
             logger.error("%s: its worker sent other votes than were asked for", self._model)
-            pending.abstain(Status.ERROR)
+            pending.abstain(Status.ERROR, CALLED)
 
     @property
     def start_limit_s(self) -> float | None:

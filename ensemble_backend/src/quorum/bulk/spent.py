@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Add up what answers took, and say it in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from quorum.bulk.callbacks import Note
+from quorum_client import Extraction, Spent, Status
+
+
+@dataclass(slots=True)
+class Totals:
+    """What the answers of a run took; sums are over the answers that say it.
+
+    Attributes:
+        answers: Answers that say what they took.
+        calls: Calls of members.
+        prompt_tokens: Tokens of prompts, where they are known.
+        answer_tokens: Tokens of answers, where they are known.
+        cached_tokens: Tokens of prompts that came from prefix caches, where they are known.
+        cost: Money, where it is known.
+        without_tokens: Answers whose tokens are not known.
+        without_cost: Answers whose cost is not known.
+    """
+
+    answers: int = 0
+    calls: int = 0
+    prompt_tokens: float = 0
+    answer_tokens: float = 0
+    cached_tokens: float = 0
+    cost: float = 0.0
+    without_tokens: int = 0
+    without_cost: int = 0
+
+    def add(self, result: Extraction) -> None:
+        """Add an answer; one of a server of an earlier release says nothing."""
+        if not result.usage:
+            return
+        self.answers += 1
+        self.without_cost += result.cost is None
+        self.cost += result.cost or 0.0
+        is_known = True
+        for spent in result.usage.values():
+            self.calls += int(spent.calls)
+            self.prompt_tokens += spent.prompt_tokens or 0
+            self.answer_tokens += spent.answer_tokens or 0
+            self.cached_tokens += spent.cached_tokens or 0
+            is_known &= spent.tokens is not None
+        self.without_tokens += not is_known
+
+    def in_words(self, currency: str = "") -> str:
+        """The totals for people."""
+        parts = [f"{self.calls} calls, {self.calls / self.answers:.2f} per answer"]
+        if self.prompt_tokens or self.answer_tokens:
+            parts.append(_tokens(self.prompt_tokens, self.answer_tokens, self.cached_tokens))
+            if self.without_tokens:
+                parts[-1] += f" (not known of {self.without_tokens} answers)"
+        if self.without_cost < self.answers:
+            each = self.cost / (self.answers - self.without_cost)
+            parts.append(f"cost {money(self.cost, currency)}, {money(each, currency)} per answer")
+            if self.without_cost:
+                parts[-1] += f" (not known of {self.without_cost} answers)"
+        return "; ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; the cost is None where none is known."""
+        return {
+            "calls": self.calls,
+            "prompt_tokens": round(self.prompt_tokens),
+            "answer_tokens": round(self.answer_tokens),
+            "cached_tokens": round(self.cached_tokens),
+            "cost": float(f"{self.cost:.8g}") if self.without_cost < self.answers else None,
+            "answers_without_tokens": self.without_tokens,
+            "answers_without_cost": self.without_cost,
+        }
+
+
+@dataclass(slots=True)
+class BudgetSpent:
+    """How a member's spent budget shows in a run.
+
+    Attributes:
+        since: When the first answer without it came, UTC.
+        row: The row of that answer, from 1.
+        answers: Answers without it.
+    """
+
+    since: str
+    row: int
+    answers: int = 0
+
+
+class BudgetWatch:
+    """Notes when answers go on without a member whose budget is spent, and when it answers again.
+
+    Args:
+        note: Takes the remarks.
+
+    Attributes:
+        spent: Member -> how its budget showed; empty: all had one left.
+    """
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+        self._absent: set[str] = set()
+        self.spent: dict[str, BudgetSpent] = {}
+
+    def add(self, row: int, result: Extraction) -> None:
+        """Take the answer to a row, counted from 1."""
+        absent = {
+            vote.member for answer in result.answers for vote in answer.votes if vote.status is Status.BUDGET
+        }
+        members = {vote.member for answer in result.answers for vote in answer.votes}
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        for name in sorted(absent):
+            self.spent.setdefault(name, BudgetSpent(now, row)).answers += 1
+        if new := sorted(absent - self._absent):
+            left = f"{len(members - absent)} of {len(members)} members"
+            self._note(
+                f"{now}, row {row}: the budget of {', '.join(new)} is spent; answers go on with {left}"
+            )
+        if back := sorted(self._absent & members - absent):
+            self._note(f"{now}, row {row}: {', '.join(back)} answers again")
+        self._absent = absent
+
+
+def spent_in_words(spent: Spent, currency: str = "") -> str:
+    """What one answer took, for people."""
+    parts = [f"{spent.calls:.0f} call{'s' * (spent.calls != 1)}"]
+    if spent.prompt_tokens is not None and spent.answer_tokens is not None and spent.tokens:
+        parts.append(_tokens(spent.prompt_tokens, spent.answer_tokens, spent.cached_tokens or 0))
+    if spent.cost is not None:
+        parts.append(f"cost {money(spent.cost, currency)}")
+    return ", ".join(parts)
+
+
+def money(amount: float, currency: str) -> str:
+    """An amount with three digits that count, or two decimals."""
+    number = f"{amount:.2f}" if amount >= 1 or not amount else f"{amount:.3g}"
+    return f"{number} {currency}".strip()
+
+
+def _tokens(prompt: float, answer: float, cached: float) -> str:
+    held = f" ({cached:.0f} cached)" if cached else ""
+    return f"{prompt:.0f} prompt tokens{held}, {answer:.0f} answer tokens"

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Set accuracy beside cost: single members, votes of all, asking in turn until the answer is settled.
+
+A member is called once for a product, for the attributes that are still open, and a call counts whole: that
+it asks for fewer attributes makes it cheaper than is said here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from quorum.decision.answer_kinds import AnswerKinds, form_of, kind_in, parameters_for
+from quorum.decision.cell import Ballot, Parameters
+from quorum.decision.evidence import Evidence, TextEvidence
+from quorum.decision.forms import Form, decide
+from quorum.decision.lazy import order
+from quorum.decision.quorum_rule import QuorumRule
+from quorum.decision.settle import is_settled
+from quorum.decision.weights import Weights
+from quorum.evaluation.answers import answer_score
+from quorum.records import Record
+from quorum.votes.schema import Cell
+from quorum.votes.table import VotesTable
+from quorum_contract import Status
+
+SURE = (0.8, 0.9, 0.95)
+"""Confidence in the first member's answer alone from which a cascade keeps it."""
+MOST_CELLS = 20_000
+"""More cells than these are not asked in turn: a sample of the products is."""
+_RULE = QuorumRule()
+_NOT_ASKED: Ballot = ("", int(Status.NOT_ASKED))
+_LEAST = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow(Record):
+    """One way to answer, of held-out cells.
+
+    Attributes:
+        name: For people.
+        accuracy: Share of labelled cells that are right, or their mean score, in [0, 1].
+        calls: Calls of members per answer about a product.
+        cost: Of a thousand answers.
+        is_pareto: Whether no other way is both as cheap and as accurate, and better in one of the two.
+    """
+
+    name: str
+    accuracy: float
+    calls: float
+    cost: float
+    is_pareto: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CostTable(Record):
+    """Ways to answer by falling cost, and the mean cost of a call of each member."""
+
+    rows: tuple[CostRow, ...]
+    per_call: Mapping[str, float]
+
+
+class _Open(NamedTuple):
+    """A cell with all that decides it."""
+
+    cell: Cell
+    parameters: Parameters
+    scores: Sequence[float | None]
+    evidence: TextEvidence | None
+    form: Form
+
+    def ballots(self) -> list[Ballot]:
+        return [(value or "", int(value is None)) for value in self.cell.values]
+
+    def decide(self, ballots: Sequence[Ballot]) -> tuple[str, float]:
+        text = self.cell.title
+        value, confidence, _ = decide(
+            _RULE, self.parameters, ballots, self.scores, self.evidence, self.form, text
+        )
+        return value, confidence
+
+    def is_settled(self, ballots: Sequence[Ballot | None]) -> bool:
+        text = self.cell.title
+        return is_settled(_RULE, self.parameters, ballots, self.scores, self.evidence, self.form, text)
+
+
+def compare_costs(
+    table: VotesTable,
+    fold: npt.NDArray[np.int64],
+    learned: Sequence[Weights],
+    costs: Mapping[str, float],
+    singles: Mapping[str, float],
+    votes: Mapping[str, float],
+    kinds: AnswerKinds | None = None,
+) -> CostTable:
+    """Compare ways to answer by accuracy and cost.
+
+    Args:
+        table: Votes with gold.
+        fold: (n,) fold of each cell.
+        learned: Weights of each fold, which did not see its gold.
+        costs: Member -> cost of a call.
+        singles: Member -> its accuracy alone.
+        votes: Name -> accuracy of votes of all members; those by ``learned`` stand last.
+        kinds: Kinds of the attributes; None: all have single values.
+    """
+    per_call = [costs[name] for name in table.members]
+    everyone = 1e3 * sum(per_call)
+    rows = [CostRow(name, right, 1.0, 1e3 * costs[name]) for name, right in singles.items()]
+    rows += [CostRow(name, right, len(per_call), everyone) for name, right in votes.items()]
+    best, known = list(votes)[-1], kinds or {}
+    products = list(_products(table, fold, learned, known))
+    paid = [max(cost, _LEAST * max(per_call) or 1.0) for cost in per_call]
+    asked = _mean_calls(
+        (_until_settled(cells, order(weights.default.weights, paid)) for weights, cells in products), per_call
+    )
+    rows.append(CostRow(f"{best}, in turn until settled", votes[best], *asked))
+    first = min(range(len(per_call)), key=lambda j: (per_call[j], -singles[table.members[j]]))
+    for sure in SURE:
+        right: list[float] = []
+        asked = _mean_calls((_cascade(cells, first, sure, right, known) for _, cells in products), per_call)
+        name = f"{table.members[first]} if {sure:.0%} sure, else {best}"
+        rows.append(CostRow(name, float(np.mean(right)), *asked))
+    return CostTable(tuple(_marked(rows)), dict(costs))
+
+
+def _products(
+    table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[Weights], kinds: AnswerKinds
+) -> Iterable[tuple[Weights, list[_Open]]]:
+    """The cells of each product with gold, or of a sample of these, with the weights of its fold."""
+    of_product: dict[int, list[int]] = {}
+    with_gold = set(table.products[table.labelled].tolist())
+    for row, product in enumerate(table.products.tolist()):
+        if product in with_gold:
+            of_product.setdefault(product, []).append(row)
+    evidence = [Evidence(weights.evidence) if weights.evidence else None for weights in learned]
+    left = MOST_CELLS
+    for product in np.random.default_rng(0).permutation(sorted(of_product)).tolist():
+        rows = of_product[product]
+        if (left := left - len(rows)) < 0:
+            return
+        part = int(fold[rows[0]])
+        yield learned[part], [_opened(table, row, learned[part], evidence[part], kinds) for row in rows]
+
+
+def _opened(
+    table: VotesTable, row: int, weights: Weights, evidence: Evidence | None, kinds: AnswerKinds
+) -> _Open:
+    cell = table.cells[row]
+    kind = kind_in(kinds, cell.attribute)
+    parameters = parameters_for(weights, cell.attribute, cell.category, kind)
+    scores = [None if score != score else score for score in table.scores[row].tolist()]
+    text = evidence.of(cell.title) if evidence else None
+    return _Open(cell, parameters, scores if parameters.scores else (), text, form_of(kind))
+
+
+def _until_settled(cells: Sequence[_Open], turn: Sequence[int]) -> list[int]:
+    """The members that are asked in turn until no vote can change an answer."""
+    known: list[list[Ballot | None]] = [[None] * len(turn) for _ in cells]
+    for calls, member in enumerate(turn):
+        still = [at for at, cell in enumerate(cells) if not cell.is_settled(known[at])]
+        if not still:
+            return list(turn[:calls])
+        for at in still:
+            known[at][member] = cells[at].ballots()[member]
+    return list(turn)
+
+
+def _cascade(
+    cells: Sequence[_Open], first: int, sure: float, right: list[float], kinds: AnswerKinds
+) -> list[int]:
+    """The members that are asked where the first one's answers are kept if they are sure; fills ``right``."""
+    is_enough = True
+    for cell in cells:
+        ballots = cell.ballots()
+        alone = [ballot if member == first else _NOT_ASKED for member, ballot in enumerate(ballots)]
+        value, confidence = cell.decide(alone)
+        if cell.form != "one" or confidence < sure:
+            is_enough = False
+            value, _ = cell.decide(ballots)
+        if cell.cell.gold:
+            right.append(answer_score(cell.cell, value, kind_in(kinds, cell.cell.attribute)))
+    return [first] if is_enough else list(range(len(cells[0].cell.values)))
+
+
+def _mean_calls(asked: Iterable[Sequence[int]], per_call: Sequence[float]) -> tuple[float, float]:
+    """Mean calls per answer, and the cost of a thousand answers."""
+    counts = np.zeros(len(per_call))
+    answers = 0
+    for members in asked:
+        answers += 1
+        counts[list(members)] += 1
+    shares = counts / max(1, answers)
+    return float(shares.sum()), 1e3 * float(shares @ np.array(per_call))
+
+
+def _marked(rows: Sequence[CostRow]) -> list[CostRow]:
+    """The rows by cost, with those on the Pareto front marked."""
+    found = sorted(rows, key=lambda row: (row.cost, -row.accuracy))
+    return [replace(row, is_pareto=not any(_is_better(other, row) for other in found)) for row in found]
+
+
+def _is_better(one: CostRow, other: CostRow) -> bool:
+    if one.cost > other.cost or one.accuracy < other.accuracy:
+        return False
+    return one.cost < other.cost or one.accuracy > other.accuracy

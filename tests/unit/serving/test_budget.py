@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Budgets of members: counted by the minute and the day, across processes and restarts."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quorum.serving import budget as module
+from quorum.serving.budget import Budget, Counts, Window, counts_path
+from quorum_contract import Price, Spent
+from quorum_contract.usage import CALLED
+
+DAY_S = 86_400
+NOON_S = 20_000 * DAY_S + DAY_S // 2
+
+
+class Clock:
+    now_s = float(NOON_S)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    own = Clock()
+    monkeypatch.setattr(module.time, "time", lambda: own.now_s)
+    return own
+
+
+def budget(root: Path, price: Price | None = None, **limits: Any) -> Budget:
+    return Budget("m", limits, price, root)
+
+
+def spend(own: Budget, spent: Spent = Spent(1, 1000, 0)) -> bool:  # noqa: B008  (it is frozen)
+    """Make a call; False: the budget is spent."""
+    hold = own.take()
+    if hold is not None:
+        own.settle(hold, spent)
+    return hold is not None
+
+
+def calls(own: Budget, most: int = 100) -> int:
+    """Number of calls until the budget is spent."""
+    return next((number for number in range(most) if not spend(own)), most)
+
+
+def test_calls_of_a_minute_and_of_a_day(tmp_path: Path, clock: Clock) -> None:
+    own = budget(tmp_path, calls_per_minute=3, calls_per_day=8)
+    assert calls(own) == 3
+    clock.now_s += 59
+    assert calls(own) == 0
+    clock.now_s += 1
+    assert calls(own) == 3
+    clock.now_s += 60
+    assert calls(own) == 2, "the day has eight"
+    clock.now_s += DAY_S
+    assert calls(own) == 3
+
+
+def test_money_by_the_price_of_tokens(tmp_path: Path, clock: Clock) -> None:
+    price = Price(per_1k_prompt_tokens=0.1)
+    own = budget(tmp_path, price, per_day=1.0)
+    assert calls(own) == 10
+    clock.now_s += DAY_S
+    assert calls(own) == 10
+    assert calls(budget(tmp_path, price, per_day=1.25)) == 2, "a third would be above it"
+
+
+def test_calls_in_flight_are_set_aside_by_what_calls_have_cost(tmp_path: Path, clock: Clock) -> None:
+    own = budget(tmp_path, Price(per_call=1.0), per_day=5.0)
+    assert spend(own)
+    flying = [own.take() for _ in range(9)]
+    assert sum(hold is not None for hold in flying) == 4
+    for hold in flying:
+        if hold:
+            own.settle(hold, Spent(0))
+    assert calls(own) == 4, "calls that were not made are given back"
+
+
+def test_what_is_not_known_costs_what_was_set_aside(tmp_path: Path, clock: Clock) -> None:
+    own = budget(tmp_path, Price(per_1k_prompt_tokens=1.0), per_day=3.0)
+    assert spend(own)
+    assert spend(own, CALLED)
+    assert spend(own, CALLED)
+    assert not spend(own)
+
+
+def test_restarts_and_processes_count_together(tmp_path: Path, clock: Clock) -> None:
+    assert calls(budget(tmp_path, calls_per_day=9), most=4) == 4
+    assert calls(budget(tmp_path, calls_per_day=9)) == 5
+
+
+def _spend_many(root: Path, out: Any) -> None:
+    out.put(calls(Budget("m", {"calls_per_day": 300}, None, root), most=1000))
+
+
+def test_processes_at_once_spend_no_call_twice(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    found = context.Queue()
+    workers = [context.Process(target=_spend_many, args=(tmp_path, found)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    spent = [found.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+    # At midnight two days have a budget each.
+    assert sum(spent) in (300, 600)
+
+
+def test_another_files_bytes_are_no_counts(tmp_path: Path, clock: Clock) -> None:
+    own = budget(tmp_path, calls_per_day=2)
+    counts_path(tmp_path, "m").write_bytes(b"x" * 500)
+    assert calls(own) == 2
+    assert Counts.unpack(b"") == Counts()
+    full = Counts(Window(3, 4, 0.5), Window(1, 9, 2.5), 7.5, 30)
+    assert Counts.unpack(full.pack()) == full
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_counts_in_shared_memory(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    own = budget(tmp_path, calls_per_day=1)
+    assert (spend(own), spend(own)) == (True, False)
+
+
+def test_a_link_in_place_of_the_counts_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("content", "utf-8")
+    path = counts_path(tmp_path, "m")
+    path.parent.mkdir(parents=True)
+    path.symlink_to(target)
+    own = budget(tmp_path, calls_per_day=1)
+    spend(own)
+    assert target.read_text("utf-8") == "content"
