@@ -134,7 +134,8 @@ def test_a_member_that_hangs_takes_its_rows_share_of_the_time(tmp_path: Path) ->
         took = time.monotonic() - began
         full = ask(live, 1, STABLE, server_timeout_us=500_000)
     assert statuses(lazy, "alpha") == statuses(lazy, "beta") == {Status.TIMEOUT}
-    assert statuses(lazy, "gamma") == statuses(lazy, "delta") == {Status.ANSWERED}
+    # A tie of the last two would go to the first of them.
+    assert (statuses(lazy, "gamma"), statuses(lazy, "delta")) == ({Status.ANSWERED}, {Status.NOT_ASKED})
     assert lazy.values == full.values
     # Two of four rows used up their half second each; the others nothing.
     assert 1.0 <= took < 2.0

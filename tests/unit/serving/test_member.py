@@ -131,7 +131,7 @@ def test_a_row_may_end_before_the_question() -> None:
     assert sent == []
     while not sent:
         time.sleep(0.005)
-    assert sent == [pack_votes(abstain(Status.TIMEOUT, 2))]
+    assert sent == [pack_votes(abstain(Status.TIMEOUT, 2), CALLED)]
     assert held.cancellations[0].is_cancelled
     timer.close()
 
@@ -204,15 +204,17 @@ def test_members_are_asked_the_open_attributes_alone(tmp_path: Path) -> None:
     rows.timer.close()
 
 
-@pytest.mark.parametrize("asked", [None, opened(0, 1, 2)])
-def test_members_of_the_first_row_are_asked_as_ever(tmp_path: Path, asked: bytes | None) -> None:
+@pytest.mark.parametrize("asked", [None, (0, 1, 2)], ids=["all", "listed"])
+def test_members_of_the_first_row_are_asked_as_ever(tmp_path: Path, asked: tuple[int, ...] | None) -> None:
     rows = Rows(tmp_path)
-    assert rows.ask(asked) is None
+    assert rows.ask(None if asked is None else opened(*asked)) is None
     assert [admitted.attributes for admitted in rows.held.questions] == [("a", "b", "c")] * 2
     rows.timer.close()
 
 
-@pytest.mark.parametrize("asked", [b"", b"\xc1", opened(3), opened(1, 0)])
+@pytest.mark.parametrize(
+    "asked", [b"", b"\xc1", opened(3), opened(1, 0)], ids=["empty", "garbage", "beyond", "falling"]
+)
 def test_a_malformed_part_is_an_error_of_the_members(tmp_path: Path, asked: bytes) -> None:
     rows = Rows(tmp_path)
     assert rows.ask(asked) == [[("", Status.ERROR, None)] * 3] * 2

@@ -50,7 +50,7 @@ class Step:
             release=self.released.append,
             mark_answered=lambda: None,
         )
-        step._quorum, step._cells = rule, cells
+        step._quorum, step._cells, step._prices = rule, cells, [None] * len(members)
 
     def call(
         self, given: Mapping[str, bytes], outputs: Sequence[str], attributes: int = 1, ticket: int = 1
