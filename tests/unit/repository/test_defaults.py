@@ -48,6 +48,8 @@ def test_options_are_rendered_with_their_defaults_and_read_back(tmp_path: Path) 
         "hang_share": 0.0,
         "seed": 0,
         "scores": True,
+        "prompt_tokens": None,
+        "answer_tokens": None,
         "isolated": False,
         "memory_limit_gib": None,
         "faults": None,
