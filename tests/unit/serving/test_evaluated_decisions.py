@@ -11,6 +11,7 @@ from quorum.decision.evidence import Evidence
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.evaluation.answers import answer_scores, decide_answers
 from quorum.learning.by_kind import learn
+from quorum.serving.cells import Cells
 from quorum.serving.packing import Admitted
 from quorum.votes import Cell, VotesTable, build_table
 
@@ -49,8 +50,8 @@ def test_decisions_are_those_of_serving(seed: int, is_learned: bool) -> None:
     kinds = KINDS if is_learned else {}
     weights = learn(table, kinds=kinds)
     step = TritonPythonModel()
-    step._quorum, step._weights, step._kinds = QuorumRule(), weights, KINDS
-    step._evidence = Evidence(weights.evidence) if weights.evidence else None
+    evidence = Evidence(weights.evidence) if weights.evidence else None
+    step._quorum, step._cells = QuorumRule(), Cells(weights, evidence, KINDS)
     found = decide_answers(table, weights, KINDS)
     for row, cell in enumerate(table.cells):
         question = Admitted(cell.title, cell.category, (cell.attribute,), 0)
