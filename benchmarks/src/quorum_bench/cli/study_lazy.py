@@ -37,7 +37,7 @@ def lazy_(
         typer.Option(help="Folder of the demo's votes, recorded where they are missing; else left out."),
     ] = None,
     deploy: Annotated[Path, typer.Option(help="The demo's LLMs, in a checkout.")] = Path("deploy.yaml"),
-    splits: Annotated[int, typer.Option(min=1, help="Random splits of the products.")] = 100,
+    splits: Annotated[int, typer.Option(min=1, help="Random splits of the products.")] = 25,
     json_file: PartsFile = None,
 ) -> None:
     """Measure what asking members in turn saves, and whether flip risks are kept.

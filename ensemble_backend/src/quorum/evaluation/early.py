@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +89,13 @@ class _Part:
     change: Floats
     stopping: Stopping | None
 
+    def confidence(self, at_hand: Floats, mask: int) -> Floats:
+        """(n,) confidences of the votes of a set of members on the scale of all votes."""
+        if self.stopping is None:
+            return at_hand
+        asked = mask.bit_count()
+        return np.array([self.stopping.confidence(asked, float(sure)) for sure in at_hand])
+
 
 def evaluate_early(
     table: VotesTable,
@@ -110,7 +118,7 @@ def evaluate_early(
         rule: Quorum; None: one answer is enough.
         rows: Names of the members of each row; None: one member a row, by weight per cost.
         costs: Of a call, one per member; None: all equal.
-        surer: Further ways: stop at the first confidence of the votes at hand that is so high.
+        surer: Further ways: stop at the first confidence that is so high.
         folds: Parts that the products are split into.
         seed: Of folds.
 
@@ -136,14 +144,8 @@ def evaluate_early(
     results = [
         _judged("all members", table, parts, lambda p: np.full(len(p.states.rows), len(p.route) - 1)),
         _judged("until nothing can change", table, parts, lambda p: p.states.stops(0.0, None, p.route)),
-        *(
-            _judged(f"flip risk {risk:.3g}", table, parts, lambda p, own=risk: _stops(p, own))
-            for risk in RISKS
-        ),
-        *(
-            _judged(f"first surer than {bar:g}", table, parts, lambda p, own=bar: _surer(p, own))
-            for bar in surer
-        ),
+        *(_judged(f"flip risk {risk:.3g}", table, parts, partial(_stops, risk=risk)) for risk in RISKS),
+        *(_judged(f"first surer than {bar:g}", table, parts, partial(_surer, bar=bar)) for bar in surer),
     ]
     missing = [r for r in RISKS if not all(p.stopping and p.stopping.limit(r) for p in parts)]
     return EarlyEvaluation(tuple(results), len(table), table.n_products, size, tuple(missing))
@@ -163,11 +165,10 @@ def _stops(part: _Part, risk: float) -> Ints:
 
 
 def _surer(part: _Part, bar: float) -> Ints:
-    """Stop at the first confidence that is high enough."""
-    sure = part.states.confidence >= bar
+    """Stop at the first confidence, on the scale of all votes, that is high enough."""
     rows = [part.states.masks.index(mask) for mask in part.route]
-    ends = sure[rows] | part.states.final[rows]
-    return np.asarray(ends.argmax(axis=0))
+    sure = np.stack([part.confidence(part.states.confidence[row], part.states.masks[row]) for row in rows])
+    return np.asarray(((sure >= bar) | part.states.final[rows]).argmax(axis=0))
 
 
 def _judged(
@@ -183,13 +184,12 @@ def _judged(
         np.maximum.at(last, cells.products, own)
         called += float(sizes[last[np.unique(cells.products)]].sum())
         plain = cells.at(cells.confidence, own, part.route).astype(np.float64)
-        mapped = [
-            part.stopping.confidence(int(size), float(sure)) if part.stopping else float(sure)
-            for size, sure in zip(sizes[own], plain, strict=True)
-        ]
-        flipped = ~cells.at(cells.same, own, part.route).astype(np.bool_)
-        right = cells.at(cells.right, own, part.route).astype(np.bool_)
-        columns.append((cells.rows, flipped, right, plain, np.array(mapped)))
+        mapped = np.empty(len(plain))
+        for at, mask in enumerate(part.route):
+            mapped[own == at] = part.confidence(plain[own == at], mask)
+        flipped = ~cells.at(cells.same, own, part.route)
+        right = cells.at(cells.right, own, part.route)
+        columns.append((cells.rows, flipped, right, plain, mapped))
     rows, flipped, right, plain, mapped = (np.concatenate(column) for column in zip(*columns, strict=True))
     gold = table.labelled[rows]
     worst, most = _worst([table.cells[row].attribute for row in rows.tolist()], flipped)

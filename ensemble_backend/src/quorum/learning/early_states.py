@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +29,13 @@ from quorum_contract import DecisionStatus, Status
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+Number = TypeVar("Number", bound=np.generic)
 Route = tuple[int, ...]
 """Bit masks of the members asked after each row, the last of which has all."""
 
 MOST_ORDERED = 5
 DRAWN_ORDERS = 60
+_BY_MASK = ("features", "final", "open", "same", "confidence", "share", "right")
 _NOT_ASKED: Ballot = ("", int(Status.NOT_ASKED))
 
 
@@ -66,16 +69,17 @@ class States:
 
     def take(self, cells: Ints) -> States:
         """The states of some of the cells."""
-        parts = (self.features, self.final, self.open, self.same, self.confidence, self.share, self.right)
-        return States(self.masks, *(part[:, cells] for part in parts), self.rows[cells], self.products[cells])
+        parts = {name: getattr(self, name)[:, cells] for name in _BY_MASK}
+        return replace(self, **parts, rows=self.rows[cells], products=self.products[cells])
 
     @staticmethod
     def join(parts: Sequence[States]) -> States:
         """The states of the cells of all parts, which are for the same sets of members."""
-        names = ("features", "final", "open", "same", "confidence", "share", "right")
-        arrays = (np.concatenate([getattr(part, name) for part in parts], axis=1) for name in names)
-        rows, products = (np.concatenate([getattr(p, name) for p in parts]) for name in ("rows", "products"))
-        return States(parts[0].masks, *arrays, rows, products)
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in _BY_MASK}
+        rows = np.concatenate([part.rows for part in parts])
+        return replace(
+            parts[0], **arrays, rows=rows, products=np.concatenate([part.products for part in parts])
+        )
 
     def stops(self, limit: float, change: Floats | None, route: Route) -> Ints:
         """(n,) index into a route after which each cell is asked no further.
@@ -94,10 +98,10 @@ class States:
             found[ends] = at
         return found
 
-    def at(self, values: npt.NDArray[np.generic], stops: Ints, route: Route) -> npt.NDArray[np.generic]:
+    def at(self, values: npt.NDArray[Number], stops: Ints, route: Route) -> npt.NDArray[Number]:
         """(n,) of (s, n) values, those of the sets at which the cells stop."""
         rows = np.array([self.masks.index(mask) for mask in route])
-        return values[rows[stops], np.arange(len(stops))]
+        return np.asarray(values[rows[stops], np.arange(len(stops))])
 
 
 def routes(weights: Weights, rows: Sequence[Sequence[str]] | None = None, seed: int = 0) -> list[Route]:
@@ -145,9 +149,17 @@ def states(
     """Decide cells by the votes of each set of members; all of them are of single values."""
     shape = (len(masks), len(rows))
     found = States(
-        tuple(masks), np.zeros((*shape, len(FEATURES))), *(np.zeros(shape, np.bool_) for _ in range(3)),
-        *(np.zeros(shape) for _ in range(2)), np.zeros(shape, np.bool_), rows, table.products[rows],
-    )  # fmt: skip
+        masks=tuple(masks),
+        features=np.zeros((*shape, len(FEATURES))),
+        final=np.zeros(shape, np.bool_),
+        open=np.zeros(shape, np.bool_),
+        same=np.zeros(shape, np.bool_),
+        confidence=np.zeros(shape),
+        share=np.zeros(shape),
+        right=np.zeros(shape, np.bool_),
+        rows=rows,
+        products=table.products[rows],
+    )
     evidence = Evidence(weights.evidence) if weights.evidence else None
     for at, row in enumerate(rows.tolist()):
         _fill(found, at, table.cells[row], weights, kinds, rule, evidence)

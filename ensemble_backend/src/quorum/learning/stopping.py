@@ -140,7 +140,7 @@ def find_limits(found: States, change: Floats, wanted: Sequence[Route]) -> tuple
     passing = set(RISKS)
     for limit in LIMITS:
         for route in wanted:
-            flipped = ~found.at(found.same, found.stops(limit, change, route), route).astype(np.bool_)
+            flipped = ~found.at(found.same, found.stops(limit, change, route), route)
             passing = {risk for risk in passing if is_kept(flipped, found.products, risk)}
             if not passing:
                 return tuple(sorted(best.items()))

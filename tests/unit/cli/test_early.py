@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`quorum learn --lazy` and `quorum evaluate --lazy`: what is learned, shown and named as not supported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.scored import scored_table
+
+from quorum.decision import weights as weights_file
+from quorum.decision.stopping import recorded_stopping
+from quorum.votes import write_votes
+
+
+@pytest.fixture
+def votes(folder: Path) -> Path:
+    (folder / "deploy.yaml").unlink()
+    write_votes(scored_table(np.random.default_rng(0), 240), folder / "votes.jsonl")
+    return folder
+
+
+def learned(folder: Path) -> Any:
+    return recorded_stopping(weights_file.load(folder / "weights.json").settings)
+
+
+def test_learning_about_early_stops_is_asked_for(votes: Path, run: Any) -> None:
+    code, _, err = run("learn", "votes.jsonl", "--no-judge")
+    assert code == 0, err
+    assert learned(votes) is None
+    code, _, err = run("learn", "votes.jsonl", "--no-judge", "--lazy")
+    assert code == 0, err
+    found = learned(votes)
+    assert (found.cells, found.products) == (240, 80)
+    assert "stopping early: flip risks that 240 cells of 80 products support: " in " ".join(err.split())
+    assert set(found.lines) == {"1", "2"}
+    write_votes(scored_table(np.random.default_rng(1), 30, first=1000), votes / "day.jsonl")
+    code, _, err = run("learn", "day.jsonl", "--update", "weights.json", "--lazy", "--no-judge")
+    assert code == 0, err
+    assert "not learned from a state" in " ".join(err.split())
+    assert learned(votes) is None
+
+
+def test_an_evaluation_shows_what_rows_save(votes: Path, run: Any) -> None:
+    code, text, err = run("evaluate", "votes.jsonl", "--methods", "majority", "--lazy", "--json")
+    assert code == 0, err
+    early = json.loads(text)["early"]
+    full, exact, *rest = early["results"]
+    assert (full["asked"], full["flips"], exact["flips"]) == (1.0, 0.0, 0.0)
+    assert exact["asked"] < 1.0
+    assert [row["how"] for row in rest] == [f"flip risk {risk}" for risk in (0.01, 0.02, 0.05)]
+    assert 0.01 in early["not_supported"]
+    code, text, err = run("evaluate", "votes.jsonl", "--methods", "majority", "--lazy")
+    assert code == 0, err
+    row = next(line for line in text.splitlines() if "until nothing can change" in line)
+    assert f"{100 * exact['asked']:.1f}" in row
+    assert "do not support a flip risk of 1.0%" in " ".join(err.split())
+    code, text, err = run("evaluate", "votes.jsonl", "--methods", "majority", "--json")
+    assert "early" not in json.loads(text)
