@@ -167,7 +167,8 @@ def test_the_others_answer_whatever_a_server_does(setting: Setting, fault: str) 
     asked_before = state_before.questions
     until(lambda: setting.state().questions - asked_before >= len(replies))
     sent, asked = len(setting.remote.requests) - before, setting.state().questions - asked_before
-    assert sent <= 1.1 * asked + 1, f"{sent} requests for {asked} questions"
+    # Of all questions so far: what earlier ones saved may be spent now.
+    assert len(setting.remote.requests) <= 1.1 * setting.state().questions + 1
     (endpoint,) = setting.state().endpoints
     statuses = Counter(s for _, r in replies if isinstance(r, Reply) for _, s in r.votes["remote"])
     if fault not in PASSING and not fault.startswith(("429", "503")):

@@ -27,9 +27,9 @@ from quorum.tasks.prompt import build_prompt
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "llm_servers.py"
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
-START_S = 300
+START_S = 600
 pytestmark = [
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(not os.environ.get("QUORUM_LONG"), reason="QUORUM_LONG=1 runs servers of others"),
 ]
 

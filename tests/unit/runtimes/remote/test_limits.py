@@ -239,10 +239,11 @@ def test_retry_after_is_kept_to() -> None:
     assert endpoint.state is State.CLOSED, "too many requests are no fault of the server"
 
 
-def test_pauses_grow_where_the_server_names_none_and_an_answer_ends_them() -> None:
+@pytest.mark.parametrize("named_s", [None, 0.0])
+def test_pauses_grow_where_the_server_names_none_and_an_answer_ends_them(named_s: float | None) -> None:
     endpoint, now, pauses = Endpoint("", Limits(), random.Random(0)), 0.0, []
     for _ in range(8):
-        overload(endpoint, now)
+        overload(endpoint, now, named_s)
         pauses.append(endpoint.ready_at(now, 1) - now)
         now += pauses[-1]
     assert all(0.75 * 2**k <= pause <= 1.25 * 2**k for k, pause in enumerate(pauses[:5]))
@@ -268,6 +269,17 @@ def test_what_was_given_up_soon_says_nothing_and_late_is_a_failure() -> None:
     for _ in range(5):
         endpoint.end(endpoint.start(0.0, 1), 1.5, End(Ending.DROPPED))
     assert endpoint.state is State.OPEN
+
+
+def test_late_is_told_by_what_is_usual_not_by_the_slowest() -> None:
+    endpoint = Endpoint("", Limits())
+    for took in (*[2.0] * 9, 30.0):
+        endpoint.end(endpoint.start(0.0, 1), took, End(Ending.ANSWERED))
+    for waited_s, state in ((2.4, State.CLOSED), (2.6, State.OPEN)):
+        for _ in range(12):
+            if endpoint.ready_at(50.0, 1) <= 50.0:
+                endpoint.end(endpoint.start(50.0, 1), 50.0 + waited_s, End(Ending.DROPPED))
+        assert endpoint.state is state
 
 
 @given(CHANCE)

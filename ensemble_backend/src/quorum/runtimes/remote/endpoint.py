@@ -15,7 +15,7 @@ from quorum.runtimes.remote.concurrency import Concurrency
 from quorum.runtimes.remote.window import Window
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
-_SLOW_S = 1.0
+_SLOW_S, _LATE = 1.0, 1.25
 _KEPT = 100
 _UNKNOWN_LATENCY_S = 1.0
 
@@ -162,8 +162,8 @@ class Endpoint:
 
     @property
     def slow_s(self) -> float:
-        """A request given up after more than this counts as failed: twice the usual, at least 1 s."""
-        return max(_SLOW_S, 2 * (self.latencies.share(0.95) or 0.0))
+        """A request given up after this counts as failed: a quarter more than the median, at least 1 s."""
+        return max(_SLOW_S, _LATE * (self.latencies.share(0.5) or 0.0))
 
     @property
     def expected_s(self) -> float:
@@ -196,7 +196,8 @@ class Endpoint:
     ) -> None:
         if answered:
             self._pauses = 0
-        if wanted_s is not None:
+        # A date that is past, or 0, must not make a storm.
+        if wanted_s:
             self._held_until = max(self._held_until, now + wanted_s)
         # Of requests that were in flight together, one alone makes the pause longer.
         elif overloaded and grant.sent_at >= self._held_until:
