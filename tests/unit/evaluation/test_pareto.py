@@ -67,8 +67,8 @@ def test_accuracy_stands_beside_cost() -> None:
     assert not learned.is_pareto
     assert not rows["majority"].is_pareto or rows["majority"].accuracy > learned.accuracy
     cascades = [row for name, row in rows.items() if name.startswith("m0 if ")]
-    assert len(cascades) == 3
-    assert all(1.0 <= row.calls <= 3.0 for row in cascades)
+    assert cascades
+    assert all(1.0 <= row.calls < 3.0 for row in cascades)
     costs = [row.cost for row in result.costs.rows]
     assert costs == sorted(costs)
     assert result.to_json()["costs"]["rows"][0]["name"] == "m0"
