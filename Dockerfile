@@ -66,7 +66,7 @@ COPY ensemble_backend ensemble_backend
 RUN --mount=type=secret,id=pip,target=/root/.config/pip/pip.conf \
     python3 -m pip list --format=freeze > /tmp/container.txt \
     && python3 -m pip install --no-cache-dir --break-system-packages -c /tmp/container.txt \
-        ./client "./ensemble_backend[deploy]" \
+        ./client "./ensemble_backend[deploy,openai]" \
     # Triton refuses libraries outside of its backend directory, and copying that at each start would take gigabytes.
     && cp -r "$(python3 -c 'import pathlib, quorum; print(pathlib.Path(quorum.__file__).parent)')"/backends/. \
         /opt/tritonserver/backends/ \

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+SERVER_FOLDER = "QUORUM_SERVER_FOLDER"
+"""Environment variable of a server and all its processes: the path of its scratch folder."""
 GONE = ""
 """State of a process that does not exist."""
 STOPPED = "T"

@@ -33,6 +33,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "replay": {"votes": "v"},
     "catalogue": {"products": "p"},
     "encoder": {"model": "m"},
+    "openai": {"base_url": "https://api.example.com/v1", "model": "m"},
 }
 
 
@@ -67,7 +68,7 @@ def test_null_counts_as_left_out() -> None:
 @pytest.mark.parametrize(
     ("runtime", "given", "key", "message"),
     [
-        ("magic", {}, "runtime", "'magic'; use one of catalogue, encoder, engine, hf, openvino, replay"),
+        ("magic", {}, "runtime", "use one of catalogue, encoder, engine, hf, openai, openvino, replay"),
         ("replay", {}, "votes", "'votes' is missing, replay needs it: a path; record one"),
         ("tensorrt_llm", {}, "model", "'model' is missing, .*Hugging Face id"),
         ("hf", {"model": None}, "model", "'model' is missing"),
@@ -192,6 +193,6 @@ def test_only_an_isolated_replay_has_faults_and_a_memory_limit(given: dict[str, 
     assert read_options("replay", {"votes": "v", "isolated": True, **given}).isolated
 
 
-def test_every_llm_of_this_server_is_isolated() -> None:
+def test_every_llm_is_isolated() -> None:
     isolated = {name for name in RUNTIMES if read_options(name, NEEDED[name]).isolated}
-    assert isolated == {"openvino", "hf", "tensorrt_llm", "encoder"}
+    assert isolated == {"openvino", "hf", "tensorrt_llm", "encoder", "openai"}

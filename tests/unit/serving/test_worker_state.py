@@ -11,12 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from quorum.serving.isolation.state import FOLDER, StateNote, WorkerState, worker_states
+from quorum.processes import SERVER_FOLDER
+from quorum.serving.isolation.state import StateNote, WorkerState, worker_states
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(FOLDER, str(tmp_path))
+    monkeypatch.setenv(SERVER_FOLDER, str(tmp_path))
     return tmp_path
 
 
@@ -62,5 +63,5 @@ def test_without_a_folder_nothing_is_written_and_none_is_made(
     shutil.rmtree(folder)
     note.ready()
     assert not folder.exists()
-    monkeypatch.delenv(FOLDER)
+    monkeypatch.delenv(SERVER_FOLDER)
     StateNote("alpha").lost("x" * 10_000, 0.0)

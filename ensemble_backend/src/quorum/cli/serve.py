@@ -186,9 +186,31 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
         adapters = [Text(adapters_text(report.adapters.get(name, {})))] * bool(report.adapters)
         state = Text(m.state, "" if m.state == "READY" else "bold red")
         members.add_row(name, state, *adapters, Text(m.reason))
-    for table in (channels, versions, members, *(_retriever_tables(report.retriever))):
+    for table in (channels, versions, members, *_endpoints(report), *_retriever_tables(report.retriever)):
         out.print(table)
     _note(report)
+
+
+def _endpoints(report: quorum.ServerStatus) -> list[Table]:
+    """The endpoints that remote members ask: whether they do, how it answered, and what went wrong last."""
+    table = Table("endpoint", "of", "breaker", "answered", "p50, p95", "at once", "answers", "last problem")
+    for member, remote in report.endpoints.items():
+        for e in remote.endpoints:
+            state = Text(e.state, "" if e.state == "closed" else "bold red")
+            times = "-" if e.p50_s is None or e.p95_s is None else f"{e.p50_s:.2f}, {e.p95_s:.2f} s"
+            answers = e.form + (", with scores" if e.scores else "")
+            counts = f"{e.answered} of {e.requests}"
+            table.add_row(
+                e.url,
+                member,
+                state,
+                counts,
+                times,
+                f"{e.in_flight} of {e.concurrency}",
+                answers,
+                Text(e.problem),
+            )
+    return [table] if report.endpoints else []
 
 
 def _retriever_tables(report: quorum.RetrieverStatus | None) -> list[Table]:

@@ -56,7 +56,8 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
     encoder's files against their hashes, and adapters for parts that the runtime would leave out.
 
     Returns:
-        Warnings about members that can start, but were tuned for no attribute of the catalogue.
+        Warnings about members that were tuned for no attribute of the catalogue, and about API keys that are
+        not here: the machine that serves must have them.
 
     Raises:
         MisfitError: A file is missing, damaged or of another encoder, a file of products cannot be used, an
@@ -82,7 +83,7 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
             raise MisfitError(f"{where}{_KEYS.get(type(member.options), '')}: {error}") from error
     if problems := [f"version {number}: {why}" for number, why in damaged_retrievers(deployment).items()]:
         raise MisfitError("\n".join(f"{deployment.repository_path / RETRIEVER}: {why}" for why in problems))
-    return foreign_members(deployment)
+    return (*foreign_members(deployment), *_missing_at_start(deployment))
 
 
 _KEYS = {CatalogueOptions: ".options.products", EncoderOptions: ".options.model"}
@@ -121,8 +122,19 @@ def _check_member(deployment: Deployment, member: MemberSpec, catalogue: Catalog
 
 
 def check_machine(deployment: Deployment) -> Preflight:
-    """Check that the GPU members fit this machine; ``problems`` are errors that would stop the start."""
-    return preflight(deployment)
+    """Check that the members can start on this machine; ``problems`` are errors that would stop the start."""
+    report = preflight(deployment)
+    report.problems += _missing_at_start(deployment)
+    return report
+
+
+def _missing_at_start(deployment: Deployment) -> list[str]:
+    """What the machine that serves must have besides files, and this one lacks: keys."""
+    return [
+        f"{deployment.path}: members[{i}].options.{key}: {problem}"
+        for i, member in enumerate(deployment.members)
+        for key, problem in member.options.missing_at_start(deployment.root)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,13 @@ from quorum.repository.state import State
 from quorum.repository.store import Store
 from quorum.retrieval.manifest import ManifestError, read_retriever
 from quorum.rollout.target import graph_difference
+from quorum.runtimes.remote.note import RemoteState
 from quorum.server.control import START_IT, Control, ControlError, ModelState
 from quorum.server.incidents import SERVER, Incident, recent_incidents
 from quorum.server.probe import take_pulse, take_recommend_pulse
 from quorum.server.runfile import Attempt, endpoint_of, find_running, last_attempt
 from quorum.server.triton import ServerProcessError
-from quorum.server.workers import WorkerState, workers_of
+from quorum.server.workers import WorkerState, endpoints_of, workers_of
 from quorum_contract import CHANNELS, RECOMMEND_CHANNELS, RETRIEVER, VOTE
 from quorum_contract.errors import QuorumError
 
@@ -137,6 +138,7 @@ class ServerStatus(Record):
             with adapters.
         workers: By model, since when its worker answers or does not, and why; of this machine's server only.
         retriever: None where no version of it is published.
+        endpoints: By member of runtime ``openai``, what it asks; of this machine's server only.
     """
 
     url: str
@@ -151,6 +153,7 @@ class ServerStatus(Record):
     workers: dict[str, WorkerState] = field(default_factory=dict)
     adapters: dict[str, dict[str, str]] = field(default_factory=dict)
     retriever: RetrieverStatus | None = None
+    endpoints: dict[str, RemoteState] = field(default_factory=dict)
 
     @property
     def all_answer(self) -> bool:
@@ -277,6 +280,7 @@ def _server_status(deployment: Deployment) -> ServerStatus:
         workers=workers,
         adapters=deployment.adapters(),
         retriever=_retriever(store, endpoint.grpc_url, state, models),
+        endpoints=endpoints_of(running.pid) if running else {},
     )
 
 

@@ -70,6 +70,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the runtime runs in a worker process: what can block, crash or eat memory must."""
         return False
 
+    def missing_at_start(self, root: Path) -> list[tuple[str, str]]:
+        """What only the machine that serves needs, and lacks: pairs of option and problem with its fix.
+
+        ``root`` is the folder that relative paths start from.
+        """
+        return []
+
     @property
     def memory_limit_gib(self) -> float | None:
         """Memory that the worker process may have; None: no limit."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from quorum.runtimes.lookup_options import CatalogueOptions, ReplayOptions
+from quorum.runtimes.openai_options import OpenAiOptions
 from quorum.runtimes.option_base import Count, Existing, Gib, Hint, OptionError, Options, convert
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -365,7 +366,7 @@ RUNTIMES: Mapping[str, type[Options]] = MappingProxyType(
         options.runtime: options
         for options in (
             OpenVinoOptions, HfOptions, TensorRtLlmOptions, EngineOptions, ReplayOptions, CatalogueOptions,
-            EncoderOptions,
+            EncoderOptions, OpenAiOptions,
         )
     }
 )  # fmt: skip

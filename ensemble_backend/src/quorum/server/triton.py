@@ -14,7 +14,16 @@ from pathlib import Path
 
 from quorum.deployment.schema import Deployment
 from quorum.files import make_scratch
-from quorum.processes import GONE, STOPPED, collect_zombies, end_processes, session_of, signal_name, state_of
+from quorum.processes import (
+    GONE,
+    SERVER_FOLDER,
+    STOPPED,
+    collect_zombies,
+    end_processes,
+    session_of,
+    signal_name,
+    state_of,
+)
 from quorum.repository.encoder_config import encoders
 from quorum.repository.retriever_config import retriever_configs
 from quorum.repository.state import RepositoryError, RetrieverState
@@ -29,7 +38,6 @@ from quorum.server.leftovers import PID_FILE, SCRATCH, processes_of, sweep_kille
 from quorum.server.life import Life
 from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import Admission, Recovery
-from quorum.serving.isolation.state import FOLDER
 from quorum.serving.shared_file import ADMISSION, MARK, shared_path, traces_of
 from quorum_contract import CHANNELS, GATE, RETRIEVER, VOTE
 
@@ -142,7 +150,7 @@ class TritonServer:
         environment = self._install.environment() | {
             "QUORUM_ROOT": str(self.spec.root),
             MARK: self._scratch.name,
-            FOLDER: str(self._scratch.resolve()),
+            SERVER_FOLDER: str(self._scratch.resolve()),
         }
         for key in (ADMIN_KEY_VARIABLE, INFERENCE_KEY_VARIABLE):
             environment.pop(key, None)

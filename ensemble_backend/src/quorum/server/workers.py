@@ -9,20 +9,33 @@ from pathlib import Path
 
 import psutil
 
+from quorum.processes import SERVER_FOLDER
+from quorum.runtimes.remote.note import RemoteState, remote_states
 from quorum.server.incidents import IncidentJournal
-from quorum.serving.isolation.state import FOLDER, worker_states
 from quorum.serving.isolation.state import WorkerState as WorkerState
+from quorum.serving.isolation.state import worker_states
 
 _LOOK_S = 1.0
 
 
 def workers_of(server: int) -> dict[str, WorkerState]:
     """The workers of a server's steps, by model; empty if it is gone, or has none."""
+    folder = _folder_of(server)
+    return worker_states(folder) if folder else {}
+
+
+def endpoints_of(server: int) -> dict[str, RemoteState]:
+    """The endpoints of a server's remote members, by member; empty if it is gone, or has none."""
+    folder = _folder_of(server)
+    return remote_states(folder) if folder else {}
+
+
+def _folder_of(server: int) -> Path | None:
     try:
-        folder = psutil.Process(server).environ().get(FOLDER)
+        folder = psutil.Process(server).environ().get(SERVER_FOLDER)
     except psutil.Error:
-        return {}
-    return worker_states(Path(folder)) if folder else {}
+        return None
+    return Path(folder) if folder else None
 
 
 class WorkerWatch:

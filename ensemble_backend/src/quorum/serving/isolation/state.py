@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a step notes about its worker for other processes: whether it answers, and why it did not.
 
-One small file for each step, in the folder that the environment variable :data:`FOLDER` names, if it does.
+One small file for each step, in the server's folder (:data:`quorum.processes.SERVER_FOLDER`), if it has one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from pathlib import Path
 import msgspec
 
 from quorum.files import write_atomic
-from quorum.processes import runs
+from quorum.processes import SERVER_FOLDER, runs
 from quorum.records import Record
 
-FOLDER = "QUORUM_SERVER_FOLDER"
-"""Environment variable of a server and all its processes: the path of its scratch folder."""
 _FILES = "worker-*.json"
 _LONGEST = 1000
 
@@ -61,7 +59,7 @@ class StateNote:
     """Writes the state of the worker of one model; without a folder, and on a full disk, nowhere."""
 
     def __init__(self, model: str) -> None:
-        folder = os.environ.get(FOLDER)
+        folder = os.environ.get(SERVER_FOLDER)
         self._folder = Path(folder) if folder else None
         self._state = WorkerState(model, os.getpid(), False, time.time())
 
