@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serve an OpenAI-compatible API by somebody else's server, to try members of runtime ``openai`` against.
+"""Run OpenAI-compatible servers of other projects, to try members of runtime ``openai`` against.
 
     llm_servers.py install transformers|vllm|litellm
     llm_servers.py run transformers CHECKPOINT PORT     ignores JSON schemas and log-probabilities

@@ -71,7 +71,11 @@ class OpenAiRuntime:
 
     async def _serve(self) -> None:
         while not self._stopping.is_set():
-            self._note.write(self._caller.state())
+            try:
+                self._note.write(self._caller.state())
+            except Exception:
+                # Questions are answered by this loop too.
+                logger.exception("member %s: could not note the state of its endpoints", self._member)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_NOTE_EVERY_S):
                     await self._stopping.wait()

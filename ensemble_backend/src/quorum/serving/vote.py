@@ -97,7 +97,8 @@ class TritonPythonModel:
             if change := weights.check_fits(self._members, hashes, catalogue.hash, kinds):
                 logger.warning("vote: version %d: %s", self._version, change)
             fitted = weights.fitted(hashes)
-            self._cells = Cells(fitted, Evidence(fitted.evidence) if fitted.evidence else None, kinds)
+            evidence = Evidence(fitted.evidence) if fitted.evidence else None
+            self._cells = Cells(fitted, evidence, kinds, float(settings.get("flip_risk", 0.0)))
         # Any exception: with one that is not caught, no version of the vote would load.
         except Exception as error:
             if self._admission.has_answered:
@@ -127,7 +128,7 @@ class TritonPythonModel:
             question = unpack_question(body)
             attributes = max(1, len(question.attributes))
             votes, spent = self._read(inputs, len(question.attributes), ticket, body)
-            return self._answer(self._decide(question, votes), votes, spent)
+            return self._answer(self._decide(question, votes, OPEN in inputs), votes, spent)
         except Exception:
             logger.exception("vote: could not decide a request")
             unknown = [_UNKNOWN] * len(self._members)
@@ -166,9 +167,17 @@ class TritonPythonModel:
         gate = self._admission
         return self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))
 
-    def _decide(self, question: Admitted, votes: Sequence[PackedVote]) -> list[Decision]:
+    def _decide(
+        self, question: Admitted, votes: Sequence[PackedVote], is_lazy: bool = False
+    ) -> list[Decision]:
         """Decide each attribute; ``votes`` are one member's after the other's."""
-        return [decide(self._quorum, *cell) for cell in self._cells.of(question, votes)]
+        decisions = []
+        for name, cell in zip(question.attributes, self._cells.of(question, votes), strict=True):
+            value, confidence, status = decide(self._quorum, *cell)
+            if is_lazy:
+                confidence = self._cells.confidence_at_hand(name, cell, confidence)
+            decisions.append((value, confidence, status))
+        return decisions
 
     def _read(
         self, inputs: Mapping[str, bytes], attributes: int, ticket: int, body: bytes

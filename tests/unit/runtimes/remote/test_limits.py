@@ -179,6 +179,18 @@ def test_the_life_of_a_breaker() -> None:
     assert breaker.opened == 1
 
 
+def test_failures_in_a_row_count_whatever_was_before() -> None:
+    endpoint = Endpoint("", Limits())
+    for _ in range(50):
+        endpoint.end(endpoint.start(0.0, 1), 0.1, End(Ending.ANSWERED))
+    for _ in range(4):
+        endpoint.end(endpoint.start(1.0, 1), 1.0, End(Ending.FAILED))
+    overload(endpoint, 1.0, 0.1)
+    assert endpoint.state is State.CLOSED
+    endpoint.end(endpoint.start(2.0, 1), 2.0, End(Ending.FAILED))
+    assert endpoint.state is State.OPEN
+
+
 def test_a_few_failures_among_many_answers_open_nothing() -> None:
     breaker = Breaker()
     for number in range(400):

@@ -28,6 +28,7 @@ from support.openai_members import member, question, votes
 from quorum.runtimes.base import Generated, Reply, RuntimeConfigError, Usage
 from quorum.runtimes.openai import OpenAiRuntime
 from quorum.runtimes.remote.endpoint import Limits
+from quorum.runtimes.remote.note import RemoteNote
 from quorum_contract import Status
 
 KEY = "sk-made-up-0123456789-abcdefghij"
@@ -387,6 +388,17 @@ def test_a_missing_key_is_named_at_the_start() -> None:
         member("https://api.example.com/v1", api_key_env="QUORUM_NO_KEY"),
     ):
         pass
+
+
+def test_a_note_that_cannot_be_written_keeps_no_question_from_being_asked(
+    served: tuple[FaultServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("made up")
+
+    monkeypatch.setattr(RemoteNote, "write", broken)
+    with member(served[1]) as runtime:
+        assert isinstance(ask_one(runtime), Generated)
 
 
 def test_closing_drops_what_is_in_flight(served: tuple[FaultServer, str]) -> None:

@@ -22,7 +22,8 @@ class Rules:
     """When a breaker opens, and for how long.
 
     Attributes:
-        failures: It opens when so many of the last ``outcomes`` requests failed, and at least ``share``.
+        failures: It opens when so many requests failed one after the other, or so many of the last
+            ``outcomes``, and at least ``share`` of those.
         pause_s: Seconds from opening to the first probe; doubled after each probe that fails.
         longest_s: Longest such pause.
     """
@@ -44,6 +45,7 @@ class Breaker:
     def __init__(self, rules: Rules | None = None) -> None:
         self._rules = rules or Rules()
         self._outcomes: deque[bool] = deque(maxlen=self._rules.outcomes)
+        self._in_a_row = 0
         self._probe_at: float | None = None
         self._pause_s = self._rules.pause_s
         self._is_probing = False
@@ -74,6 +76,7 @@ class Breaker:
             if succeeded:
                 self._probe_at, self._pause_s = None, self._rules.pause_s
                 self._outcomes.clear()
+                self._in_a_row = 0
             elif succeeded is False:
                 self._pause_s = min(self._pause_s * 2, self._rules.longest_s)
                 self._probe_at = now + self._pause_s
@@ -82,7 +85,9 @@ class Breaker:
         if self._probe_at is not None or succeeded is None:
             return
         self._outcomes.append(succeeded)
+        self._in_a_row = 0 if succeeded else self._in_a_row + 1
         failures = len(self._outcomes) - sum(self._outcomes)
-        if failures >= self._rules.failures and failures >= self._rules.share * len(self._outcomes):
+        is_share = failures >= max(self._rules.failures, self._rules.share * len(self._outcomes))
+        if self._in_a_row >= self._rules.failures or is_share:
             self._probe_at = now + self._pause_s
             self.opened += 1

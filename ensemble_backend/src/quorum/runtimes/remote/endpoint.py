@@ -156,7 +156,8 @@ class Endpoint:
         if answered:
             self.latencies.add(now - grant.sent_at)
         is_well = {Ending.DROPPED: None, Ending.FAILED: False}.get(ending, True)
-        self.breaker.leave(now, is_well, grant.is_probe)
+        # A server that refuses for its load is there, but has not shown that it answers.
+        self.breaker.leave(now, None if overloaded and not grant.is_probe else is_well, grant.is_probe)
         self._hold(grant, now, end.retry_after_s, answered, overloaded)
         return ending
 

@@ -69,7 +69,7 @@ class Outcome:
 
 def new_client(options: OpenAiOptions, root: Path) -> httpx2.AsyncClient:
     """Connections for all endpoints: kept open, HTTP/2 where offered; no proxy or key of the environment."""
-    # They write headers, with the key, where somebody turns debugging on.
+    # At level DEBUG they log headers, with the key.
     for name in ("httpx2", "httpcore2", "hpack", "h2"):
         logging.getLogger(name).setLevel(logging.WARNING)
     verify: ssl.SSLContext | bool = True
