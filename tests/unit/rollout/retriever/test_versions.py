@@ -306,7 +306,9 @@ def test_held_out_pairs_of_another_question_judge_nothing(
     write_judged(spec.root / "heldout.jsonl", [pair], {"question": {"hash": "sha256:1"}})
     default = '\ndefault: {question: "Is {name} it?", values: ["no", "yes"]}\n'
     spec.path.write_text(spec.path.read_text("utf-8") + default, "utf-8")
-    other = of_retriever(load_deployment(spec.path), server)
+    changed = load_deployment(spec.path)
+    render(changed)
+    other = of_retriever(changed, server)
     with pytest.raises(RolloutError, match=r"heldout\.jsonl: judged by another question"):
         other.publish(made(tmp_path / "2", 2))
     assert other.store.versions_on_disk(RETRIEVER) == [1]
@@ -337,7 +339,9 @@ def test_the_gate_encodes_as_serving_does(
 
     monkeypatch.setattr(TextEncoder, "__init__", noted)
     monkeypatch.setattr("quorum.rollout.retriever.check_vectors", lambda *_: None)
+    served = load_deployment(path)
+    render(served)
     with pytest.raises(RolloutError, match="seen"):
-        of_retriever(load_deployment(path), server).publish(made(tmp_path / "2", 2))
+        of_retriever(served, server).publish(made(tmp_path / "2", 2))
     assert asked == [("int8", 8), ("auto", 32)]
     assert seen[0].items is not seen[0].keyphrases
