@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+import struct
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -350,12 +351,25 @@ def test_a_graph_that_crashes_its_reader_is_refused(folder: Path) -> None:
     """Links of the graph lead outside of it: searched in this process, that would end it."""
     manifest = graph(folder, "ip", "f32")
     path = folder / "vectors.usearch"
-    content = bytearray(path.read_bytes())
-    # Vectors stand first, then the links.
-    begin = len(KEYPHRASES) * 8 * 4 + 2000
-    for at in range(begin, len(content) - 4, 4):
-        content[at : at + 4] = b"\xf0\xff\xff\x7f"
+    sound = path.read_bytes()
+    content = bytearray(sound)
+    for key in range(1, len(KEYPHRASES)):
+        # A node of the lowest level: key, level, number of links, links; vectors stand before all nodes.
+        at = sound.find(struct.pack("<Qh", key, 0), len(KEYPHRASES) * 8 * 4)
+        links = struct.unpack_from("<I", sound, at + 10)[0] if at > 0 else 0
+        for number in range(links if links <= 64 else 0):
+            struct.pack_into("<I", content, at + 14 + 4 * number, 0x7FFFFFF0)
     path.write_bytes(content)
-    with pytest.raises(ManifestError, match=r"cannot be read \(a trial search .*make the version again"):
+    with pytest.raises(ManifestError, match=r"cannot be read \(a trial search crashed: SIGSEGV\); make the"):
+        Recommender.open(folder, manifest)
+    path.unlink()
+
+
+def test_a_graph_whose_nodes_are_no_nodes_is_refused(folder: Path) -> None:
+    manifest = graph(folder, "ip", "f32")
+    path = folder / "vectors.usearch"
+    content = path.read_bytes()
+    path.write_bytes(content[:13_000] + b"\xff" * (len(content) - 13_000))
+    with pytest.raises(ManifestError, match=r"cannot be read \(a trial search "):
         Recommender.open(folder, manifest)
     path.unlink()
