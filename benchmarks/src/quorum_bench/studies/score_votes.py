@@ -194,7 +194,9 @@ def _ask(
     finally:
         runtime.close()
     return [
-        abstain(reply, len(names)) if isinstance(reply, Status) else parse_answer(catalogue, names, *reply[:3])
+        abstain(reply, len(names))
+        if isinstance(reply, Status)
+        else parse_answer(catalogue, names, *reply[:3])
         for reply in (replies[number] for number in range(len(listings)))
     ]
 
