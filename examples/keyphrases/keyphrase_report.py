@@ -45,7 +45,7 @@ def summary(loop: Loop) -> Table:
     """Student, zero-shot and BM25 on held-out queries."""
     assert loop.turn
     table = Table("held-out queries", *COLUMNS.values())
-    for name, figures in loop.turn.measured.figures.items():
+    for name, figures in loop.turn.evaluation.figures.items():
         table.add_row(called(name), *(shown(figures[key]) if key in figures else "-" for key in COLUMNS))
     return table
 
@@ -63,7 +63,7 @@ def recommendations(loop: Loop) -> Table:
 def write_report(path: Path, loop: Loop) -> None:
     """One HTML file that needs nothing else."""
     assert loop.turn
-    measured = loop.turn.measured
+    measured = loop.turn.evaluation
     template = jinja2.Template(_TEMPLATE.read_text("utf-8"), autoescape=True)
     before, after = sorted(loop.recommended)
     text = template.render(
@@ -76,7 +76,7 @@ def write_report(path: Path, loop: Loop) -> None:
         plots={title: _plot(measured.figures, key, title) for key, title in COLUMNS.items()},
         redeploy_plot=redeploy_plot(loop.samples, loop.marks),
         rows=list(zip(loop.items, loop.recommended[before], loop.recommended[after], strict=True)),
-        seconds=loop.seconds | loop.turn.seconds,
+        seconds=loop.seconds | dict(loop.turn.seconds),
         machine=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,

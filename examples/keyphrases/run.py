@@ -19,10 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -33,7 +32,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import bases  # noqa: E402
 import raters  # noqa: E402
 from demo_traffic import Sample, Traffic  # noqa: E402
-from flywheel import Sources, Turn, judge_file, lines, turn  # noqa: E402
 from rich.text import Text  # noqa: E402
 
 import quorum  # noqa: E402
@@ -44,6 +42,7 @@ from quorum.deployment.schema import Deployment  # noqa: E402
 from quorum.distill.split import same_key  # noqa: E402
 from quorum.distill.zero_shot import write_zero_shot  # noqa: E402
 from quorum.learning.by_kind import learn  # noqa: E402
+from quorum.operations.flywheel import PUBLISHING  # noqa: E402
 from quorum.repository.render import render  # noqa: E402
 from quorum.server.runfile import Running, leave_note, remove_note, start_of  # noqa: E402
 from quorum.server.supervise import wait_channels  # noqa: E402
@@ -83,8 +82,7 @@ class Loop:
 
     Attributes:
         data: Rows of each file.
-        turn: What was judged, taught and measured.
-        gate: What the gate of the publish compared.
+        turn: What was judged, taught, published and measured.
         items: Texts that keyphrases were recommended for.
         recommended: Version -> the answer for each of these.
         samples: Requests while versions changed.
@@ -94,8 +92,7 @@ class Loop:
     """
 
     data: dict[str, int] = field(default_factory=dict)
-    turn: Turn | None = None
-    gate: Any = None
+    turn: quorum.FlywheelReport | None = None
     items: list[str] = field(default_factory=list)
     recommended: dict[int, list[Recommendation]] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
@@ -155,13 +152,13 @@ def run(report: Path, data: Path, base_models: Path, wheels: Path | None, two_st
         deployment = found.model_copy(update={"server": server, "retriever": settings})
         with serving(loop, deployment) as url:
             close_the_loop(loop, deployment, url, base_models / "minilm", two_steps)
-    from keyphrase_report import called, recommendations, summary, write_report
+    from keyphrase_report import recommendations, summary, write_report
 
     write_report(report, loop)
     out.print(recommendations(loop))
     out.print(summary(loop))
-    for line in lines(loop.turn) if loop.turn else ():
-        note(called(line))
+    for name, saved in loop.turn.savings.items() if loop.turn else ():
+        note(f"the {name}, asked first, {saved}")
     note(f"{loop.failed} of {len(loop.samples)} requests failed while versions changed")
     note(f"report: {report.resolve()}")
     if loop.left:
@@ -204,8 +201,10 @@ def close_the_loop(loop: Loop, deployment: Deployment, url: str, base: Path, two
     loop.say(f"weights learned from {loop.data['learn.jsonl']} final grades and promoted: {weights.method}")
     held_out, day = split(data / "pairs.jsonl")
     with loop.step("judge held-out"):
-        judged, _ = judge_file(deployment, held_out, folder / "heldout.parquet", loop.say)
-    loop.say(f"{judged} pairs of held-out queries judged")
+        report = quorum.judge(deployment, held_out, quorum.JudgeOptions(out=folder / "heldout.parquet"))
+    if report.left:
+        raise quorum.QuorumError(f"{report.left} pairs have no answer: {report.last_error}")
+    loop.say(f"{report.judged} pairs of held-out queries judged")
     with loop.step("first version"):
         first = folder / "zero-shot"
         first.mkdir()
@@ -213,18 +212,34 @@ def close_the_loop(loop: Loop, deployment: Deployment, url: str, base: Path, two
         quorum.index_keyphrases(data / "keyphrases.jsonl", first, folder / "version-1")
         quorum.publish(deployment, folder / "version-1")
     loop.say("the untrained base and its index are version 1 of the retriever")
-    loop.turn = turn(
-        deployment,
-        Sources(day, folder / "heldout.parquet", base, data / "keyphrases.jsonl", against=first),
-        folder / "turn",
-        quorum.DistillOptions(direct=not two_steps),
-        loop.say,
-    )
     loop.items = texts_of(held_out)[:SHOWN]
     loop.recommended[1] = recommend(url, loop.items)
-    with loop.step("redeploy"):
-        version = redeploy(loop, deployment, url, texts_of(held_out))
-    loop.recommended[version] = recommend(url, loop.items)
+    traffic = Recommending(url, texts_of(held_out))
+    options = quorum.FlywheelOptions(against=first, distill=quorum.DistillOptions(direct=not two_steps))
+    with ExitStack() as requests:
+
+        def note_of_turn(line: str) -> None:
+            loop.say(line)
+            if line == PUBLISHING:
+                requests.enter_context(traffic)
+                traffic.let_run(_PAUSE_S)
+                loop.marks.append((traffic.now(), "publish"))
+
+        turn = quorum.flywheel(
+            deployment, day, base, data / "keyphrases.jsonl", folder / "turn", options, note=note_of_turn
+        )
+        if turn.version is None:
+            raise quorum.QuorumError(turn.refused)
+        loop.say(f"published version {turn.version}; the gate: {turn.gate}")
+        loop.turn = turn
+        with loop.step("redeploy"):
+            redeploy(loop, deployment, turn.version, traffic)
+    loop.samples = traffic.samples
+    loop.say(
+        f"redeployed under load: {len(traffic.samples)} requests, {traffic.failed} failed, answered by"
+        f" versions {', '.join(map(str, traffic.versions))}"
+    )
+    loop.recommended[turn.version] = recommend(url, loop.items)
 
 
 def texts_of(pairs: Path) -> list[str]:
@@ -239,34 +254,19 @@ def recommend(url: str, texts: Sequence[str]) -> list[Recommendation]:
         return list(client.recommend_many([RecommendItem(text, k=K) for text in texts], errors="raise"))
 
 
-def redeploy(loop: Loop, deployment: Deployment, url: str, texts: Sequence[str]) -> int:
-    """Publish the student by its gate and promote it, back and forth, while requests keep coming."""
-    assert loop.turn
-    traffic = Recommending(url, texts)
-    with traffic:
-        traffic.let_run(_PAUSE_S)
+def redeploy(loop: Loop, deployment: Deployment, version: int, traffic: Traffic) -> None:
+    """Promote the student, back and forth, while requests keep coming."""
+    for label in ("promote", "rollback", "promote"):
         begin = traffic.now()
-        change = quorum.publish(deployment, loop.turn.version, note=loop.say)
-        loop.marks.append((begin, "publish"))
-        loop.gate = change.comparison
-        loop.say(f"published version {change.version}; the gate: {change.comparison}")
-        for label in ("promote", "rollback", "promote"):
-            begin = traffic.now()
-            if label == "promote":
-                quorum.promote(deployment, change.version, retriever=True)
-            else:
-                quorum.rollback(deployment, retriever=True)
-            loop.marks.append((begin, label))
-            traffic.let_run(_PAUSE_S)
-        end = time.monotonic() + _LOAD_S
-        while len(traffic.samples) < FEWEST and time.monotonic() < end:
-            traffic.let_run(_PAUSE_S / 5)
-    loop.samples = traffic.samples
-    loop.say(
-        f"redeployed under load: {len(traffic.samples)} requests, {traffic.failed} failed, answered by"
-        f" versions {', '.join(map(str, traffic.versions))}"
-    )
-    return change.version
+        if label == "promote":
+            quorum.promote(deployment, version, retriever=True)
+        else:
+            quorum.rollback(deployment, retriever=True)
+        loop.marks.append((begin, label))
+        traffic.let_run(_PAUSE_S)
+    end = time.monotonic() + _LOAD_S
+    while len(traffic.samples) < FEWEST and time.monotonic() < end:
+        traffic.let_run(_PAUSE_S / 5)
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -171,6 +172,50 @@ def test_versions_go_live_under_load_and_fail_nobody(desk: Deployment) -> None:
     assert "retriever 2" in quorum(folder, "history")[0]
     undone = [event for event in history(desk) if event.outcome.startswith("undone")]
     assert [(event.model, event.version) for event in undone] == [(RETRIEVER, 1), (RETRIEVER, 3)]
+
+
+STRIDE = 1 if os.environ.get("QUORUM_LONG") else 5
+
+
+@pytest.mark.timeout(300)
+def test_a_publish_killed_before_any_file_operation_is_made_by_the_next(desk: Deployment) -> None:
+    """The running version answers meanwhile; no channel, and no list of versions, has half of the new one."""
+    store, folder = Store(desk.repository_path), desk.root / "of-3"
+    if store.state().retriever is None:
+        publish(desk, desk.root / "of-1")
+    running = find_running(desk)
+    assert running is not None
+    operation, died = 0, True
+    while died:
+        before = store.state().retriever
+        assert before is not None
+        stable = before.pins[RECOMMEND]
+        step = f"{crashing.OPERATION}{operation}"
+        process = crashing.start(
+            desk.path, running.endpoint.grpc_url, running.endpoint.admin_key, "publish", folder, step
+        )
+        process.join(60)
+        assert process.exitcode in (0, -signal.SIGKILL)
+        died = process.exitcode != 0
+        with Client(url_of(desk)) as client:
+            assert client.recommend(ITEM, 1).version == stable, operation
+        found = quorum_json(desk.root, "status")["retriever"]
+        assert {*map(int, found["versions"])} >= {*before.versions}, operation
+        change = publish(desk, folder)
+        now = store.state().retriever
+        assert now is not None
+        assert now.pins == before.pins
+        assert {*now.versions} - {*before.versions} == {change.version}, operation
+        assert difference(desk).is_clean
+        hidden = {path.name for path in desk.repository_path.rglob(".*")} - {".gitkeep", ".rollout.lock"}
+        assert hidden == set(), operation
+        assert promote(desk, change.version, retriever=True).before == stable
+        with Client(url_of(desk)) as client:
+            assert [one.text for one in client.recommend(ITEM, K).keyphrases] == best(3)
+        rollback(desk, retriever=True)
+        quorum(desk.root, "retire", str(change.version), "--retriever")
+        operation += STRIDE
+    assert operation > 15
 
 
 def test_a_version_that_does_not_open_leaves_the_running_one_answering(

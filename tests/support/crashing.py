@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from support.forking import context
+from support.killing import die_before
 
 from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
@@ -40,6 +41,8 @@ WRAPPED: dict[str, tuple[Any, str]] = {
 }
 """Name of a step -> what does it. ``before X#2``: just before it is done for the second time."""
 
+OPERATION = "operation#"
+"""``operation#3``: before three file operations in the repository are done."""
 _STATE = ["before state", "after state"]
 _PIN = [
     "before note", "after note", *_STATE, "before configuration", "before replace#3", "after configuration",
@@ -88,7 +91,9 @@ def _change(deploy: Path, url: str, key: str, action: str, argument: Any, step: 
                 return probe(channel) if answers[channel] == 1 else -1
 
             rollout = Rollout(spec, control, failing)
-        if step:
+        if step.startswith(OPERATION):
+            die_before(int(step.removeprefix(OPERATION)), spec.repository_path)
+        elif step:
             _arm(step)
         begun.set()
         match action:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from support.forking import context
+from support.killing import die_before
 
 from quorum.operations import index as operation
 from quorum.operations.index import IndexOptions, IndexReport, index_keyphrases
@@ -39,6 +40,8 @@ def made(keyphrases: Path, student: Path, name: str = "out", **settings: Any) ->
 def killed(keyphrases: Path, student: Path, kill: str) -> int | None:
     """Index in a process of its own; ``after part#3``: killed after a part is written for the third time.
 
+    ``operation#3``: before three file operations are done.
+
     Returns:
         Its exit code.
     """
@@ -50,7 +53,12 @@ def killed(keyphrases: Path, student: Path, kill: str) -> int | None:
 
 
 def _killed(keyphrases: Path, student: Path, kill: str) -> None:
+    embed.PART = PART  # type: ignore[misc]
     kill, _, number = kill.partition("#")
+    if kill == "operation":
+        die_before(int(number), keyphrases.parent)
+        made(keyphrases, student, index="usearch")
+        return
     when, _, step = kill.partition(" ")
     owner, name = STEPS[step]
     original, calls, call = getattr(owner, name), 0, int(number or 1)
@@ -66,5 +74,4 @@ def _killed(keyphrases: Path, student: Path, kill: str) -> None:
         return found
 
     setattr(owner, name, wrapped)
-    embed.PART = PART  # type: ignore[misc]
     made(keyphrases, student, index="usearch")

@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from quorum.operations.evaluate import evaluate_weights as evaluate_weights
     from quorum.operations.evaluate_retrieval import RetrievalOptions as RetrievalOptions
     from quorum.operations.evaluate_retrieval import evaluate_retrieval as evaluate_retrieval
+    from quorum.operations.flywheel import FlywheelOptions as FlywheelOptions
+    from quorum.operations.flywheel import flywheel as flywheel
+    from quorum.operations.flywheel_report import FlywheelReport as FlywheelReport
     from quorum.operations.index import IndexOptions as IndexOptions
     from quorum.operations.index import IndexReport as IndexReport
     from quorum.operations.index import index_keyphrases as index_keyphrases
@@ -151,6 +154,8 @@ _MODULES = {
     "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
     "quorum.operations.evaluate": ("EvaluateOptions", "evaluate", "evaluate_weights"),
     "quorum.operations.evaluate_retrieval": ("RetrievalOptions", "evaluate_retrieval"),
+    "quorum.operations.flywheel": ("FlywheelOptions", "flywheel"),
+    "quorum.operations.flywheel_report": ("FlywheelReport",),
     "quorum.operations.index": ("IndexOptions", "IndexReport", "index_keyphrases"),
     "quorum.operations.learn": ("LearnReport", "drift", "learn"),
     "quorum.operations.learn_choice": ("LearnOptions",),

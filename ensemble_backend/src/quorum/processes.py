@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -122,3 +124,14 @@ def collect_zombies(session: int) -> None:
         if stat.session == session and stat.state == ZOMBIE:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
+
+
+def interpreter() -> str:
+    """The Python with this process's packages; a stub is no interpreter, but may claim to be one."""
+    own = Path(sys.executable or "")
+    if own.name.startswith("python") and os.access(own, os.X_OK):
+        return str(own)
+    found = shutil.which("python3")
+    if not found:
+        raise FileNotFoundError("no python3 on PATH to start a worker with; put its folder there")
+    return found

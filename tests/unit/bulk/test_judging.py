@@ -94,6 +94,10 @@ def test_all_formats_read_alike(tmp_path: Path, name: str) -> None:
         ({"gold": True}, "gold is True"),
         ({"clicks": "many"}, "clicks is 'many'; give a number"),
         ({"clicks": 1e999}, "clicks is inf"),
+        ({"clicks": int("9" * 400)}, "give a number"),
+        ({"clicks": "9" * 400}, "give a number"),
+        ({"clicks": 3, "impressions": 2}, "clicks are 3 of 2 impressions"),
+        ({"position": 0}, "ranks begin at 1"),
     ],
 )
 def test_a_row_that_cannot_be_asked_is_named_by_line(
@@ -120,6 +124,20 @@ def test_lines_that_are_no_rows_are_named(tmp_path: Path) -> None:
     found = read_pairs(table, CATALOGUE, max_bad=2)
     assert [pair.text for pair in found.good] == ["two\nlines"]
     assert [broken.line for broken in found.broken] == [4, 5]
+
+
+def test_a_table_whose_texts_are_no_utf8(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.parquet", [{**ROWS[0], "text": "zzzz"}])
+    path.write_bytes(path.read_bytes().replace(b"zzzz", b"z\xff\xfez"))
+    with pytest.raises(PairsError, match=r"p\.parquet: after row 0: a text is not UTF-8"):
+        read_pairs(path, CATALOGUE)
+
+
+def test_lines_nested_a_thousand_times_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text("[" * 100_000 + "\n" + json.dumps(ROWS[0]), "utf-8")
+    found = read_pairs(path, CATALOGUE, max_bad=1)
+    assert found.broken[0].line == 1
 
 
 def test_the_last_ending_says_the_format(tmp_path: Path) -> None:

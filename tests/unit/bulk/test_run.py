@@ -19,6 +19,7 @@ from quorum.bulk.answers import OutputError
 from quorum.bulk.ask import NoAttributesError, attributes_of
 from quorum.cli import app
 from quorum.deployment.schema import AttributeSpec
+from quorum.files import locked
 from quorum_client import (
     Answer,
     AsyncClient,
@@ -267,6 +268,32 @@ def test_files_that_hold_something_are_replaced_only_if_asked_for(
     )
     assert result.exit_code == 0, result.output
     assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
+
+
+@pytest.mark.parametrize("written", ["out.csv", "voted.jsonl"])
+def test_a_file_that_another_run_writes_is_refused(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """Even with --force: the other run would go on in a file without its beginning."""
+    other = {"out.csv": "voted.jsonl", "voted.jsonl": "out.csv"}[written]
+    refusals: list[str] = []
+
+    async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
+        if text == "9":
+            second = replace(options(force=True), **{"votes" if written == "out.csv" else "out": None})
+            with pytest.raises(OutputError) as refused:
+                quorum.extract(deployment, "in.csv", second)
+            refusals.append(str(refused.value))
+        answer = Answer("color", "red", 0.5, (Vote("alpha", "red", Status.ANSWERED),))
+        return Extraction("id", (answer,), 1, 0.01)
+
+    monkeypatch.setattr(AsyncClient, "extract", extract)
+    assert quorum.extract(deployment, "in.csv", options()).answered == ROWS
+    (said,) = refusals
+    assert f"{written}: is being changed by another process; wait for its end, or name another file" in said
+    assert len(Path(other).read_text("utf-8").splitlines()) >= ROWS
+    with locked(Path("out.csv"), Path("voted.jsonl")):
+        pass
 
 
 def test_a_file_without_content_may_be_written(

@@ -246,6 +246,9 @@ def test_what_cannot_be_learned_is_refused_before_training(base: Path, judged: P
     broken.write_text("\n".join([*lines[:3], lines[3].replace("0.8", "8")]), encoding="utf-8")
     assert "line 4: confidence is 8" in refused(broken, base, tmp_path)
     assert "stand twice" not in refused(judged, base, tmp_path, held_out=judged)
+    other = tmp_path / "other.jsonl"
+    write_judged(other, pairs()[:9], {"question": ASKED.to_json() | {"hash": "sha256:1"}})
+    assert "other.jsonl: judged by another question" in refused(judged, base, tmp_path, held_out=other)
 
 
 def test_a_base_of_another_architecture_is_refused(judged: Path, tmp_path: Path) -> None:

@@ -220,6 +220,9 @@ def test_files_of_keyphrases(tmp_path: Path) -> None:
     assert read_keyphrases(tmp_path / "k.txt") == ["a b", "c"]
     with pytest.raises(TrainingDataError, match=r"row 2: is no \{"):
         read_keyphrases(write(lines, {"keyphrase": "x"}, {"phrase": "y"}))
+    lines.write_text("[" * 100_000 + "\n", encoding="utf-8")
+    with pytest.raises(TrainingDataError, match=r"row 1: is no \{"):
+        read_keyphrases(lines)
     (tmp_path / "k.txt").write_text("\n", encoding="utf-8")
     with pytest.raises(SourceError, match="holds no keyphrase"):
         read_keyphrases(tmp_path / "k.txt")

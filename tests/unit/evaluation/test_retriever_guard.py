@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.retrievers import WORDS, Encoder, write_version
 
-from quorum.evaluation.retriever_guard import K, compare_retrievers
+from quorum.evaluation.retriever_guard import Encoders, K, compare_retrievers
 from quorum.retrieval.encode import TextEncoder
 from quorum.retrieval.judged import JudgedPair, gather
 
@@ -32,6 +32,11 @@ def pairs() -> list[JudgedPair]:
         for (row, text), keyphrase in itertools.product(enumerate(items), ASKED)
         for label in [rng.random()]
     ]
+
+
+def opened(folder: Path) -> Encoders:
+    encoder = TextEncoder(folder)
+    return Encoders(encoder, encoder)
 
 
 def plain(encoder: Encoder, index: list[str], dims: int) -> tuple[float, float]:
@@ -61,7 +66,7 @@ def test_figures_are_those_of_a_search_through_all_keyphrases(tmp_path: Path) ->
         for n, (encoder, own, dims) in enumerate(sides)
     ]
     notes: list[str] = []
-    found = compare_retrievers(*folders, gather(pairs()), (0.02, 0.02), TextEncoder, notes.append)
+    found = compare_retrievers(*folders, gather(pairs()), (0.02, 0.02), opened, notes.append)
     (agreement, recall), (other_agreement, other_recall) = (plain(*side) for side in sides)
     assert found.agreement == pytest.approx(agreement, abs=1e-4)
     assert found.agreement_running == pytest.approx(other_agreement, abs=1e-4)
@@ -70,12 +75,36 @@ def test_figures_are_those_of_a_search_through_all_keyphrases(tmp_path: Path) ->
     assert found.recall_change.value == pytest.approx(recall - other_recall)
     assert found.recall_change.low <= found.recall_change.value <= found.recall_change.high
     assert any("encoding" in note for note in notes)
-    same = compare_retrievers(folders[0], folders[0], gather(pairs()), (0.0, 0.0), TextEncoder, notes.append)
+    same = compare_retrievers(folders[0], folders[0], gather(pairs()), (0.0, 0.0), opened, notes.append)
     assert (same.agreement_change.low, same.agreement_change.high, same.warning) == (0, 0, "")
+
+
+def test_spellings_of_a_held_out_keyphrase_are_it(tmp_path: Path) -> None:
+    """Not others beside it, which would take its place among the nearest."""
+    rng = np.random.default_rng(1)
+    others = list(dict.fromkeys(" ".join(rng.choice(WORDS, 2)) for _ in range(30)))
+    index = dict.fromkeys([*(text.replace(" ", "  ") for text in ASKED), *others], ())
+    folder = write_version(tmp_path / "1", index, Encoder(1))
+    found = compare_retrievers(folder, folder, gather(pairs()), (0.0, 0.0), opened, lambda _: None)
+    assert found.recall == pytest.approx(plain(Encoder(1), others, 8)[1])
+    assert found.recall > plain(Encoder(1), [*index], 8)[1]
+
+
+def test_each_vector_is_of_the_precision_that_serves_it(tmp_path: Path) -> None:
+    """Items by the serving encoder, keyphrases by that of the index: swapped, other figures come out."""
+    folder = write_version(tmp_path / "1", dict.fromkeys(ASKED, ()), Encoder(1))
+    Encoder(2).write(tmp_path / "2")
+    mixed = Encoders(TextEncoder(folder), TextEncoder(tmp_path / "2"))
+    found = compare_retrievers(folder, folder, gather(pairs()), (0.0, 0.0), lambda _: mixed, lambda _: None)
+    judged = pairs()
+    items = Encoder(1).items([pair.text for pair in judged])
+    keyphrases = Encoder(2).keyphrases([pair.keyphrase for pair in judged])
+    wanted = np.corrcoef((items * keyphrases).sum(1), [pair.label for pair in judged])[0, 1]
+    assert found.agreement == pytest.approx(wanted, abs=1e-4)
 
 
 def test_pairs_of_one_label_compare_nothing(tmp_path: Path) -> None:
     folder = write_version(tmp_path / "1", {"red shoes": []}, Encoder())
     one = gather([pair for pair in pairs() if pair.label < 0.5])
     with pytest.raises(ValueError, match="needs relevant and irrelevant pairs"):
-        compare_retrievers(folder, folder, one, (0.02, 0.02), TextEncoder, lambda _: None)
+        compare_retrievers(folder, folder, one, (0.02, 0.02), opened, lambda _: None)

@@ -134,13 +134,40 @@ def test_a_killed_run_leaves_nothing_half_made_and_goes_on(
     if out.exists():
         check_retriever(out)
         assert kill in ("after rename", "after sync#2")
-        return
     embedded = _counted(monkeypatch, embed, "_write")
     report = made(keyphrases, student, index="usearch")
     left = {"before read": PARTS, "after read": PARTS, "before part": PARTS, "after part": PARTS - 1}
     assert embedded[0] == left.get(kill, PARTS - 3 if kill == "after part#3" else 0)
     assert report.content_hash == clean
     assert sorted(path.name for path in out.parent.iterdir()) == ["keyphrases.txt", "out"]
+
+
+STRIDE = 1 if os.environ.get("QUORUM_LONG") else 9
+"""File operations from one kill to the next."""
+
+
+def test_killed_before_any_file_operation(student: Path, clean: str, tmp_path: Path) -> None:
+    """There is no version, or a whole one; the same command then makes the same one, and leaves no more."""
+    operation, code = 0, -signal.SIGKILL
+    while True:
+        folder = tmp_path / str(operation)
+        folder.mkdir()
+        keyphrases = folder / "keyphrases.txt"
+        # A line is broken, so that its file is written too.
+        keyphrases.write_text("\n".join([*PHRASES, "n\0"]), "utf-8")
+        code = killed(keyphrases, student, f"operation#{operation}") or 0
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        out = folder / "out"
+        if out.exists():
+            check_retriever(out)
+        report = made(keyphrases, student, index="usearch")
+        assert (report.content_hash, report.broken) == (clean, {"control characters": 1}), operation
+        left = ["keyphrases.txt", "out", "out.left-out.jsonl"]
+        assert sorted(path.name for path in folder.iterdir()) == left, operation
+        operation += STRIDE
+    assert operation > 30
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
+import struct
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -113,6 +115,49 @@ def test_a_category_that_very_few_have_is_searched_alone(tmp_path: Path, index: 
     assert ask(recommender, Asked(ITEM, "rare one", 2, -1.0))[0].keyphrases == wanted[:2]
 
 
+class Searched:
+    """An index that notes how deep it was searched."""
+
+    def __init__(self, index: Any) -> None:
+        self._index, self.depths = index, list[int]()
+        self.vectors = index.vectors
+
+    def __call__(self, vectors: Any, k: int) -> Any:
+        self.depths.append(k)
+        return self._index(vectors, k)
+
+
+@pytest.fixture
+def uneven(tmp_path: Path) -> tuple[Recommender, Searched]:
+    """One keyphrase in twelve has the category "far": those that fit the item least."""
+    names = [*KEYPHRASES]
+    scores = ENCODER.keyphrases(names) @ ENCODER.items([ITEM])[0]
+    far = {names[row] for row in np.argsort(scores)[:25]}
+    write_version(tmp_path, {name: ["far" if name in far else "near"] for name in names}, ENCODER)
+    opened = Recommender.open(tmp_path, read_retriever(tmp_path))
+    index = Searched(opened.index)
+    return dataclasses.replace(opened, index=index), index
+
+
+def test_a_rare_category_does_not_hold_up_the_others(uneven: tuple[Recommender, Searched]) -> None:
+    recommender, index = uneven
+    items = [Asked(ITEM, "far", 5, -1.0), Asked(ITEM, "near", 5, -1.0), Asked("blue desk", "", 20, -1.0)]
+    found = list(recommender.each(items, ENCODER.items))
+    assert [at for at, _ in found] == [1, 2, 0]
+    assert index.depths == sorted(index.depths)
+    assert index.depths[-1] >= 160
+    assert len(found[-1][1].keyphrases) == 5
+
+
+def test_nobody_waits_for_an_item_whose_time_is_up(uneven: tuple[Recommender, Searched]) -> None:
+    recommender, index = uneven
+    items = [Asked(ITEM, "far", 5, -1.0), Asked("blue desk", "", 100, -1.0)]
+    found = dict(recommender.each(items, ENCODER.items, lambda at: at == 0 and len(index.depths) >= 2))
+    assert found.keys() == {1}
+    assert index.depths.count(10) == 1
+    assert max(index.depths) <= 800
+
+
 def test_blocked_keyphrases_do_not_starve_an_answer(folder: Path, tmp_path: Path) -> None:
     best = exact(Asked(ITEM, "", 60, -1.0))
     path = tmp_path / "blocked.txt"
@@ -197,6 +242,9 @@ def test_keyphrases_of_other_columns_are_refused(tmp_path: Path) -> None:
         ("ﬁtness bag", "FITNESS bags!"),
         ("batteries", "battery"),
         ("watches & boxes", "watch box"),
+        ("wire\u200bless char\u00adger", "wireless charger"),
+        ("\ufeffred\u202e shoe\u200d", "red shoe"),
+        ("cafe\u200d\u0301", "café"),
     ],
 )
 def test_spellings_of_one_keyphrase_have_one_form(one: str, other: str) -> None:
@@ -297,3 +345,31 @@ def test_texts_of_unlike_lengths_are_computed_without_much_padding(
     assert sum(rows * length for rows, length in shapes) <= words + 16 * len(shapes)
     assert len(shapes) <= 10
     assert max(rows for rows, _ in shapes) > 10
+
+
+def test_a_graph_that_crashes_its_reader_is_refused(folder: Path) -> None:
+    """Links of the graph lead outside of it: searched in this process, that would end it."""
+    manifest = graph(folder, "ip", "f32")
+    path = folder / "vectors.usearch"
+    sound = path.read_bytes()
+    content = bytearray(sound)
+    for key in range(1, len(KEYPHRASES)):
+        # A node of the lowest level: key, level, number of links, links; vectors stand before all nodes.
+        at = sound.find(struct.pack("<Qh", key, 0), len(KEYPHRASES) * 8 * 4)
+        links = struct.unpack_from("<I", sound, at + 10)[0] if at > 0 else 0
+        for number in range(links if links <= 64 else 0):
+            struct.pack_into("<I", content, at + 14 + 4 * number, 0x7FFFFFF0)
+    path.write_bytes(content)
+    with pytest.raises(ManifestError, match=r"cannot be read \(a trial search crashed: SIGSEGV\); make the"):
+        Recommender.open(folder, manifest)
+    path.unlink()
+
+
+def test_a_graph_whose_nodes_are_no_nodes_is_refused(folder: Path) -> None:
+    manifest = graph(folder, "ip", "f32")
+    path = folder / "vectors.usearch"
+    content = path.read_bytes()
+    path.write_bytes(content[:13_000] + b"\xff" * (len(content) - 13_000))
+    with pytest.raises(ManifestError, match=r"cannot be read \(a trial search "):
+        Recommender.open(folder, manifest)
+    path.unlink()

@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from quorum.distill.assistant import Assistant, PairTexts
+from quorum.distill.candidates import Candidates, pair_texts, with_more
 from quorum.distill.figures import HeldOut, Rated, held_out_of
 from quorum.distill.lessons import Rows, pairs_of
-from quorum.distill.mine import ASSISTANT_NEGATIVES, NEGATIVES, mine, random_pairs
+from quorum.distill.mine import ASSISTANT_NEGATIVES, NEGATIVES
 from quorum.distill.options import DIMS, DistillOptions, Loss, Task
 from quorum.distill.signals import click_targets, relevance_targets
 from quorum.distill.split import with_check
@@ -33,7 +34,6 @@ from quorum.distill.write import finish, int8_vectors, write_student
 from quorum.evaluation.relevance import auc, mean, pearson
 from quorum.retrieval.judged import Judged, JudgedPair, gather
 from quorum.retrieval.manifest import StudentManifest
-from quorum.retrieval.vectors import cut
 from quorum.tasks.default import Default
 from quorum.tune.base import Base
 from quorum_bench.studies.distill_figures import Judge, Row
@@ -297,13 +297,7 @@ class _Fold:
 
     def _mined(self, seed: int) -> Lesson:
         """Pairs that the cross-encoder labelled, of which each seed draws its own."""
-        pool, minable, known = self._pool()
-        close = (
-            cut(self._texts.item_vectors[pool], DIMS[0]),
-            cut(self._texts.keyphrase_vectors[minable], DIMS[0]),
-        )
-        found = mine(close[0], close[1], known, POOL, 0)
-        items, keyphrases = pool[found[:, 0]], minable[found[:, 1]]
+        items, keyphrases = self._candidates.near(self._texts, POOL, 0)
         pairs = [
             (self._texts.items[i], self._texts.keyphrases[k]) for i, k in zip(items, keyphrases, strict=True)
         ]
@@ -313,21 +307,16 @@ class _Fold:
 
     def _negatives(self, share: float, seed: int) -> Lesson:
         """Random pairs, taken as irrelevant; a share of the number of judged ones."""
-        pool, minable, known = self._pool()
-        found = random_pairs(len(pool), len(minable), known, round(share * len(self._train)), seed)
-        items, keyphrases = pool[found[:, 0]], minable[found[:, 1]]
-        return Lesson("judge", items, keyphrases, np.zeros(len(found), np.float32))
+        return self._candidates.random(round(share * len(self._train)), seed)
 
-    def _pool(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], set[tuple[int, int]]]:
-        """Rows of the items and keyphrases that are mined, and the judged pairs by their places in these."""
+    @cached_property
+    def _candidates(self) -> Candidates:
+        """The items of the judged pairs, and all keyphrases that are mined."""
         own = self._judge_lesson(self._train)
         mined = [self._table.keyphrases[keyphrase] for keyphrase in self._world.mined]
-        pool, minable = np.unique(own.items), np.unique(np.concatenate([own.keyphrases, mined]))
-        known = {
-            (int(np.searchsorted(pool, item)), int(np.searchsorted(minable, keyphrase)))
-            for item, keyphrase in zip(own.items, own.keyphrases, strict=True)
-        }
-        return pool, minable, known
+        keyphrases = np.unique(np.concatenate([own.keyphrases, mined]))
+        judged = zip(own.items.tolist(), own.keyphrases.tolist(), strict=True)
+        return Candidates.of(np.unique(own.items).tolist(), keyphrases.tolist(), judged)
 
     def _taught(self) -> Assistant:
         """The cross-encoder of the fold, from the cache if it is there."""
@@ -336,7 +325,7 @@ class _Fold:
         path = self._world.cache / f"cross-encoder-{self._fold}.pt"
         if not path.is_file():
             self._world.notice(f"training the cross-encoder of fold {self._fold}")
-            learned, check = self._learned(), _pair_texts(self._check)
+            learned, check = self._learned(), pair_texts(self._check)
             folder = self._world.cache / f"training-{self._fold}"
             assistant.fit(learned, check, folder, f"fold {self._fold}", ASSISTANT_EPOCHS, 0)
             torch.save(assistant.network.state_dict(), path)
@@ -345,12 +334,8 @@ class _Fold:
 
     def _learned(self) -> PairTexts:
         """What the cross-encoder learns: judged pairs, and random ones as irrelevant."""
-        own, more = _pair_texts(self._train), self._negatives(ASSISTANT_NEGATIVES, 0)
-        return PairTexts(
-            [*own.items, *(self._texts.items[row] for row in more.items)],
-            [*own.keyphrases, *(self._texts.keyphrases[row] for row in more.keyphrases)],
-            np.concatenate([own.labels, more.targets]),
-        )
+        more = self._negatives(ASSISTANT_NEGATIVES, 0)
+        return with_more(pair_texts(self._train), more, self._texts.items, self._texts.keyphrases)
 
     def _labels(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
         return self._assistant.label([item for item, _ in pairs], [keyphrase for _, keyphrase in pairs])
@@ -361,8 +346,3 @@ class _Fold:
             np.save(path, make())
         kept: npt.NDArray[np.float32] = np.load(path)
         return kept
-
-
-def _pair_texts(judged: Judged) -> PairTexts:
-    pairs = pairs_of(judged)
-    return PairTexts([item for item, _ in pairs], [keyphrase for _, keyphrase in pairs], judged.labels)

@@ -6,14 +6,15 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from quorum.bulk.listings import Listing, gold_of
 from quorum.decision.spans import SpansError, load_pairs, load_values
+from quorum.files import locked
 from quorum.safe_text import safe_cell
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.score import as_probability as as_probability
@@ -263,16 +264,13 @@ def open_sinks(
     ``escaped``: see :class:`CsvSink`.
 
     Raises:
-        OutputError: A file cannot be written, or lacks room for a column of the input (``columns``).
+        OutputError: A file cannot be written, another run writes it, or it lacks room for a column of the
+            input (``columns``).
     """
     sinks: list[Sink] = []
-    made: list[Path] = []
     if out is not None and out.suffix == ".csv":
         csv_columns(columns, attributes)
-    try:
-        for path in filter(None, (out, votes)):
-            made += [] if path.exists() else [path]
-            path.open("a").close()
+    with reserving(files, filter(None, (out, votes))):
         if out is not None:
             # Buffered by line: an answer is on disk at once.
             file = files.enter_context(out.open("w", 1, encoding="utf-8", newline=""))
@@ -280,8 +278,24 @@ def open_sinks(
             sinks.append(CsvSink(file, columns, attributes, escaped=escaped) if is_csv else JsonlSink(file))
         if votes is not None:
             sinks.append(VotesSink(files.enter_context(VotesWriter(votes)), catalogue))
+    return sinks
+
+
+@contextmanager
+def reserving(files: ExitStack, paths: Iterable[Path]) -> Iterator[None]:
+    """Keep files, made if needed, for this run until ``files`` closes; they are to be opened in the block.
+
+    Raises OutputError, and removes what was made, where one cannot be written, or another run writes it.
+    """
+    made: list[Path] = []
+    try:
+        for path in paths:
+            made += [] if path.exists() else [path]
+            path.open("a").close()
+            files.enter_context(locked(path))
+        yield
     except OSError as error:
         for path in filter(Path.exists, made):
             path.unlink()
-        raise OutputError(f"{error.filename}: {error.strerror}") from error
-    return sinks
+        advice = "; wait for its end, or name another file" if isinstance(error, BlockingIOError) else ""
+        raise OutputError(f"{error.filename}: {error.strerror}{advice}") from error

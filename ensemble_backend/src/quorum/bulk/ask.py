@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing
+from quorum.bulk.outcomes import in_order
 from quorum.deployment.schema import Deployment
 from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
@@ -157,7 +158,6 @@ async def ask_in_order(
     The arguments are those of :meth:`quorum_client.AsyncClient.extract_many`.
     """
     items = (Item(listing.text, attributes, listing.category, listing.product) for listing in listings)
-    waiting = iter(listings)
     results = client.extract_many(
         items,
         concurrency=concurrency,
@@ -167,8 +167,8 @@ async def ask_in_order(
         on_wait=on_wait,
         lazy=lazy,
     )
-    async for result in results:
-        yield next(waiting), result
+    async for answered in in_order(listings, results):
+        yield answered
 
 
 def ask_all(

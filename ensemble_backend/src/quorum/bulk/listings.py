@@ -180,6 +180,8 @@ def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         for batch in pq.ParquetFile(path).iter_batches():
             yield from batch.to_pylist()
+    except UnicodeDecodeError as error:
+        raise ListingsError(f"{path}: a text is not UTF-8 ({error}); write it anew") from error
     except (OSError, pa.ArrowException) as error:
         first = str(error).partition("\n")[0]
         raise ListingsError(f"{path}: cannot be read as Parquet ({first}); is it cut off?") from error

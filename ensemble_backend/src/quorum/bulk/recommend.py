@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, TextIO
+from typing import Any, Literal, TextIO
 
-from quorum.bulk.answers import OutputError, check_outputs
+from quorum.bulk.answers import check_outputs, reserving
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
-from quorum.bulk.run import GIVE_UP_AFTER, note_numbered
-from quorum.bulk.waits import WaitNotes, check_ready, found_no_server
+from quorum.bulk.outcomes import Ended, Outcomes, Writes, in_order, is_interrupted, write_each
+from quorum.bulk.run import note_numbered
+from quorum.bulk.waits import WaitNotes, check_ready
 from quorum.deployment.schema import Deployment
 from quorum.records import Record, plain
 from quorum.safe_text import safe_cell
@@ -81,7 +82,7 @@ class RecommendReport(Record):
         keyphrases: How many were written.
         by_version: Version of the retriever -> items that it answered.
         ended: "complete", "interrupted" by Ctrl-C, or "unavailable" after
-            :data:`quorum.bulk.run.GIVE_UP_AFTER` items in a row without a server.
+            :data:`quorum.bulk.outcomes.GIVE_UP_AFTER` items in a row without a server.
         errors: Code of an error -> items that failed with it, and the message of the first.
     """
 
@@ -92,7 +93,7 @@ class RecommendReport(Record):
     left: int
     keyphrases: int
     by_version: dict[int, int]
-    ended: Literal["complete", "interrupted", "unavailable"]
+    ended: Ended
     errors: dict[str, tuple[int, str]]
 
     def to_json(self) -> dict[str, Any]:
@@ -102,38 +103,18 @@ class RecommendReport(Record):
 
 
 @dataclass(slots=True)
-class _Count:
-    """Items so far, and those of the last ones that found no server."""
+class _Count(Outcomes[Recommendation]):
+    """Items so far, and what they got."""
 
-    answered: int = 0
     empty: int = 0
-    failed: int = 0
     keyphrases: int = 0
     by_version: Counter[int] = field(default_factory=Counter)
-    errors: dict[str, tuple[int, str]] = field(default_factory=dict)
-    silent: int = 0
 
-    @property
-    def done(self) -> int:
-        return self.answered + self.failed
-
-    @property
-    def gave_up(self) -> bool:
-        """Whether so many items in a row found no server that the run ends."""
-        return self.silent >= GIVE_UP_AFTER
-
-    def add(self, result: Recommendation | QuorumError) -> None:
-        """Count an item."""
-        self.silent = self.silent + 1 if found_no_server(result) else 0
-        if isinstance(result, QuorumError):
-            self.failed += 1
-            known, first = self.errors.get(result.code, (0, str(result)))
-            self.errors[result.code] = known + 1, first
-            return
-        self.answered += 1
-        self.empty += not result.keyphrases
-        self.keyphrases += len(result.keyphrases)
-        self.by_version[result.version] += 1
+    def count(self, answer: Recommendation) -> None:
+        """As :meth:`Outcomes.count`."""
+        self.empty += not answer.keyphrases
+        self.keyphrases += len(answer.keyphrases)
+        self.by_version[answer.version] += 1
 
 
 def recommend(
@@ -214,13 +195,13 @@ def recommend_items(
         options.channel or RECOMMEND,
         "start the server with `quorum up`, and publish a version of the retriever with `quorum publish`",
     )
-    count, interrupted = _Count(), False
-    with _open(out) as opened:
+    count = _Count()
+    with ExitStack() as files:
+        with reserving(files, [out]):
+            # Buffered by line: an answer is on disk at once.
+            opened = files.enter_context(out.open("w", 1, encoding="utf-8", newline=""))
         sink = _Csv(opened, escaped=options.escaped) if out.suffix == ".csv" else _Jsonl(opened)
-        try:
-            asyncio.run(_ask_each(client, items, options, sink, count, progress, note))
-        except KeyboardInterrupt:
-            interrupted = True
+        interrupted = is_interrupted(_ask_each(client, items, options, sink, count, progress, note))
     return RecommendReport(
         out,
         count.answered,
@@ -229,7 +210,7 @@ def recommend_items(
         len(items) - count.done,
         count.keyphrases,
         dict(sorted(count.by_version.items())),
-        "interrupted" if interrupted else "unavailable" if count.gave_up else "complete",
+        count.ended(interrupted=interrupted),
         count.errors,
     )
 
@@ -241,26 +222,16 @@ def _check(source: Path, out: Path, options: RecommendOptions) -> None:
         check_min_score(options.min_score)
 
 
-def _open(out: Path) -> TextIO:
-    try:
-        # Buffered by line: an answer is on disk at once.
-        return out.open("w", 1, encoding="utf-8", newline="")
-    except OSError as error:
-        raise OutputError(f"{error.filename}: {error.strerror}") from error
-
-
 async def _ask_each(
     client: AsyncClient,
     items: Sequence[Listing],
     options: RecommendOptions,
-    sink: _Sink,
+    sink: Writes[Recommendation],
     count: _Count,
     progress: Progress,
     note: Note,
 ) -> None:
-    progress(0, len(items))
     asked = (RecommendItem(i.text, i.category, options.k, options.min_score, i.product) for i in items)
-    waiting = iter(items)
     async with client:
         results = client.recommend_many(
             asked,
@@ -271,19 +242,7 @@ async def _ask_each(
             away_s=options.away_s,
             on_wait=WaitNotes(note, options.away_s),
         )
-        async for result in results:
-            sink.write(next(waiting), result)
-            count.add(result)
-            progress(count.done, len(items))
-            if count.gave_up:
-                return
-
-
-class _Sink(Protocol):
-    """Writes items one by one."""
-
-    def write(self, item: Listing, result: Recommendation | QuorumError) -> None:
-        """Write one item."""
+        await write_each(in_order(items, results), len(items), [sink], count, progress)
 
 
 class _Jsonl:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,8 +15,9 @@ from quorum.bulk.answers import OutputError, Sink, VotesSink, check_outputs, ope
 from quorum.bulk.ask import ask_in_order, attributes_of, check_lazy, fields_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, check_gold, read_listings
+from quorum.bulk.outcomes import GIVE_UP_AFTER, Ended, Outcomes, is_interrupted, write_each
 from quorum.bulk.spent import BudgetSpent, BudgetWatch, Totals
-from quorum.bulk.waits import WaitNotes, check_ready, found_no_server
+from quorum.bulk.waits import WaitNotes, check_ready
 from quorum.deployment.schema import Deployment
 from quorum.records import Record, plain
 from quorum.server.exposure import client_key
@@ -33,9 +33,6 @@ from quorum_client import (
 from quorum_contract import BULK, LAZY_OF, STABLE, Priority
 from quorum_contract.checks import encode_attributes
 from quorum_contract.errors import QuorumError
-
-GIVE_UP_AFTER = 20
-"""A run stops after so many listings in a row without a server to answer them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,45 +84,32 @@ class ExtractOptions:
 
 
 @dataclass(slots=True)
-class _Count:
-    """Listings so far, and those of the last ones that found no server."""
+class _Count(Outcomes[Extraction]):
+    """Listings so far, and what members and ensemble said."""
 
-    failed: int = 0
     by_channel: Counter[str] = field(default_factory=Counter)
-    silent: int = 0
-    last_error: QuorumError | None = None
     voted: int = 0
     abstained: dict[str, Counter[str]] = field(default_factory=dict)
     decided: int = 0
     undecided: Counter[str] = field(default_factory=Counter)
-    errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     spent: Totals = field(default_factory=Totals)
-    budgets: dict[str, BudgetSpent] = field(default_factory=dict)
+    budgets: BudgetWatch = field(default_factory=BudgetWatch)
 
-    @property
-    def done(self) -> int:
-        return self.failed + self.by_channel.total()
-
-    def add_error(self, error: QuorumError) -> None:
-        """Count a listing that failed."""
-        self.failed, self.last_error = self.failed + 1, error
-        known, first = self.errors.get(error.code, (0, str(error)))
-        self.errors[error.code] = known + 1, first
-
-    def add(self, result: Extraction) -> None:
-        """Count an answer."""
-        self.by_channel[_channel(result)] += 1
-        self.spent.add(result)
-        for answer in result.answers:
-            for vote in answer.votes:
+    def count(self, answer: Extraction) -> None:
+        """As :meth:`Outcomes.count`."""
+        self.by_channel[_channel(answer)] += 1
+        self.spent.add(answer)
+        self.budgets.add(self.done, answer)
+        for one in answer.answers:
+            for vote in one.votes:
                 if vote.value is None:
                     self.abstained.setdefault(vote.member, Counter())[vote.status.name] += 1
                 else:
                     self.voted += 1
-            if answer.status is DecisionStatus.DECIDED:
+            if one.status is DecisionStatus.DECIDED:
                 self.decided += 1
             else:
-                self.undecided[answer.status.name] += 1
+                self.undecided[one.status.name] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +122,7 @@ class ExtractReport(Record):
         left: Listings that were not asked about, because the run ended early.
         by_channel: Channel, or "CHANNEL for CHANNEL" after a fall-back -> listings that it answered.
         ended: Why the run ended: "complete", "interrupted" by Ctrl-C, or "unavailable" after
-            :data:`GIVE_UP_AFTER` listings in a row without a server.
+            :data:`quorum.bulk.outcomes.GIVE_UP_AFTER` listings in a row without a server.
         silent: Number of these; 0 for other ends.
         last_error: The last of these failures; None for other ends.
         resume: Row, counted from 1, from which another run goes on; None where the run is complete.
@@ -161,7 +145,7 @@ class ExtractReport(Record):
     failed: int
     left: int
     by_channel: dict[str, int]
-    ended: Literal["complete", "interrupted", "unavailable"]
+    ended: Ended
     silent: int
     last_error: QuorumError | None
     resume: int | None
@@ -201,9 +185,10 @@ def extract(
 ) -> ExtractReport:
     """Ask about every listing of a file. Answers are written as they come; a listing that fails is marked.
 
-    The run stops after :data:`GIVE_UP_AFTER` listings in a row without a server to answer them. Ctrl-C ends
-    it too and is reported, not raised. Answers so far are in the files either way. Other signals are the
-    caller's: one that ends the process leaves a Parquet file without its footer, which cannot be read.
+    The run stops after :data:`quorum.bulk.outcomes.GIVE_UP_AFTER` listings in a row without a server to
+    answer them. Ctrl-C ends it too and is reported, not raised. Answers so far are in the files either way.
+    Other signals are the caller's: one that ends the process leaves a Parquet file without its footer, which
+    cannot be read.
 
     Args:
         deployment: The deployment that is served.
@@ -247,14 +232,13 @@ def extract(
         key=client_key(),
     )
     check_ready(url, LAZY_OF.get(options.channel, options.channel) if options.lazy else options.channel)
-    count, interrupted = _Count(), False
+    count = _Count(budgets=BudgetWatch(note))
     with ExitStack() as files:
         columns, catalogue = list(listings[0].row), deployment.catalogue()
         sinks = open_sinks(files, out, votes, columns, names, catalogue, escaped=options.escaped)
-        try:
-            asyncio.run(_ask_each(client, listings, names, options, sinks, count, progress, note))
-        except KeyboardInterrupt:
-            interrupted = True
+        interrupted = is_interrupted(
+            _ask_each(client, listings, names, options, sinks, count, progress, note)
+        )
     return _report(count, len(listings) - count.done, interrupted, options)
 
 
@@ -279,7 +263,7 @@ def _extract_only(
     alone.add_part(votes, part, spec.member_names)
     recorded = alone.recorded_on(votes, only, listings)
     left = alone.left_to_ask(votes, only, listings, recorded, note)
-    count, interrupted = _Count(), False
+    count, interrupted = _Count(budgets=BudgetWatch(note)), False
     if left:
         try:
             with alone.serving(spec) as url, VotesWriter(part) as writer:
@@ -287,7 +271,9 @@ def _extract_only(
                 client = AsyncClient(url, timeout_s=options.timeout_s)
                 # Nothing starts this server again.
                 here = replace(options, away_s=0.0)
-                asyncio.run(_ask_each(client, left, names, here, [sink], count, progress, note))
+                interrupted = is_interrupted(
+                    _ask_each(client, left, names, here, [sink], count, progress, note)
+                )
         except KeyboardInterrupt:
             interrupted = True
         alone.add_part(votes, part, spec.member_names)
@@ -328,17 +314,18 @@ def _check_settings(options: ExtractOptions) -> None:
 
 
 def _report(count: _Count, left: int, interrupted: bool, options: ExtractOptions) -> ExtractReport:
-    gave_up = count.silent == GIVE_UP_AFTER and not interrupted
+    ended = count.ended(interrupted=interrupted)
+    gave_up = ended == "unavailable"
     silent = GIVE_UP_AFTER if gave_up else 0
     return ExtractReport(
-        answered=count.by_channel.total(),
+        answered=count.answered,
         failed=count.failed,
         left=left,
         by_channel=dict(count.by_channel),
-        ended="interrupted" if interrupted else "unavailable" if gave_up else "complete",
+        ended=ended,
         silent=silent,
         last_error=count.last_error if gave_up else None,
-        resume=count.done + 1 - silent if interrupted or gave_up else None,
+        resume=None if ended == "complete" else count.done + 1 - silent,
         out=_path(options.out),
         votes=_path(options.votes),
         routed=options.canary_share is not None,
@@ -348,7 +335,7 @@ def _report(count: _Count, left: int, interrupted: bool, options: ExtractOptions
         undecided=dict(sorted(count.undecided.items())),
         errors=count.errors,
         spent=count.spent,
-        budgets=count.budgets,
+        budgets=count.budgets.spent,
     )
 
 
@@ -376,10 +363,6 @@ async def _ask_each(
     progress: Progress,
     note: Note,
 ) -> None:
-    """Ask about all listings, until :data:`GIVE_UP_AFTER` in a row find no server."""
-    progress(0, len(listings))
-    budgets = BudgetWatch(note)
-    count.budgets = budgets.spent
     async with client:
         results = ask_in_order(
             client,
@@ -391,18 +374,7 @@ async def _ask_each(
             on_wait=WaitNotes(note, options.away_s),
             lazy=options.lazy,
         )
-        async for listing, result in results:
-            for sink in sinks:
-                sink.write(listing, result)
-            if isinstance(result, QuorumError):
-                count.add_error(result)
-            else:
-                count.add(result)
-                budgets.add(count.done, result)
-            progress(count.done, len(listings))
-            count.silent = count.silent + 1 if found_no_server(result) else 0
-            if count.silent == GIVE_UP_AFTER:
-                return
+        await write_each(results, len(listings), sinks, count, progress)
 
 
 def _channel(result: Extraction) -> str:

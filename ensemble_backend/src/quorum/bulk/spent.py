@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from quorum.bulk.callbacks import Note
+from quorum.bulk.callbacks import Note, ignore
 from quorum_client import Extraction, Spent, Status
 
 
@@ -103,7 +103,7 @@ class BudgetWatch:
         spent: Member -> how its budget showed; empty: all had one left.
     """
 
-    def __init__(self, note: Note) -> None:
+    def __init__(self, note: Note = ignore) -> None:
         self._note = note
         self._absent: set[str] = set()
         self.spent: dict[str, BudgetSpent] = {}

@@ -20,6 +20,7 @@ from quorum.cli import (  # noqa: E402
     distill,
     evaluate,
     evaluate_retrieval,
+    flywheel,
     index,
     judge,
     label,
@@ -55,6 +56,7 @@ for command in (
     distill.distill,
     *(rollout.publish, rollout.promote, rollout.rollback, rollout.retire, rollout.history, rollout.diff),
     index.index,
+    flywheel.flywheel,
     demo.demo,
 ):
     app.command()(friendly(command))

@@ -95,33 +95,43 @@ def _canary_of(retriever: bool) -> str:
     return RECOMMEND_CANARY if retriever else CANARY
 
 
+FileArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="VOTES|ITEMS",
+        help="Recorded votes, as `quorum extract --votes` writes them; with --retriever, items.",
+    ),
+]
+ReplayOption = Annotated[
+    Path | None, typer.Option(help="Ask both channels about these listings (CSV or JSONL) instead.")
+]
+AutoPromoteOption = Annotated[
+    bool, typer.Option("--auto-promote", help="Promote the canary if the rules say so.")
+]
+AutoRollbackOption = Annotated[
+    bool, typer.Option("--auto-rollback", help="End the canary if the rules say so.")
+]
+TextColumnOption = Annotated[str | None, typer.Option(help="Column with the product text.")]
+TopOption = Annotated[int, typer.Option(min=0, help="How many of the most frequent differences.")]
+JudgedOption = Annotated[
+    Path | None, typer.Option(help="With --retriever: write the judged pairs here, to train on.")
+]
+KOption = Annotated[int, typer.Option("-k", min=1, max=100, help="With --retriever: keyphrases an item.")]
+
+
 def report(
     ctx: typer.Context,
-    file: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="VOTES|ITEMS",
-            help="Recorded votes, as `quorum extract --votes` writes them; with --retriever, items.",
-        ),
-    ] = None,
-    replay: Annotated[
-        Path | None, typer.Option(help="Ask both channels about these listings (CSV or JSONL) instead.")
-    ] = None,
-    auto_promote: Annotated[
-        bool, typer.Option("--auto-promote", help="Promote the canary if the rules say so.")
-    ] = False,
-    auto_rollback: Annotated[
-        bool, typer.Option("--auto-rollback", help="End the canary if the rules say so.")
-    ] = False,
+    file: FileArgument = None,
+    replay: ReplayOption = None,
+    auto_promote: AutoPromoteOption = False,
+    auto_rollback: AutoRollbackOption = False,
     attributes: AttributesOption = None,
-    text_column: Annotated[str | None, typer.Option(help="Column with the product text.")] = None,
+    text_column: TextColumnOption = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Listings in flight.")] = 8,
-    top: Annotated[int, typer.Option(min=0, help="How many of the most frequent differences.")] = 10,
+    top: TopOption = 10,
     retriever: RetrieverOption = False,
-    judged: Annotated[
-        Path | None, typer.Option(help="With --retriever: write the judged pairs here, to train on.")
-    ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=100, help="With --retriever: keyphrases an item.")] = 10,
+    judged: JudgedOption = None,
+    k: KOption = 10,
     url: UrlOption = None,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
@@ -157,16 +167,9 @@ def report(
         _report_retriever(quorum.load_deployment(deploy), wanted, json)
         return
     options = quorum.CanaryOptions(
-        votes=file,
-        replay=replay,
-        promote=auto_promote,
-        roll_back=auto_rollback,
-        attributes=names_in(attributes),
-        text_column=text_column,
-        concurrency=concurrency,
-        top=top,
-        url=url,
-    )
+        votes=file, replay=replay, promote=auto_promote, roll_back=auto_rollback,
+        attributes=names_in(attributes), text_column=text_column, concurrency=concurrency, top=top, url=url,
+    )  # fmt: skip
     with ProgressBar("replay") as bar:
         result = quorum.canary_report(quorum.load_deployment(deploy), options, progress=bar, note=note)
     if json:

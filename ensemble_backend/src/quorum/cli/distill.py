@@ -21,53 +21,63 @@ Method = Literal["adapter", "layers"]
 Loss = Literal["pearson", "mse"]
 
 
+JudgedArgument = Annotated[Path, typer.Argument(help="Judged pairs of `quorum judge` (Parquet or JSONL).")]
+BaseOption = Annotated[Path, typer.Option(help="Folder of an encoder for sentence vectors, such as MiniLM.")]
+ClicksOption = Annotated[
+    Path | None,
+    typer.Option(help="JSON lines: item, keyphrase, clicks, impressions, position; and text if new."),
+]
+RelevanceOption = Annotated[
+    Path | None, typer.Option(help="JSON lines: item, keyphrase, relevance (the search engine's score).")
+]
+ItemsOption = Annotated[
+    Path | None, typer.Option(help="Listings (CSV, JSONL) to mine more pairs for; they are not judged.")
+]
+KeyphrasesOption = Annotated[
+    Path | None, typer.Option(help="Keyphrases to mine, one a line, or JSON lines with `keyphrase`.")
+]
+HeldOutOption = Annotated[
+    Path | None,
+    typer.Option("--heldout", help="Judged pairs to judge by; default: of a fifth of JUDGED's keyphrases."),
+]
+MethodOption = Annotated[
+    Method,
+    typer.Option(help="adapter: a matrix on the base's vectors (seconds); layers: its upper half."),
+]
+LossOption = Annotated[Loss, typer.Option(help="pearson: correlation with the label; mse: its square.")]
+DirectOption = Annotated[
+    bool, typer.Option("--direct", help="Leave the cross-encoder out: learn judged pairs alone.")
+]
+DimsOption = Annotated[str, typer.Option(help="Dimensions that vectors may be cut to, the largest first.")]
+WeightsOption = Annotated[
+    str, typer.Option(help="Task=weight: judge, clicks, relevance; 0 leaves a task out.")
+]
+PositionBiasOption = Annotated[
+    float, typer.Option(help="Clicks: position p is assumed to be looked at with chance 1 / p ** this.")
+]
+EpochsOption = Annotated[int | None, typer.Option(min=1, help="Of the student; default: 6, for layers 1.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Draws the held-out keyphrases, and all else.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace --out if it is a student.")]
+
+
 def distill(
-    judged: Annotated[Path, typer.Argument(help="Judged pairs of `quorum judge` (Parquet or JSONL).")],
-    base: Annotated[Path, typer.Option(help="Folder of an encoder for sentence vectors, such as MiniLM.")],
+    judged: JudgedArgument,
+    base: BaseOption,
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")],
-    clicks: Annotated[
-        Path | None,
-        typer.Option(help="JSON lines: item, keyphrase, clicks, impressions, position; and text if new."),
-    ] = None,
-    relevance: Annotated[
-        Path | None, typer.Option(help="JSON lines: item, keyphrase, relevance (the search engine's score).")
-    ] = None,
-    items: Annotated[
-        Path | None, typer.Option(help="Listings (CSV, JSONL) to mine more pairs for; they are not judged.")
-    ] = None,
-    keyphrases: Annotated[
-        Path | None, typer.Option(help="Keyphrases to mine, one a line, or JSON lines with `keyphrase`.")
-    ] = None,
-    held_out: Annotated[
-        Path | None,
-        typer.Option(
-            "--heldout", help="Judged pairs to judge by; default: of a fifth of JUDGED's keyphrases."
-        ),
-    ] = None,
-    method: Annotated[
-        Method,
-        typer.Option(help="adapter: a matrix on the base's vectors (seconds); layers: its upper half."),
-    ] = "adapter",
-    loss: Annotated[
-        Loss, typer.Option(help="pearson: correlation with the label; mse: its square.")
-    ] = "pearson",
-    direct: Annotated[
-        bool, typer.Option("--direct", help="Leave the cross-encoder out: learn judged pairs alone.")
-    ] = False,
-    dims: Annotated[
-        str, typer.Option(help="Dimensions that vectors may be cut to, the largest first.")
-    ] = "384,128,64",
-    weights: Annotated[
-        str, typer.Option(help="Task=weight: judge, clicks, relevance; 0 leaves a task out.")
-    ] = "judge=1,clicks=.3,relevance=.3",
-    position_bias: Annotated[
-        float, typer.Option(help="Clicks: position p is assumed to be looked at with chance 1 / p ** this.")
-    ] = 1.0,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of the student; default: 6, for layers 1.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the held-out keyphrases, and all else.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace --out if it is a student.")] = False,
+    clicks: ClicksOption = None,
+    relevance: RelevanceOption = None,
+    items: ItemsOption = None,
+    keyphrases: KeyphrasesOption = None,
+    held_out: HeldOutOption = None,
+    method: MethodOption = "adapter",
+    loss: LossOption = "pearson",
+    direct: DirectOption = False,
+    dims: DimsOption = "384,128,64",
+    weights: WeightsOption = "judge=1,clicks=.3,relevance=.3",
+    position_bias: PositionBiasOption = 1.0,
+    epochs: EpochsOption = None,
+    seed: SeedOption = 0,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Teach a small encoder what the ensemble judged: a student, whose vectors find keyphrases for items.

@@ -57,8 +57,8 @@ def evaluate_retrieval(
     if json:
         print_json(report)
         return
-    out.print(_table("", report.figures, report.k))
-    out.print(_table("difference", report.differences, report.k))
+    out.print(table_of("", report.figures, report.k))
+    out.print(table_of("difference", report.differences, report.k))
     note(
         f"{report.pairs} judged pairs of {report.queries} keyphrases and {report.items} items; keyphrases are"
         f" searched among {report.candidates}; in brackets 95 % intervals over keyphrases"
@@ -72,7 +72,8 @@ def evaluate_retrieval(
         note(remark)
 
 
-def _table(title: str, rows: Mapping[str, Mapping[str, Estimate]], k: int) -> Table:
+def table_of(title: str, rows: Mapping[str, Mapping[str, Estimate]], k: int) -> Table:
+    """Figures of methods, or differences, with their intervals."""
     columns = {
         "pearson": "Pearson", "spearman": "Spearman", "auc": "AUC", "ndcg": f"nDCG@{k}",
         "keyphrases": f"recall@{k}, keyphrases", "items": f"recall@{k}, items",

@@ -12,39 +12,47 @@ import quorum
 from quorum.cli.console import CommandError, JsonOption, ProgressBar, counted, note, print_json
 from quorum.cli.signals import terminated_as_interrupted
 
+KeyphrasesArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Text (one a line), JSONL, CSV (each also .gz) or Parquet with a column `keyphrase`, and"
+        " perhaps `category`, or `categories` (in a CSV separated by |)."
+    ),
+]
+EncoderOption = Annotated[Path, typer.Option(help="Folder of the student, of `quorum distill`.")]
+DimsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Dimensions of the vectors, of those that the student has; default: 64."),
+]
+KindOption = Annotated[
+    Literal["exact", "usearch"] | None,
+    typer.Option("--index", help="exact: all vectors are compared; usearch: a graph. Default: by size."),
+]
+NumbersOption = Annotated[
+    Literal["f16", "i8"],
+    typer.Option(help="Of a usearch graph: i8 takes less memory, and finds a little less."),
+]
+BlocklistOption = Annotated[
+    Path | None, typer.Option(help="Keyphrases that are left out, one a line; spellings count as one.")
+]
+MaxBadOption = Annotated[
+    str, typer.Option(help="Lines that may be broken, or their share of all; more end the run.")
+]
+EngineOption = Annotated[Literal["openvino", "onnxruntime"], typer.Option(help="What computes the vectors.")]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="CPU threads; 0: one per core.")]
+
 
 def index(
-    keyphrases: Annotated[
-        Path,
-        typer.Argument(
-            help="Text (one a line), JSONL, CSV (each also .gz) or Parquet with a column `keyphrase`, and"
-            " perhaps `category`, or `categories` (in a CSV separated by |)."
-        ),
-    ],
-    encoder: Annotated[Path, typer.Option(help="Folder of the student, of `quorum distill`.")],
+    keyphrases: KeyphrasesArgument,
+    encoder: EncoderOption,
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")],
-    dims: Annotated[
-        int | None,
-        typer.Option(min=1, help="Dimensions of the vectors, of those that the student has; default: 64."),
-    ] = None,
-    kind: Annotated[
-        Literal["exact", "usearch"] | None,
-        typer.Option("--index", help="exact: all vectors are compared; usearch: a graph. Default: by size."),
-    ] = None,
-    numbers: Annotated[
-        Literal["f16", "i8"],
-        typer.Option(help="Of a usearch graph: i8 takes less memory, and finds a little less."),
-    ] = "f16",
-    blocklist: Annotated[
-        Path | None, typer.Option(help="Keyphrases that are left out, one a line; spellings count as one.")
-    ] = None,
-    max_bad: Annotated[
-        str, typer.Option(help="Lines that may be broken, or their share of all; more end the run.")
-    ] = "1%",
-    engine: Annotated[
-        Literal["openvino", "onnxruntime"], typer.Option(help="What computes the vectors.")
-    ] = "openvino",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: one per core.")] = 0,
+    dims: DimsOption = None,
+    kind: KindOption = None,
+    numbers: NumbersOption = "f16",
+    blocklist: BlocklistOption = None,
+    max_bad: MaxBadOption = "1%",
+    engine: EngineOption = "openvino",
+    threads: ThreadsOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Embed keyphrases by a student, and make the version of the retriever that `quorum publish` takes.
@@ -72,9 +80,10 @@ def index(
         raise typer.Exit(130) from stopped
     except BlockingIOError as error:
         raise CommandError(f"another run is making {target}; wait for it, or name another --out") from error
-    if json:
-        print_json(report)
-        return
+    print_json(report) if json else _show(report, target)
+
+
+def _show(report: quorum.IndexReport, target: Path) -> None:
     merged = f"{counted(report.duplicates, 'duplicate')} merged, {report.blocked} on the blocklist"
     note(f"{counted(report.lines, 'line')} read: {merged}")
     if report.broken:

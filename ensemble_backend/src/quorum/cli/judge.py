@@ -28,36 +28,46 @@ from quorum_contract import STABLE
 _INTERRUPTED = 130
 
 
+PairsArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="CSV, JSONL or Parquet (.gz too but Parquet) with item, text and keyphrase; optional"
+        " category, gold, clicks, impressions, position, relevance."
+    ),
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Judged pairs to write: .parquet or .jsonl.")
+]
+VotesOption = Annotated[
+    Path | None, typer.Option(help="Also write every vote, for `quorum learn`: JSONL or Parquet.")
+]
+TextOption = Annotated[
+    str, typer.Option(help="Columns of the item's text, comma-separated, joined by spaces.")
+]
+PerRequestOption = Annotated[int, typer.Option(help="Keyphrases asked together, 1 to 64.")]
+MaxBadOption = Annotated[
+    int, typer.Option(help="So many rows may be broken; OUT.left-out.jsonl lists them by line.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option(help="Only estimate requests, tokens and time, from a few requests.")
+]
+AwayOption = Annotated[float, typer.Option(help="Seconds to wait for a server that is away.")]
+
+
 def judge(
-    pairs: Annotated[
-        Path,
-        typer.Argument(
-            help="CSV, JSONL or Parquet (.gz too but Parquet) with item, text and keyphrase; optional"
-            " category, gold, clicks, impressions, position, relevance."
-        ),
-    ],
-    output: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Judged pairs to write: .parquet or .jsonl.")
-    ] = None,
-    votes: Annotated[
-        Path | None, typer.Option(help="Also write every vote, for `quorum learn`: JSONL or Parquet.")
-    ] = None,
-    text: Annotated[
-        str, typer.Option(help="Columns of the item's text, comma-separated, joined by spaces.")
-    ] = "text",
-    per_request: Annotated[int, typer.Option(help="Keyphrases asked together, 1 to 64.")] = 16,
+    pairs: PairsArgument,
+    output: OutputOption = None,
+    votes: VotesOption = None,
+    text: TextOption = "text",
+    per_request: PerRequestOption = 16,
     concurrency: Annotated[int, typer.Option(help="Requests in flight.")] = 16,
     limit: Annotated[int | None, typer.Option(help="Judge only so many pairs.")] = None,
-    max_bad: Annotated[
-        int, typer.Option(help="So many rows may be broken; OUT.left-out.jsonl lists them by line.")
-    ] = 0,
-    dry_run: Annotated[
-        bool, typer.Option(help="Only estimate requests, tokens and time, from a few requests.")
-    ] = False,
+    max_bad: MaxBadOption = 0,
+    dry_run: DryRunOption = False,
     channel: Annotated[str, typer.Option(help="quorum, quorum_canary, or a lazy one.")] = STABLE,
     url: UrlOption = None,
     timeout: Annotated[float, typer.Option(help="Seconds per request.")] = 60.0,
-    away: Annotated[float, typer.Option(help="Seconds to wait for a server that is away.")] = AWAY_S,
+    away: AwayOption = AWAY_S,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:

@@ -21,58 +21,70 @@ from quorum_contract import BULK, RECOMMEND, Priority
 _INTERRUPTED = 130
 
 
+TextArgument = Annotated[
+    str, typer.Argument(help="Title and description of the item; leave it out with --items.")
+]
+CategoryOption = Annotated[
+    str, typer.Option(help="Leaf category of the item: only keyphrases of it, or of none.")
+]
+MinScoreOption = Annotated[
+    float | None, typer.Option(help="Lowest score of a keyphrase, from -1 to 1; default: any.")
+]
+ItemsOption = Annotated[
+    Path | None,
+    typer.Option(help="CSV, JSONL or Parquet with a text column (title, text, input or name)."),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="With --items: CSV (a row per keyphrase) or JSONL (a line per item)."),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace --out if it exists.")]
+TextColumnOption = Annotated[str | None, typer.Option(help="Column with the item's text.")]
+IdColumnOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Column with the item's id, which canary routing goes by;"
+        f" default: {', '.join(ID_COLUMNS)}, else the row number."
+    ),
+]
+ChannelOption = Annotated[
+    str | None, typer.Option(help="quorum_recommend (default) or quorum_recommend_canary.")
+]
+CanaryShareOption = Annotated[
+    str | None,
+    typer.Option(help="With --items: share of them for the canary: 5%, or `served` (the server's setting)."),
+]
+ConcurrencyOption = Annotated[int, typer.Option(min=1, help="With --items: requests in flight.")]
+EscapeOption = Annotated[
+    bool,
+    typer.Option(help="In CSV, make cells harmless to spreadsheets, as `quorum extract` does."),
+]
+PriorityOption = Annotated[
+    Priority, typer.Option(help="With --items: bulk makes room for other callers; interactive does not.")
+]
+AwayOption = Annotated[
+    float, typer.Option(min=0, help="With --items: seconds to wait for a server that is away.")
+]
+
+
 def recommend(
-    text: Annotated[
-        str, typer.Argument(help="Title and description of the item; leave it out with --items.")
-    ] = "",
+    text: TextArgument = "",
     k: Annotated[int, typer.Option("-k", help="How many keyphrases, 1 to 100.")] = 20,
-    category: Annotated[
-        str, typer.Option(help="Leaf category of the item: only keyphrases of it, or of none.")
-    ] = "",
-    min_score: Annotated[
-        float | None, typer.Option(help="Lowest score of a keyphrase, from -1 to 1; default: any.")
-    ] = None,
-    items: Annotated[
-        Path | None,
-        typer.Option(help="CSV, JSONL or Parquet with a text column (title, text, input or name)."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", help="With --items: CSV (a row per keyphrase) or JSONL (a line per item)."
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace --out if it exists.")] = False,
-    text_column: Annotated[str | None, typer.Option(help="Column with the item's text.")] = None,
-    id_column: Annotated[
-        str | None,
-        typer.Option(
-            help="Column with the item's id, which canary routing goes by;"
-            f" default: {', '.join(ID_COLUMNS)}, else the row number."
-        ),
-    ] = None,
-    channel: Annotated[
-        str | None, typer.Option(help="quorum_recommend (default) or quorum_recommend_canary.")
-    ] = None,
-    canary_share: Annotated[
-        str | None,
-        typer.Option(
-            help="With --items: share of them for the canary: 5%, or `served` (the server's setting)."
-        ),
-    ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="With --items: requests in flight.")] = 16,
+    category: CategoryOption = "",
+    min_score: MinScoreOption = None,
+    items: ItemsOption = None,
+    output: OutputOption = None,
+    force: ForceOption = False,
+    text_column: TextColumnOption = None,
+    id_column: IdColumnOption = None,
+    channel: ChannelOption = None,
+    canary_share: CanaryShareOption = None,
+    concurrency: ConcurrencyOption = 16,
     url: UrlOption = None,
     timeout: Annotated[float, typer.Option(help="Seconds per item.")] = 30.0,
-    escape: Annotated[
-        bool,
-        typer.Option(help="In CSV, make cells harmless to spreadsheets, as `quorum extract` does."),
-    ] = True,
-    priority: Annotated[
-        Priority, typer.Option(help="With --items: bulk makes room for other callers; interactive does not.")
-    ] = BULK,
-    away: Annotated[
-        float, typer.Option(min=0, help="With --items: seconds to wait for a server that is away.")
-    ] = AWAY_S,
+    escape: EscapeOption = True,
+    priority: PriorityOption = BULK,
+    away: AwayOption = AWAY_S,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
@@ -95,33 +107,22 @@ def recommend(
     deployment = quorum.load_deployment(deploy)
     if items is None or output is None:
         result = quorum.recommend(
-            deployment,
-            text,
-            k,
-            category=category,
-            min_score=min_score,
-            channel=channel or RECOMMEND,
-            url=url,
-            timeout_s=timeout,
-        )
+            deployment, text, k, category=category, min_score=min_score, channel=channel or RECOMMEND,
+            url=url, timeout_s=timeout,
+        )  # fmt: skip
         print_json(quorum.recommendation_json(result)) if json else _show(result)
         return
     options = quorum.RecommendOptions(
-        out=output,
-        k=k,
-        min_score=min_score,
-        text_column=text_column,
-        id_column=id_column,
-        channel=channel,
-        force=force,
-        canary_share=parse_canary_share(canary_share),
-        concurrency=concurrency,
-        url=url,
-        timeout_s=timeout,
-        escaped=escape,
-        priority=priority,
-        away_s=away,
-    )
+        out=output, k=k, min_score=min_score, text_column=text_column, id_column=id_column, channel=channel,
+        force=force, canary_share=parse_canary_share(canary_share), concurrency=concurrency, url=url,
+        timeout_s=timeout, escaped=escape, priority=priority, away_s=away,
+    )  # fmt: skip
+    _recommend_each(deployment, items, options, json)
+
+
+def _recommend_each(
+    deployment: quorum.Deployment, items: Path, options: quorum.RecommendOptions, json: bool
+) -> None:
     with terminated_as_interrupted(), ProgressBar("recommend") as bar:
         report = quorum.recommend_items(deployment, items, options, progress=bar, note=note)
     print_json(report) if json else _show_report(report)

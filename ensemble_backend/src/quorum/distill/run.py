@@ -8,16 +8,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from quorum.bulk.callbacks import Note, ignore
 from quorum.distill.assistant import Assistant, PairTexts
+from quorum.distill.candidates import Candidates, pair_texts, with_more
 from quorum.distill.figures import Rated, held_out_of, plain_figures
 from quorum.distill.lessons import DistillSources, Material, gather_material, pairs_of
-from quorum.distill.mine import ASSISTANT_NEGATIVES, NEGATIVES, mine, random_pairs
+from quorum.distill.mine import ASSISTANT_NEGATIVES, NEGATIVES
 from quorum.distill.options import DistillOptions
 from quorum.distill.remarks import member_of, remarks_on
 from quorum.distill.split import Split, split_by_keyphrase, split_from_file
@@ -25,9 +25,9 @@ from quorum.distill.student import EPOCHS, RATES, FitOptions, Lesson, Student, T
 from quorum.distill.write import ASSISTANT, finish, int8_vectors, write_assistant, write_student
 from quorum.files import hash_file
 from quorum.records import Record
-from quorum.retrieval.judged import Judged, JudgedError, read_judged
+from quorum.retrieval.judged import Judged, JudgedError, asked_hash, check_question, read_judged
 from quorum.retrieval.manifest import STUDENT_FILE, StudentManifest
-from quorum.retrieval.vectors import Vectors, cut
+from quorum.retrieval.vectors import Vectors
 from quorum.tasks.attribute import CatalogueError
 from quorum.tasks.default import Default
 from quorum.tune.base import Base, read_base
@@ -108,14 +108,6 @@ def distill_student(
         return run.make(out)
 
 
-class _Pool(NamedTuple):
-    """What pairs are mined of: rows of items and of keyphrases, and judged pairs by their places in these."""
-
-    items: npt.NDArray[np.int64]
-    keyphrases: npt.NDArray[np.int64]
-    known: set[tuple[int, int]]
-
-
 class _Run:
     """One run, from files to a folder."""
 
@@ -136,6 +128,7 @@ class _Run:
         _refuse_constant(judged, self.split.train)
         self.asked = _asked(judged, self.judged)
         self.material = gather_material(self.split, sources, options)
+        self.candidates = Candidates.of(self.material.pool, self.material.minable, self.material.known)
         self.files = {
             "judged": judged,
             **{name: path for name, path in asdict(sources).items() if path is not None},
@@ -195,7 +188,7 @@ class _Run:
         settings = [options.assistant_epochs, options.max_tokens, options.seed, options.share]
         trained = assistant.fit(
             self._assistant_pairs(),
-            _pair_texts(self.split.check),
+            pair_texts(self.split.check),
             out / CHECKPOINT_FOLDER / ASSISTANT,
             self._fingerprint(settings, ("judged", "held_out")),
             options.assistant_epochs,
@@ -205,51 +198,24 @@ class _Run:
         return assistant, trained
 
     def _assistant_pairs(self) -> PairTexts:
-        more, rows = self._negatives(ASSISTANT_NEGATIVES), self.material.rows
-        own = _pair_texts(self.split.train)
-        items, keyphrases = list(rows.items), list(rows.keyphrases)
-        return PairTexts(
-            [*own.items, *(items[row] for row in more.items)],
-            [*own.keyphrases, *(keyphrases[row] for row in more.keyphrases)],
-            np.concatenate([own.labels, more.targets]),
-        )
+        more, rows = self._random(ASSISTANT_NEGATIVES), self.material.rows
+        return with_more(pair_texts(self.split.train), more, list(rows.items), list(rows.keyphrases))
 
-    def _mined(self) -> _Pool:
-        material = self.material
-        places = {row: place for place, row in enumerate(material.pool)}
-        columns = {row: place for place, row in enumerate(material.minable)}
-        known = {
-            (places[item], columns[keyphrase])
-            for item, keyphrase in material.known
-            if item in places and keyphrase in columns
-        }
-        return _Pool(np.array(material.pool, np.int64), np.array(material.minable, np.int64), known)
-
-    def _negatives(self, share: float) -> Lesson:
+    def _random(self, share: float) -> Lesson:
         """Random pairs, taken as irrelevant; a share of the number of judged ones."""
-        pool, judge = self._mined(), self.material.judge
-        count = round(share * len(judge))
-        found = random_pairs(len(pool.items), len(pool.keyphrases), pool.known, count, self.options.seed)
-        items, keyphrases = pool.items[found[:, 0]], pool.keyphrases[found[:, 1]]
-        return Lesson("judge", items, keyphrases, np.zeros(len(found), np.float32))
+        return self.candidates.random(round(share * len(self.material.judge)), self.options.seed)
 
     def _lessons(self, assistant: Assistant | None, texts: Texts) -> list[Lesson]:
-        parts = [self.material.judge, self._negatives(NEGATIVES)]
+        parts = [self.material.judge, self._random(NEGATIVES)]
         if assistant is not None:
-            pool, size = self._mined(), texts.item_vectors.shape[1]
-            found = mine(
-                cut(texts.item_vectors[pool.items], size),
-                cut(texts.keyphrase_vectors[pool.keyphrases], size),
-                pool.known,
-                self.options.pool,
-                self.options.seed,
-            )
-            items, keyphrases = pool.items[found[:, 0]], pool.keyphrases[found[:, 1]]
-            self.note(f"labelling {len(found)} mined pairs by the cross-encoder")
-            labels = assistant.label(
-                [texts.items[i] for i in items], [texts.keyphrases[k] for k in keyphrases]
-            )
-            parts.append(Lesson("judge", items, keyphrases, labels))
+            items, keyphrases = self.candidates.near(texts, self.options.pool, self.options.seed)
+            # None are left where every item is judged with every keyphrase.
+            if len(items):
+                self.note(f"labelling {len(items)} mined pairs by the cross-encoder")
+                labels = assistant.label(
+                    [texts.items[i] for i in items], [texts.keyphrases[k] for k in keyphrases]
+                )
+                parts.append(Lesson("judge", items, keyphrases, labels))
         judge = joined(parts, self.material.judge.weight)
         return [lesson for lesson in (judge, *self.material.others) if lesson.weight]
 
@@ -294,7 +260,7 @@ class _Run:
             "seed": self.options.seed,
             "epochs": self.options.assistant_epochs,
         }
-        parts = (self._assistant_pairs(), _pair_texts(self.split.check), _pair_texts(self.split.held_out))
+        parts = (self._assistant_pairs(), pair_texts(self.split.check), pair_texts(self.split.held_out))
         tuned_on = {line for part in parts for line in assistant.question_hashes(part.items, part.keyphrases)}
         write_assistant(assistant, self.base, pairs, trained, figures, settings, tuned_on, folder)
         return figures
@@ -338,7 +304,9 @@ class _Run:
 
 def _split(path: Path, judged: Judged, held_out: Path | None, options: DistillOptions) -> Split:
     if held_out is not None:
-        return split_from_file(path, judged, held_out, read_judged(held_out), options.seed)
+        other = read_judged(held_out)
+        check_question(held_out, other.provenance, asked_hash(judged.provenance), str(path))
+        return split_from_file(path, judged, held_out, other, options.seed)
     return split_by_keyphrase(path, judged, options.share, options.seed)
 
 
@@ -360,11 +328,6 @@ def _asked(path: Path, judged: Judged) -> Default:
         return Default.from_json({key: question.get(key, usual) for key, usual in known.items()})
     except (CatalogueError, TypeError, AttributeError) as error:
         raise JudgedError(f"{path}: the question in its provenance cannot be asked: {error}") from error
-
-
-def _pair_texts(judged: Judged) -> PairTexts:
-    pairs = pairs_of(judged)
-    return PairTexts([item for item, _ in pairs], [keyphrase for _, keyphrase in pairs], judged.labels)
 
 
 def _texts(student: Student, material: Material) -> Texts:

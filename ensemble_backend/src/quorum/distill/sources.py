@@ -7,6 +7,7 @@ of the item is that of the judged pairs, of the items' file, or the row's own ``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from quorum.bulk.listings import read_listings
+from quorum.retrieval.judged import check_counts
 from quorum.tune.data import Problems
 from quorum_contract.errors import QuorumError
 
@@ -45,12 +47,11 @@ class Clicks(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse, as ValueError, numbers that no counting gives."""
-        if not 0 <= self.clicks <= self.impressions < float("inf"):
-            raise ValueError(f"clicks are {self.clicks:g} of {self.impressions:g} impressions")
+        check_counts(self.clicks, self.impressions, self.position)
         if not self.impressions > 0:
             raise ValueError("impressions are 0: what was never shown says nothing; leave the row out")
-        if not 1 <= self.position < float("inf"):
-            raise ValueError(f"position is {self.position:g}, and ranks begin at 1")
+        if not math.isfinite(self.clicks + self.impressions + self.position):
+            raise ValueError("a number is not finite")
 
 
 class Relevance(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +131,7 @@ def read_keyphrases(path: Path) -> list[str]:
             if path.suffix == ".jsonl":
                 text = msgspec.json.decode(line)["keyphrase"]
             found[text.strip()] = None
-        except (UnicodeDecodeError, msgspec.MsgspecError, LookupError, TypeError, AttributeError):
+        except (ValueError, msgspec.MsgspecError, LookupError, TypeError, AttributeError, RecursionError):
             problems.add(number, 'is no {"keyphrase": "..."}' if path.suffix == ".jsonl" else "is not UTF-8")
     problems.refuse()
     found.pop("", None)

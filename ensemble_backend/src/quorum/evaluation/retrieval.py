@@ -25,7 +25,7 @@ from quorum.evaluation.relevance import (
     spearman,
 )
 from quorum.evaluation.stats import Estimate, Floats
-from quorum.retrieval.bm25 import Bm25
+from quorum.retrieval.bm25 import Bm25, best_of
 from quorum.retrieval.judged import RELEVANT, Judged
 from quorum.retrieval.vectors import Vectors, cut, exact_top
 
@@ -92,12 +92,17 @@ def rate_bm25(truth: Truth) -> Rated:
     """Rate by BM25; a pair's score is over the best that its keyphrase has, as those of queries differ."""
     judged = truth.judged
     by_item, by_keyphrase = Bm25(judged.texts), Bm25(truth.keyphrases)
-    table = np.stack([by_item.scores(keyphrase) for keyphrase in judged.keyphrases])
-    best = np.maximum(table.max(1, initial=0.0), 1e-9)
-    scores = table[judged.keyphrase_of, judged.item_of] / best[judged.keyphrase_of]
+    scores = np.zeros(len(judged))
+    back = np.full((len(judged.keyphrases), truth.k), -1, np.int64)
+    # Pairs of each keyphrase: a table of all keyphrases and items would take gigabytes.
+    order = np.argsort(judged.keyphrase_of, kind="stable")
+    ends = np.searchsorted(judged.keyphrase_of[order], np.arange(len(judged.keyphrases) + 1))
+    for number, keyphrase in enumerate(judged.keyphrases):
+        own, pairs = by_item.scores(keyphrase), order[ends[number] : ends[number + 1]]
+        scores[pairs] = own[judged.item_of[pairs]] / max(own.max(initial=0.0), 1e-9)
+        back[number] = best_of(own, truth.k)
     found = np.stack([by_keyphrase.top(text, truth.k) for text in judged.texts])
-    back = np.stack([by_item.top(keyphrase, truth.k) for keyphrase in judged.keyphrases])
-    return Rated(scores.astype(np.float64), found, back)
+    return Rated(scores, found, back)
 
 
 class Scored(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from quorum.evaluation.relevance import OverQueries, hits_at, mean, pearson
 from quorum.evaluation.stats import Estimate, Floats
 from quorum.retrieval.encode import TextEncoder, encode_in_parts
+from quorum.retrieval.filters import normal_form
 from quorum.retrieval.index import Index, open_index
 from quorum.retrieval.judged import RELEVANT, Judged
 from quorum.retrieval.keyphrases import Keyphrases
@@ -78,12 +80,24 @@ class RetrieverComparison:
         )
 
 
+class Encoders(NamedTuple):
+    """A version's encoder, as texts are encoded when it serves.
+
+    Attributes:
+        items: In the precision of serving.
+        keyphrases: In that of ``quorum index``, whose vectors a search compares with.
+    """
+
+    items: TextEncoder
+    keyphrases: TextEncoder
+
+
 def compare_retrievers(
     new: Path,
     running: Path,
     judged: Judged,
     limits: tuple[float, float],
-    opened: Callable[[Path], TextEncoder],
+    opened: Callable[[Path], Encoders],
     note: Note,
 ) -> RetrieverComparison:
     """Compare the version of a folder with the running one's, both encoded here.
@@ -93,7 +107,7 @@ def compare_retrievers(
         running: Another one's.
         judged: Held-out judged pairs.
         limits: By how much agreement and recall may fall.
-        opened: Opens the encoder of a version's folder.
+        opened: Opens the encoders of a version's folder.
         note: Takes lines on the progress: an encoder reads about a hundred texts a second per core.
 
     Raises:
@@ -131,27 +145,33 @@ def compare_retrievers(
 
 
 def _measured(
-    folder: Path, judged: Judged, relevant: npt.NDArray[np.intp], encoder: TextEncoder, note: Note
+    folder: Path, judged: Judged, relevant: npt.NDArray[np.intp], encoders: Encoders, note: Note
 ) -> tuple[Floats, Floats]:
     """(P,) cosine of each pair, and (R,) whether each relevant pair's keyphrase was found."""
     manifest = read_retriever(folder)
-    vectors = encode_in_parts(encoder.items, judged.texts, f"{folder}: items", note)
+    vectors = encode_in_parts(encoders.items.items, judged.texts, f"{folder}: items", note)
     items = cut(vectors, manifest.dims)
-    vectors = encode_in_parts(encoder.keyphrases, judged.keyphrases, f"{folder}: keyphrases", note)
+    vectors = encode_in_parts(
+        encoders.keyphrases.keyphrases, judged.keyphrases, f"{folder}: keyphrases", note
+    )
     heldout = cut(vectors, manifest.dims)
     cosines = np.einsum("pd,pd->p", items[judged.item_of], heldout[judged.keyphrase_of]).astype(np.float64)
     asked, rows = np.unique(judged.item_of[relevant], return_inverse=True)
-    index, own = open_index(folder, manifest), Keyphrases(folder)
-    known = {*judged.keyphrases}
-    shared = np.array([text in known for text in own.texts(np.arange(len(own)))], np.bool_)
-    top = _top(items[asked], heldout, index, shared)
-    return cosines, hits_at(top, np.stack([rows, judged.keyphrase_of[relevant]], 1), top.shape[1])
+    # Spellings of one keyphrase are one, as in the index.
+    forms, first, form_of = np.unique(
+        [normal_form(text) for text in judged.keyphrases], return_index=True, return_inverse=True
+    )
+    # As if these were blocked: the others fit.
+    shared = ~Keyphrases(folder, forms.tolist()).fitting("").mask
+    top = _top(items[asked], heldout[first], open_index(folder, manifest), shared)
+    wanted = form_of[judged.keyphrase_of[relevant]]
+    return cosines, hits_at(top, np.stack([rows, wanted], 1), top.shape[1])
 
 
 def _top(
     items: Vectors, heldout: Vectors, index: Index, shared: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int64]:
-    """(i, k) numbers of the nearest keyphrases: of held-out ones; the index' others are -1.
+    """(i, k) numbers of the nearest keyphrases: of held-out forms; the index' others are -1.
 
     ``shared`` of the index' keyphrases are held-out ones too: they count once, by the vector that the encoder
     gives them now.

@@ -100,9 +100,8 @@ def evaluate_retrieval(
     if unknown := [dims for dims in cuts if dims not in student.dims]:
         known = ", ".join(map(str, student.dims))
         raise ManifestError(f"--dims {unknown[0]}: the student's vectors may be cut to {known}")
-    pairs = read_judged(judged)
-    truth = Truth(pairs, _candidates(pairs, options.keyphrases), options.k)
-    _check(judged, truth)
+    truth = read_truth(judged, options.keyphrases, options.k)
+    pairs = truth.judged
     rated: dict[str, Rated] = {}
 
     def measure(name: str, folder: Path) -> None:
@@ -132,6 +131,19 @@ def evaluate_retrieval(
         scored.figures, scored.differences, ceiling(pairs), float(pairs.disagreements.mean()),
         tuple(_remarks(truth)),
     )  # fmt: skip
+
+
+def read_truth(judged: Path, keyphrases: Path | None, k: int) -> Truth:
+    """Read judged pairs to measure by, and the keyphrases that are searched besides theirs.
+
+    Raises:
+        JudgedError: The pairs cannot be read, or no figure can be had from them.
+        KeyphrasesError: The keyphrases cannot be read.
+    """
+    pairs = read_judged(judged)
+    truth = Truth(pairs, _candidates(pairs, keyphrases), k)
+    _check(judged, truth)
+    return truth
 
 
 def _candidates(judged: Judged, path: Path | None) -> tuple[str, ...]:

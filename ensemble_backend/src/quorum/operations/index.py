@@ -20,22 +20,24 @@ from quorum.retrieval.encode import TextEncoder
 from quorum.retrieval.filters import read_blocklist
 from quorum.retrieval.graph import LARGEST_EXACT, RECALL_K, Numbers, build_graph, recall_of
 from quorum.retrieval.index import open_index
-from quorum.retrieval.keyphrase_table import MAX_BAD, Gathered, gather_keyphrases
+from quorum.retrieval.keyphrase_table import MAX_BAD, Gathered, gather_keyphrases, read_broken
 from quorum.retrieval.manifest import (
     ENCODER_FILE,
     GRAPH_FILE,
     KEYPHRASES_FILE,
+    RETRIEVER_FILE,
     STUDENT_FILES,
     VECTORS_FILE,
     ManifestError,
     RetrieverManifest,
     StudentManifest,
+    check_retriever,
     check_student,
     file_hashes,
     write_manifest,
 )
 from quorum.retrieval.vectors import Vectors, cut
-from quorum.retrieval.version_folder import check_target, making, parts_folder
+from quorum.retrieval.version_folder import check_target, has_parts, making, parts_folder, remove_parts
 from quorum.runtimes.onnx_network import Engine
 
 DIMS = 64
@@ -109,7 +111,8 @@ def index_keyphrases(
     """Embed keyphrases by a student, and write the folder that ``quorum publish`` takes.
 
     The folder appears complete or not at all. A run that was killed goes on from the vectors that it had,
-    when it is started again; equal inputs give an equal content hash on CPUs of one kind.
+    when it is started again, and says what it made if that was all; equal inputs give an equal content hash
+    on CPUs of one kind.
 
     Args:
         keyphrases: Text (one a line), JSON lines or CSV, each also as ``.gz``, or Parquet.
@@ -126,42 +129,92 @@ def index_keyphrases(
     """
     options = options or IndexOptions()
     out = out.absolute()
+    dead_letters = out.with_name(f"{out.name}.left-out.jsonl")
+    if before := _finished_before(keyphrases, encoder, out, options, dead_letters):
+        note(f"{out} was complete already; removed the parts that a killed run left")
+        return before
     check_target(out)
     student = check_student(encoder)
     dims = _dims(student, options.dims)
     blocked = read_blocklist(options.blocklist) if options.blocklist else frozenset()
     note(f"reading {keyphrases}")
-    dead_letters = out.with_name(f"{out.name}.left-out.jsonl")
     found = gather_keyphrases(keyphrases, dead_letters, options.max_bad, blocked)
-    count = len(found.table)
-    kind = options.index or ("exact" if count <= LARGEST_EXACT else "usearch")
     with parts_folder(out) as parts, making(out) as folder:
         for name in STUDENT_FILES:
             shutil.copyfile(encoder / name, folder / name)
-        # Of the copy: the student may be made anew meanwhile.
-        opened = TextEncoder(folder, options.engine, threads=options.threads)
-        made_by = f"{file_hashes(folder, STUDENT_FILES)} {options.engine}"
-        target = (folder if kind == "exact" else parts) / VECTORS_FILE
-        embed(found.texts, opened, made_by, dims, parts, target, progress)
-        _write_table(found, folder / KEYPHRASES_FILE)
-        manifest = RetrieverManifest(
-            student=hash_file(folder / ENCODER_FILE),
-            dims=dims,
-            index=kind,
-            keyphrases=count,
-            sources=_sources(keyphrases, found, options),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        manifest = _make(
+            found, folder, parts, dims, options, _sources(keyphrases, found, options), progress, note
         )
-        recall = 1.0
-        if kind == "usearch":
-            note(f"building the graph of {count} keyphrases")
-            recall = _graph(target, found, opened, folder, manifest, options.numbers, note)
-        manifest = _finish(folder, manifest, recall)
-    broken = dict(found.broken)
+    return _report(out, manifest, found.broken, dead_letters)
+
+
+def _make(
+    found: Gathered,
+    folder: Path,
+    parts: Path,
+    dims: int,
+    options: IndexOptions,
+    sources: dict[str, Any],
+    progress: Progress | None,
+    note: Note,
+) -> RetrieverManifest:
+    """Embed and write all files of a version but those of the student, which are there."""
+    count = len(found.table)
+    kind = options.index or ("exact" if count <= LARGEST_EXACT else "usearch")
+    # Of the copy: the student may be made anew meanwhile.
+    opened = TextEncoder(folder, options.engine, threads=options.threads)
+    made_by = f"{file_hashes(folder, STUDENT_FILES)} {options.engine}"
+    target = (folder if kind == "exact" else parts) / VECTORS_FILE
+    embed(found.texts, opened, made_by, dims, parts, target, progress)
+    _write_table(found, folder / KEYPHRASES_FILE)
+    manifest = RetrieverManifest(
+        student=hash_file(folder / ENCODER_FILE),
+        dims=dims,
+        index=kind,
+        keyphrases=count,
+        sources=sources,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    recall = 1.0
+    if kind == "usearch":
+        note(f"building the graph of {count} keyphrases")
+        recall = _graph(target, found, opened, folder, manifest, options.numbers, note)
+    return _finish(folder, manifest, recall)
+
+
+def _report(
+    out: Path, manifest: RetrieverManifest, broken: Mapping[str, int], dead_letters: Path
+) -> IndexReport:
+    of = manifest.sources["keyphrases"]
     return IndexReport(
-        out, manifest.content_hash, count, dims, kind, recall, found.lines, found.duplicates, found.blocked,
-        broken, dead_letters if broken else None,
+        out, manifest.content_hash, manifest.keyphrases, manifest.dims, manifest.index, manifest.recall,
+        of["lines"], of["duplicates"], of["blocked"], dict(broken), dead_letters if broken else None,
     )  # fmt: skip
+
+
+def _finished_before(
+    keyphrases: Path, encoder: Path, out: Path, options: IndexOptions, dead_letters: Path
+) -> IndexReport | None:
+    """What a run of these inputs made that was killed before it removed its parts; None: there was none."""
+    if not (has_parts(out) and (out / RETRIEVER_FILE).is_file()):
+        return None
+    try:
+        manifest, student = check_retriever(out)[0], check_student(encoder)
+        stated, blocklist = manifest.sources, options.blocklist
+        same = (
+            manifest.student == student.files[ENCODER_FILE]
+            and manifest.dims == _dims(student, options.dims)
+            and options.index in (None, manifest.index)
+            and stated["engine"] == options.engine
+            and stated["keyphrases"]["hash"] == hash_file(keyphrases)
+            and stated.get("blocklist", {}).get("hash") == (hash_file(blocklist) if blocklist else None)
+        )
+        report = _report(out, manifest, read_broken(dead_letters), dead_letters) if same else None
+    except (ManifestError, OSError, LookupError, ValueError):
+        return None
+    if report:
+        remove_parts(out)
+    return report
 
 
 def _dims(student: StudentManifest, asked: int | None) -> int:
@@ -218,7 +271,7 @@ def _graph(
     note(f"measuring recall@{RECALL_K} against the exact search")
     drawn = np.random.default_rng(0).choice(len(vectors), min(MEASURED, len(vectors)), replace=False)
     asked = encoder.items([found.texts[int(at)].as_py() for at in drawn])
-    return recall_of(open_index(folder, manifest), cut(asked, manifest.dims), vectors)
+    return recall_of(open_index(folder, manifest, tried=True), cut(asked, manifest.dims), vectors)
 
 
 def _finish(folder: Path, manifest: RetrieverManifest, recall: float) -> RetrieverManifest:

@@ -58,9 +58,13 @@ class Bm25:
 
     def top(self, query: str, k: int) -> npt.NDArray[np.int64]:
         """(k,) documents, best first, ties by row; -1 where no more have a word of the query."""
-        scores = self.scores(query)
-        found = np.flatnonzero(scores)
-        best = found[np.lexsort((found, -scores[found]))][:k]
-        rows = np.full(k, -1, np.int64)
-        rows[: len(best)] = best
-        return rows
+        return best_of(self.scores(query), k)
+
+
+def best_of(scores: Scores, k: int) -> npt.NDArray[np.int64]:
+    """(k,) rows of the largest of (n,) scores above 0, best first, ties by row; -1 where no more are."""
+    found = np.flatnonzero(scores)
+    best = found[np.lexsort((found, -scores[found]))][:k]
+    rows = np.full(k, -1, np.int64)
+    rows[: len(best)] = best
+    return rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +27,17 @@ _SHORTEST_PLURAL = 4
 def normal_form(keyphrase: str) -> str:
     """The form in which keyphrases that are the same for a buyer are equal.
 
-    Unicode NFKC, case folded, words without punctuation around them and without apostrophes, English plurals
-    in -s as singular; the order of words stays, as a shirt dress is no dress shirt.
+    Without invisible characters (category Cf: of no width, soft hyphens, directions), Unicode NFKC, case
+    folded, words without punctuation around them and without apostrophes, English plurals in -s as singular;
+    the order of words stays, as a shirt dress is no dress shirt.
     """
-    folded = _APOSTROPHE.sub("", clean(keyphrase).casefold())
+    folded = _APOSTROPHE.sub("", clean(_seen(keyphrase)).casefold())
     return " ".join(map(_singular, filter(None, _BREAK.split(folded)))) or folded
+
+
+def _seen(text: str) -> str:
+    """A text without characters that nobody sees (category Cf)."""
+    return text if text.isascii() else "".join(sign for sign in text if category(sign) != "Cf")
 
 
 def _singular(word: str) -> str:
@@ -43,9 +50,9 @@ def _singular(word: str) -> str:
     return word[:-1]
 
 
-def category_form(category: str) -> str:
-    """The form in which equal categories are equal: case folded, single spaces."""
-    return " ".join(category.split()).casefold()
+def category_form(name: str) -> str:
+    """The form in which equal categories are equal: case folded, single spaces, nothing invisible."""
+    return " ".join(_seen(name).split()).casefold()
 
 
 def read_blocklist(path: Path) -> frozenset[str]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from quorum.retrieval.graph_trial import try_graph
 from quorum.retrieval.manifest import GRAPH_FILE, VECTORS_FILE, ManifestError, RetrieverManifest, first_line
 from quorum.retrieval.vectors import Found, Vectors, cut, exact_top
 
@@ -34,8 +35,13 @@ class Index(Protocol):
         """(r, d) vectors of these rows, each of length 1."""
 
 
-def open_index(folder: Path, manifest: RetrieverManifest) -> Index:
+def open_index(folder: Path, manifest: RetrieverManifest, *, tried: bool = False) -> Index:
     """Open a version's index; its files stay on disk, mapped into memory.
+
+    Args:
+        folder: Of the version; the hashes of its files are not checked (:mod:`quorum.retrieval.manifest`).
+        manifest: Its ``retriever.json``.
+        tried: Whether a graph need not be opened in a process of its own first, as this one has built it.
 
     Raises:
         ManifestError: It is damaged, or not of the size that the manifest says, or usearch is not installed.
@@ -43,6 +49,8 @@ def open_index(folder: Path, manifest: RetrieverManifest) -> Index:
     path = folder / (VECTORS_FILE if manifest.index == "exact" else GRAPH_FILE)
     opener = Exact if manifest.index == "exact" else Graph
     try:
+        if opener is Graph and not tried:
+            try_graph(path)
         index = opener(path)
     except ModuleNotFoundError as error:
         raise ManifestError(

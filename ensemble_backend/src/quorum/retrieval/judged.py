@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,17 @@ class JudgedError(QuorumError, ValueError):
     """A file of judged pairs cannot be read or used; the message names file and row, and the fix."""
 
     code = "JUDGED_INVALID"
+
+
+def check_counts(clicks: float | None, impressions: float | None, position: float | None) -> None:
+    """Raise ValueError for numbers that no counting gives; None: not known."""
+    for name, number in (("clicks", clicks), ("impressions", impressions)):
+        if number is not None and number < 0:
+            raise ValueError(f"{name} are {number:g}; give a number from 0")
+    if clicks is not None and impressions is not None and clicks > impressions:
+        raise ValueError(f"clicks are {clicks:g} of {impressions:g} impressions; at most all can be clicked")
+    if position is not None and position < 1:
+        raise ValueError(f"position is {position:g}, and ranks begin at 1")
 
 
 class JudgedPair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +96,7 @@ class JudgedPair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             number = getattr(self, name)
             if number is not None and not math.isfinite(number):
                 raise ValueError(f"{name} is {number}")
+        check_counts(self.clicks, self.impressions, self.position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,55 +157,80 @@ SIGNALS = ("clicks", "impressions", "position", "relevance")
 
 
 def gather(pairs: Iterable[JudgedPair], provenance: Mapping[str, Any] | None = None) -> Judged:
-    """Put pairs into arrays.
+    """Put pairs into arrays; each takes 44 bytes, besides the texts.
 
     Raises:
         JudgedError: A pair stands twice, or an item has two texts.
     """
-    items: dict[str, int] = {}
-    texts: list[str] = []
-    categories: list[str] = []
-    keyphrases: dict[str, int] = {}
-    seen: set[tuple[int, int]] = set()
-    indices: list[tuple[int, int]] = []
-    numbers: list[tuple[float, ...]] = []
+    columns = _Columns()
     for row, pair in enumerate(pairs, 1):
-        item = items.setdefault(pair.item, len(items))
-        if item == len(texts):
-            texts.append(pair.text)
-            categories.append(pair.category)
-        elif texts[item] != pair.text:
+        columns.add(row, pair)
+    item_of, keyphrase_of = (np.array(column, np.int32) for column in (columns.item_of, columns.keyphrase_of))
+    _refuse_twice(columns, item_of, keyphrase_of)
+    label, confidence, disagreement, gold, *signals = (np.array(c, np.float32) for c in columns.numbers)
+    return Judged(
+        tuple(columns.items),
+        tuple(columns.texts),
+        tuple(columns.categories),
+        tuple(columns.keyphrases),
+        item_of,
+        keyphrase_of,
+        label,
+        confidence,
+        disagreement,
+        gold,
+        signals=dict(zip(SIGNALS, signals, strict=True)),
+        provenance=dict(provenance or {}),
+    )
+
+
+class _Columns:
+    """Pairs, as they come: numbers in arrays, each text once."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, int] = {}
+        self.keyphrases: dict[str, int] = {}
+        self.texts: list[str] = []
+        self.categories: list[str] = []
+        self.item_of, self.keyphrase_of = array("i"), array("i")
+        self.numbers = tuple(array("f") for _ in range(4 + len(SIGNALS)))
+
+    def add(self, row: int, pair: JudgedPair) -> None:
+        item = self.items.setdefault(pair.item, len(self.items))
+        if item == len(self.texts):
+            self.texts.append(pair.text)
+            self.categories.append(pair.category)
+        elif self.texts[item] != pair.text:
             raise JudgedError(
                 f"row {row}: item {pair.item!r:.80} has another text than in an earlier row; give one of them"
                 " another id, or both the same text"
             )
-        at = item, keyphrases.setdefault(pair.keyphrase, len(keyphrases))
-        if at in seen:
-            raise JudgedError(
-                f"row {row}: item {pair.item!r:.80} and keyphrase {pair.keyphrase!r:.80} stand"
-                " twice; keep one of them"
-            )
-        seen.add(at)
-        indices.append(at)
+        self.item_of.append(item)
+        self.keyphrase_of.append(self.keyphrases.setdefault(pair.keyphrase, len(self.keyphrases)))
         unknown = (pair.gold, *(getattr(pair, name) for name in SIGNALS))
-        numbers.append(
-            (pair.label, pair.confidence, pair.disagreement, *(math.nan if n is None else n for n in unknown))
+        values = (
+            pair.label,
+            pair.confidence,
+            pair.disagreement,
+            *(math.nan if n is None else n for n in unknown),
         )
-    at_arrays = np.array(indices, np.int32).reshape(-1, 2)
-    values = np.array(numbers, np.float32).reshape(-1, 4 + len(SIGNALS)).T
-    return Judged(
-        tuple(items),
-        tuple(texts),
-        tuple(categories),
-        tuple(keyphrases),
-        at_arrays[:, 0].copy(),
-        at_arrays[:, 1].copy(),
-        labels=values[0].copy(),
-        confidences=values[1].copy(),
-        disagreements=values[2].copy(),
-        gold=values[3].copy(),
-        signals={name: values[4 + number].copy() for number, name in enumerate(SIGNALS)},
-        provenance=dict(provenance or {}),
+        for column, value in zip(self.numbers, values, strict=True):
+            column.append(value)
+
+
+def _refuse_twice(columns: _Columns, item_of: Index, keyphrase_of: Index) -> None:
+    """Raise JudgedError for the first row whose pair an earlier one has."""
+    _, first = np.unique(item_of.astype(np.int64) << 32 | keyphrase_of, return_index=True)
+    if len(first) == len(item_of):
+        return
+    again = np.ones(len(item_of), np.bool_)
+    again[first] = False
+    row = int(np.flatnonzero(again)[0])
+    item, keyphrase = (
+        [*names][of[row]] for names, of in ((columns.items, item_of), (columns.keyphrases, keyphrase_of))
+    )
+    raise JudgedError(
+        f"row {row + 1}: item {item!r:.80} and keyphrase {keyphrase!r:.80} stand twice; keep one of them"
     )
 
 
@@ -209,9 +247,51 @@ def read_judged(path: Path) -> Judged:
         raise JudgedError(f"{path}: {error}") from error
 
 
+def open_judged(path: Path) -> tuple[Mapping[str, Any], Iterator[JudgedPair]]:
+    """What a file says of its judge, and its pairs, read as they are taken; raises as :func:`read_judged`.
+
+    Pairs that stand twice, and items with two texts, are not noticed.
+    """
+    provenance, rows = _open(path)
+
+    def named() -> Iterator[JudgedPair]:
+        try:
+            yield from rows
+        except JudgedError as error:
+            raise JudgedError(f"{path}: {error}") from error
+
+    return provenance, named()
+
+
 def read_provenance(path: Path) -> Mapping[str, Any]:
     """Read what a file says of its judge; raises JudgedError as :func:`read_judged` does."""
     return _open(path)[0]
+
+
+def check_question(path: Path, provenance: Mapping[str, Any], wanted: str | None, whose: str) -> None:
+    """Refuse pairs that were judged by another question: labels of two questions do not mix.
+
+    Args:
+        path: Of the pairs.
+        provenance: Theirs; where it does not name the question, nothing is refused.
+        wanted: Hash of the question; None: not known.
+        whose: Whose that is, in words.
+
+    Raises:
+        JudgedError: They were.
+    """
+    stated = asked_hash(provenance)
+    if wanted is not None and stated is not None and stated != wanted:
+        raise JudgedError(
+            f"{path}: judged by another question, or other values or grades, than {whose}; labels of two"
+            " questions do not mix: judge these pairs again"
+        )
+
+
+def asked_hash(provenance: Mapping[str, Any]) -> str | None:
+    """Hash of the question that pairs were judged by; None: it is not stated."""
+    question = provenance.get("question")
+    return question.get("hash") if isinstance(question, Mapping) else None
 
 
 def write_judged(path: Path, pairs: Iterable[JudgedPair], provenance: Mapping[str, Any]) -> int:

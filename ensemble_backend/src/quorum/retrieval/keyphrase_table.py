@@ -70,7 +70,7 @@ def gather_keyphrases(
     with replacing(dead_letters) as temporary, temporary.open("w", encoding="utf-8") as file:
         for line in read_lines(path):
             if isinstance(line, Broken):
-                sorter.broken[line.reason.partition(" (")[0]] += 1
+                sorter.broken[_kind(line.reason)] += 1
                 # A lone surrogate has no UTF-8.
                 file.write(json.dumps(line._asdict()) + "\n")
             else:
@@ -93,6 +93,18 @@ def gather_keyphrases(
         raise KeyphrasesError(f"{path}: all {sorter.usable} keyphrases are on the blocklist; nothing is left")
     duplicates = sorter.usable - sorter.left_out - len(table)
     return Gathered(table, lines, sorter.broken, duplicates, sorter.left_out)
+
+
+def read_broken(dead_letters: Path) -> Counter[str]:
+    """Reason -> broken lines, of a file that :func:`gather_keyphrases` wrote; none where there is no file."""
+    if not dead_letters.exists():
+        return Counter()
+    with dead_letters.open(encoding="utf-8") as file:
+        return Counter(_kind(json.loads(line)["reason"]) for line in file)
+
+
+def _kind(reason: str) -> str:
+    return reason.partition(" (")[0]
 
 
 def _allowed(max_bad: str) -> Callable[[int], float]:

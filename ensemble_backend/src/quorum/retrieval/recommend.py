@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -88,18 +88,33 @@ class Recommender:
         return cls(index, keyphrases, manifest.dims, near_identical)
 
     def recommend(self, asked: Sequence[Asked], encode: Encode) -> list[Recommended]:
-        """Recommend keyphrases for each item; fewer than asked for where no more are left.
+        """Recommend keyphrases for each item; see :meth:`each`."""
+        found = dict(self.each(asked, encode))
+        return [found[at] for at in range(len(asked))]
 
-        An item whose vector is 0, as of a text without a word, gets none.
+    def each(
+        self, asked: Sequence[Asked], encode: Encode, is_over: Callable[[int], bool] = lambda at: False
+    ) -> Iterator[tuple[int, Recommended]]:
+        """Yield the place of each item with its keyphrases, as they are found; fewer where no more are left.
+
+        An item whose vector is 0, as of a text without a word, gets none. One whose filters leave little, as
+        a rare category does, is searched further after the others, so that it does not hold them up.
+
+        Args:
+            asked: Items.
+            encode: Turns their texts into vectors.
+            is_over: Asked before each search with the place of an item: whether nobody waits for it any more.
+                Such an item is not searched further, and gets nothing.
         """
         vectors = cut(encode([item.text for item in asked]), self.dims)
         fitting = [self.keyphrases.fitting(item.category) for item in asked]
-        found = [Recommended((), ())] * len(asked)
+        for at in np.flatnonzero(~vectors.any(axis=1)).tolist():
+            yield at, Recommended((), ())
         # Items of one depth are searched together. The depth of one does not depend on the others, so neither
         # do the answers of a graph, which finds more the more it looks for.
         waiting = {at: 2 * item.limit for at, item in enumerate(asked) if vectors[at].any()}
-        while waiting:
-            first = next(iter(waiting))
+        while waiting := {at: depth for at, depth in waiting.items() if not is_over(at)}:
+            first = min(waiting, key=waiting.__getitem__)
             depth, among = waiting[first], fitting[first]
             group = [at for at, own in waiting.items() if own == depth and fitting[at].rows is among.rows]
             rows, scores = self._search(vectors[group], depth, among.rows)
@@ -110,11 +125,10 @@ class Recommender:
                 exhausted = depth >= size or bool(own_scores[-1] < item.min_score)
                 if len(kept) >= item.limit or exhausted:
                     texts = self.keyphrases.texts(own_rows[kept])
-                    found[at] = Recommended(texts, np.clip(own_scores[kept], -1, 1).tolist())
                     del waiting[at]
+                    yield at, Recommended(texts, np.clip(own_scores[kept], -1, 1).tolist())
                 else:
                     waiting[at] = depth * _MORE
-        return found
 
     def _search(self, vectors: Vectors, depth: int, among: Found | None) -> tuple[Found, Vectors]:
         """Search all keyphrases, or few of them exactly."""

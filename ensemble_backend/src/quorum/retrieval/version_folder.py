@@ -20,7 +20,7 @@ def check_target(out: Path) -> None:
         ManifestError: It is a file, or a folder with content.
     """
     if (out / RETRIEVER_FILE).is_file():
-        _remove_parts(out)
+        remove_parts(out)
     if out.is_dir() and any(out.iterdir()):
         raise ManifestError(f"{out}: holds {min(out.iterdir()).name!r} already; name another --out")
     if out.exists() and not out.is_dir():
@@ -50,7 +50,12 @@ def _parts_of(out: Path) -> Path:
     return out.parent / f".{out.name}.parts"
 
 
-def _remove_parts(out: Path) -> None:
+def has_parts(out: Path) -> bool:
+    """Whether a run that makes this folder goes on, or was killed."""
+    return _parts_of(out).is_dir()
+
+
+def remove_parts(out: Path) -> None:
     """Remove what a run that was killed after its last step has left; not what another run has."""
     folder = _parts_of(out)
     with suppress(BlockingIOError), locked(folder / "lock"):

@@ -128,4 +128,4 @@ class Kind(ABC, Generic[Content]):
 
     @abstractmethod
     def refuse_worse(self, comparison: Any) -> None:
-        """Raise RolloutError for a content that is worse than the deployment allows."""
+        """Raise WorseVersion for a content that is worse than the deployment allows."""

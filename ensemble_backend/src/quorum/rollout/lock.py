@@ -19,6 +19,12 @@ class RolloutError(QuorumError, RuntimeError):
     code = "ROLLOUT_FAILED"
 
 
+class WorseVersion(RolloutError):
+    """Not published: worse than the running version on held-out data; the message has the figures."""
+
+    code = "VERSION_WORSE"
+
+
 @contextmanager
 def locked(repository: Path) -> Iterator[None]:
     """Lock the repository until the block or the process ends; raises RolloutError if another holds it."""

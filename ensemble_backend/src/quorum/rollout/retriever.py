@@ -12,15 +12,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from quorum.evaluation.retriever_guard import RetrieverComparison, compare_retrievers
+from quorum.evaluation.retriever_guard import Encoders, RetrieverComparison, compare_retrievers
 from quorum.repository.retriever_config import settings_of_retriever
 from quorum.repository.state import RetrieverState
 from quorum.retrieval.encode import TextEncoder
-from quorum.retrieval.judged import JudgedError, read_judged
+from quorum.retrieval.judged import JudgedError, check_question, read_judged
 from quorum.retrieval.manifest import RETRIEVER_FILE, ManifestError, check_retriever, read_retriever
 from quorum.retrieval.version_check import check_vectors
 from quorum.rollout.kind import Kind
-from quorum.rollout.lock import RolloutError
+from quorum.rollout.lock import RolloutError, WorseVersion
 from quorum.runtimes.engine_names import retriever_encoder
 
 
@@ -93,11 +93,19 @@ class RetrieverKind(Kind[Path]):
             return None
         limits = rules.max_less_agreement, rules.max_less_recall
 
-        def opened(folder: Path) -> TextEncoder:
-            return TextEncoder(folder, rules.engine, rules.precision, rules.threads)
+        def opened(folder: Path) -> Encoders:
+            # With int8 each batch is scaled as a whole.
+            most = rules.max_batch
+            items = TextEncoder(folder, rules.engine, rules.precision, rules.threads, max_batch=most)
+            if rules.precision in ("auto", "f32"):
+                return Encoders(items, items)
+            return Encoders(items, TextEncoder(folder, rules.engine, threads=rules.threads))
 
+        asked = self.spec.catalogue().default
         try:
-            return compare_retrievers(content, running, read_judged(path), limits, opened, self.note)
+            judged = read_judged(path)
+            check_question(path, judged.provenance, asked.hash if asked else None, "`default` of deploy.yaml")
+            return compare_retrievers(content, running, judged, limits, opened, self.note)
         except JudgedError as error:
             raise RolloutError(f"retriever.heldout: {error}") from error
         except ValueError as error:
@@ -106,9 +114,9 @@ class RetrieverKind(Kind[Path]):
             raise RolloutError(f"retriever.heldout {path}: {error}") from error
 
     def refuse_worse(self, comparison: RetrieverComparison) -> None:
-        """Raise RolloutError where agreement or recall falls by more than ``retriever`` allows."""
+        """Raise WorseVersion where agreement or recall falls by more than ``retriever`` allows."""
         if comparison.warning:
-            raise RolloutError(
+            raise WorseVersion(
                 f"not published: {comparison.warning} ({comparison}); train on more judged pairs, or --force "
                 "it with a reason"
             )

@@ -16,7 +16,7 @@ from quorum.repository.state import State
 from quorum.repository.store import refused
 from quorum.review.spellings import as_served, respelled_in_words
 from quorum.rollout.kind import Kind
-from quorum.rollout.lock import RolloutError
+from quorum.rollout.lock import RolloutError, WorseVersion
 from quorum.votes import VotesError, read_votes
 from quorum_contract import GATE, LAZY_OF
 
@@ -98,18 +98,18 @@ class WeightsKind(Kind[Weights]):
             raise RolloutError(f"rollout.heldout {path}: {error}") from error
 
     def refuse_worse(self, comparison: Comparison) -> None:
-        """Raise RolloutError for weights that are worse than ``rollout.guard`` allows."""
+        """Raise WorseVersion for weights that are worse than ``rollout.guard`` allows."""
         rules, worse = self.spec.rollout, comparison.worse
         figures = "; ".join(filter(None, (str(comparison), comparison.remark)))
         if rules.guard == "per_attribute" and worse:
             keep = " ".join(f"--keep {shlex.quote(name)}" for name in worse)
-            raise RolloutError(
+            raise WorseVersion(
                 f"not published: {comparison.warning} ({figures}); rollout.guard is per_attribute: let "
                 f"the running version decide these (`{keep}`), learn from more labels, or --force it with a "
                 "reason"
             )
         if comparison.delta < -rules.margin:
             named = f"; {comparison.warning}" if comparison.warning else ""
-            raise RolloutError(
+            raise WorseVersion(
                 f"not published: {figures}{named}; see `quorum diff`, or --force it with a reason"
             )

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -40,6 +40,13 @@ logger = logging.getLogger(__name__)
 _DRAIN_S, _POLL_S = 30.0, 0.01
 
 
+class _Waiting(NamedTuple):
+    """An item, and what sends its answer."""
+
+    asked: Asked
+    reply: _Reply
+
+
 class TritonPythonModel:
     """``quorum_retriever``: an item's text in; keyphrases, their scores and the version out."""
 
@@ -62,7 +69,7 @@ class TritonPythonModel:
         self._admission = own_admission()
         self._places = Places()
         self._deadlines = Deadlines()
-        self._batcher: Batcher[Asked, Recommended | None] | None = None
+        self._batcher: Batcher[_Waiting, Recommended | None] | None = None
         self._damage: ManifestError | None = None
         try:
             self._open(repository / str(version), root_of(args), settings)
@@ -82,17 +89,27 @@ class TritonPythonModel:
         self._encoder: TextEncoder = open_encoder(folder, settings, self._admission.has_answered)
         if not settings["triton"]:
             # The first computation allocates; and a network that cannot compute is refused now.
-            self._recommend([Asked("?", "", 1, -1.0)])
+            self._recommender.recommend([Asked("?", "", 1, -1.0)], self._encoder.items)
         self._batcher = Batcher(
             f"retriever version {folder.name}",
             int(settings["max_batch"]),
             self._recommend,
-            lambda item: len(item.text),
+            lambda item: len(item.asked.text),
             None,
         )
 
-    def _recommend(self, items: Sequence[Asked]) -> list[Recommended | None]:
-        return [*self._recommender.recommend(items, self._encoder.items)]
+    def _recommend(self, items: Sequence[_Waiting]) -> list[Recommended | None]:
+        """Answer each item as soon as its keyphrases are found, not when the last of a batch has its own."""
+        found: list[Recommended | None] = [None] * len(items)
+        asked = [item.asked for item in items]
+
+        def is_over(at: int) -> bool:
+            return items[at].reply.expired
+
+        for at, keyphrases in self._recommender.each(asked, self._encoder.items, is_over):
+            found[at] = keyphrases
+            items[at].reply([keyphrases])
+        return found
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Take each request, or refuse it; an item that is taken is answered by a response sender."""
@@ -128,7 +145,7 @@ class TritonPythonModel:
             known = error if isinstance(error, InvalidRequest | Unavailable) else None
             return refuse(known or InvalidRequest(f"unreadable request: {error}"))
         reply.at_deadline(self._deadlines, deadline)
-        self._batcher.submit(Job(reply, reply, {0: item}, [None]))
+        self._batcher.submit(Job(reply, reply, {0: _Waiting(item, reply)}, [None]))
         return None
 
     def response(self, found: Recommended) -> Any:

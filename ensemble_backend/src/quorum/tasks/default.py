@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -82,6 +83,12 @@ class Default:
             "instructions": self.instructions,
             "grades": dict(self.grades),
         }
+
+    @property
+    def hash(self) -> str:
+        """``sha256:...`` of question, values, grades and all else: what labels are of."""
+        text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Default:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from support.serving_files import Files, files_in
 
 from quorum.decision.weights import Parameters, Weights
 from quorum.deployment import Deployment, load_deployment
+from quorum.evaluation.retriever_guard import Encoders
 from quorum.repository.history import History
 from quorum.repository.render import difference, render
 from quorum.repository.store import Store
+from quorum.retrieval.encode import TextEncoder
 from quorum.retrieval.judged import JudgedPair, write_judged
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.rollout.fleet import Fleet, SharedRepository
@@ -292,3 +295,53 @@ def test_a_version_that_agrees_less_or_finds_less_needs_a_reason(guarded: Rollou
     assert found.agreement_change.low > 0
     assert found.warning == ""
     assert found.recall >= found.recall_running
+
+
+def test_held_out_pairs_of_another_question_judge_nothing(
+    guarded: Rollout, server: Files, tmp_path: Path
+) -> None:
+    guarded.publish(made(tmp_path / "1"))
+    spec = guarded.kind.spec
+    pair = JudgedPair(item="a", text="red", keyphrase="k", label=1, value="1", confidence=1)
+    write_judged(spec.root / "heldout.jsonl", [pair], {"question": {"hash": "sha256:1"}})
+    default = '\ndefault: {question: "Is {name} it?", values: ["no", "yes"]}\n'
+    spec.path.write_text(spec.path.read_text("utf-8") + default, "utf-8")
+    changed = load_deployment(spec.path)
+    render(changed)
+    other = of_retriever(changed, server)
+    with pytest.raises(RolloutError, match=r"heldout\.jsonl: judged by another question"):
+        other.publish(made(tmp_path / "2", 2))
+    assert other.store.versions_on_disk(RETRIEVER) == [1]
+
+
+def test_the_gate_encodes_as_serving_does(
+    guarded: Rollout, server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guarded.publish(made(tmp_path / "1"))
+    path = guarded.kind.spec.path
+    changed = "retriever: {heldout: heldout.jsonl, engine: onnxruntime, precision: int8, max_batch: 8}"
+    path.write_text(path.read_text("utf-8").replace("retriever: {heldout: heldout.jsonl}", changed), "utf-8")
+    seen: list[Encoders] = []
+
+    def compare(*arguments: Any) -> None:
+        seen.append(arguments[4](arguments[0]))
+        raise ValueError("seen")
+
+    monkeypatch.setattr("quorum.rollout.retriever.compare_retrievers", compare)
+    asked: list[tuple[str, int]] = []
+    usual = TextEncoder.__init__
+
+    def noted(
+        self: TextEncoder, folder: Path, engine: Any, precision: Any = "auto", *more: Any, **named: Any
+    ) -> None:
+        asked.append((precision, named.get("max_batch", 32)))
+        usual(self, folder, engine, "auto", **named)
+
+    monkeypatch.setattr(TextEncoder, "__init__", noted)
+    monkeypatch.setattr("quorum.rollout.retriever.check_vectors", lambda *_: None)
+    served = load_deployment(path)
+    render(served)
+    with pytest.raises(RolloutError, match="seen"):
+        of_retriever(served, server).publish(made(tmp_path / "2", 2))
+    assert asked == [("int8", 8), ("auto", 32)]
+    assert seen[0].items is not seen[0].keyphrases

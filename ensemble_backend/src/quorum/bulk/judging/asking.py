@@ -11,7 +11,7 @@ from quorum.bulk.estimate import Sample
 from quorum.bulk.judging.journal import Cell, Decider
 from quorum.bulk.judging.labels import Labels
 from quorum.bulk.judging.requests import Asked, item_of
-from quorum.bulk.run import GIVE_UP_AFTER
+from quorum.bulk.outcomes import GIVE_UP_AFTER
 from quorum.bulk.spent import BudgetWatch
 from quorum.bulk.waits import WaitNotes, check_ready, found_no_server
 from quorum.deployment.schema import Deployment

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -171,19 +170,13 @@ def judge_of(deployment: Deployment, weights: Decider | None) -> dict[str, Any]:
             "confidence": weights.confidence if weights else None,
         },
         "question": {
-            "hash": default_hash(asked),
+            "hash": asked.hash,
             "catalogue": deployment.catalogue().hashes[OUTSIDE],
             **asked.to_json(),
             "grades": {value: asked.grade(value) for value in asked.values},
         },
         "members": deployment.member_names,
     }
-
-
-def default_hash(asked: Default) -> str:
-    """``sha256:`` of the default question with its values, grades and instructions."""
-    text = json.dumps(asked.to_json(), sort_keys=True, ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _provenance(

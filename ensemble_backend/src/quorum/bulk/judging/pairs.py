@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quorum.retrieval.judged import SIGNALS
+from quorum.retrieval.judged import SIGNALS, check_counts
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes.jsonl import load_json
 from quorum_contract.checks import (
@@ -152,6 +152,10 @@ def _pair(line: int, row: Mapping[str, Any], catalogue: Catalogue, text: Sequenc
     if not catalogue.is_by_default(keyphrase):
         raise InvalidRequest(f"keyphrase: {keyphrase!r} is an attribute of the catalogue; rename that")
     signals = tuple(_number(row, name) for name in SIGNALS)
+    try:
+        check_counts(*signals[:3])
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
     return Pair(line, item, words, keyphrase, category, _gold(row, catalogue), signals)
 
 
@@ -172,7 +176,7 @@ def _number(row: Mapping[str, Any], name: str) -> float | None:
         return None
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, float) and math.isnan(value):
         # How tables spell a number that is missing.
@@ -256,5 +260,9 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, _Row]]:
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
+    except UnicodeDecodeError as error:
+        raise PairsError(
+            f"{path}: after row {number}: a text is not UTF-8 ({error}); write it anew"
+        ) from error
     except pa.ArrowException as error:
         raise PairsError(f"{path}: cannot be read as Parquet ({error}); is it cut off?") from error

@@ -16,7 +16,7 @@ from quorum.bulk.judging.asking import Asking, judging_client
 from quorum.bulk.judging.estimate import Estimate, estimate, in_words
 from quorum.bulk.judging.journal import Cell, Journal, JudgeError, path_of
 from quorum.bulk.judging.labels import Labels, asked_by
-from quorum.bulk.judging.outputs import check_outputs, default_hash, finished_before, left_out_path, write_all
+from quorum.bulk.judging.outputs import check_outputs, finished_before, left_out_path, write_all
 from quorum.bulk.judging.pairs import TEXT, Pairs, read_pairs
 from quorum.bulk.judging.requests import Asked, requests_of
 from quorum.deployment.schema import Deployment
@@ -286,7 +286,7 @@ def _identity(deployment: Deployment, asked: Default, source: Path, options: Jud
             "input": hash_file(source),
             "text columns": list(options.text),
             "limit": options.limit,
-            "question": default_hash(asked),
+            "question": asked.hash,
             "members": deployment.member_names,
             "channel": options.channel,
         }

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
-import sys
-from pathlib import Path
 
-from quorum.processes import all_processes, descendants, end_processes, resident_bytes, stat_of
+from quorum.processes import (
+    all_processes,
+    descendants,
+    end_processes,
+    interpreter,
+    resident_bytes,
+    stat_of,
+)
 
 _PROGRAM = "quorum.serving.isolation.program"
 _JIFFIES = os.sysconf("SC_CLK_TCK")
@@ -81,14 +85,3 @@ class Process:
             return self._popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
-
-
-def interpreter() -> str:
-    """The Python with this process's packages; a stub is no interpreter, but may claim to be one."""
-    own = Path(sys.executable or "")
-    if own.name.startswith("python") and os.access(own, os.X_OK):
-        return str(own)
-    found = shutil.which("python3")
-    if not found:
-        raise FileNotFoundError("no python3 on PATH to start a worker with; put its folder there")
-    return found

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judged pairs of several days as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quorum.distill.pool import Pooled, pool
+from quorum.retrieval.judged import JudgedError, JudgedPair, gather, read_judged, write_judged
+
+
+def pair(item: int, label: float, keyphrase: str = "k", text: str = "t") -> JudgedPair:
+    return JudgedPair(item=f"i{item}", text=text, keyphrase=keyphrase, label=label, value="3", confidence=0.9)
+
+
+def labels(path: Path) -> dict[tuple[str, str], float]:
+    found = read_judged(path)
+    return {
+        (found.items[item], found.keyphrases[keyphrase]): float(label)
+        for item, keyphrase, label in zip(found.item_of, found.keyphrase_of, found.labels, strict=True)
+    }
+
+
+def test_the_new_days_judgement_of_a_pair_counts(tmp_path: Path) -> None:
+    one, two, out = (tmp_path / f"{name}.parquet" for name in ("1", "2", "all"))
+    write_judged(one, [pair(1, 0.0), pair(2, 0.0)], {"day": 1})
+    write_judged(two, [pair(2, 1.0), pair(3, 1.0)], {"day": 2})
+    assert pool(one, two, gather([]), out) == Pooled(pairs=3, replaced=1)
+    assert labels(out) == {("i1", "k"): 0.0, ("i2", "k"): 1.0, ("i3", "k"): 1.0}
+    assert read_judged(out).provenance["day"] == 2
+    assert pool(None, two, gather([]), out) == Pooled(pairs=2)
+
+
+def test_an_item_with_another_text_begins_anew(tmp_path: Path) -> None:
+    one, two, out = (tmp_path / f"{name}.parquet" for name in ("1", "2", "all"))
+    write_judged(one, [pair(1, 0.0, "a"), pair(1, 0.0, "b"), pair(2, 0.0)], {})
+    write_judged(two, [pair(1, 1.0, "a", "new"), pair(1, 1.0, "c", "new")], {})
+    assert pool(one, two, gather([]), out) == Pooled(pairs=3, replaced=1, changed=1)
+    assert labels(out) == {("i2", "k"): 0.0, ("i1", "a"): 1.0, ("i1", "c"): 1.0}
+
+
+def test_held_out_keyphrases_are_left_out_in_any_form(tmp_path: Path) -> None:
+    one, two, out = (tmp_path / f"{name}.jsonl" for name in ("1", "2", "all"))
+    write_judged(one, [pair(1, 0.0, "Red Shoes!")], {})
+    write_judged(two, [pair(1, 1.0, "red shoe"), pair(1, 1.0, "blue")], {})
+    assert pool(one, two, gather([pair(9, 0.0, "red shoes")]), out) == Pooled(pairs=1, held_out=2)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    day = tmp_path / "day.jsonl"
+    write_judged(day, [pair(1, 0.0)], {})
+    day.write_text(day.read_text("utf-8") + "{", "utf-8")
+    with pytest.raises(JudgedError, match=r"day.jsonl: line 3"):
+        pool(None, day, gather([]), tmp_path / "all.jsonl")
+    assert not (tmp_path / "all.jsonl").exists()
