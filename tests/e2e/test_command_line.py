@@ -100,6 +100,7 @@ def test_extract_answers_every_row_in_order(up: Up, suffix: str) -> None:
     given = done.pop("voted"), sum(sum(found.values()) for found in done.pop("abstained").values())
     assert (done.pop("decided"), done.pop("undecided")) == (30 * len(ATTRIBUTES), {})
     assert done.pop("errors") == {}
+    assert done.pop("spent")["calls"] == 30 * len(MEMBERS)
     assert done == {"answered": 30, "failed": 0, "left": 0, "out": str(out), "votes": str(votes)}
     with out.open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file)) if suffix == "csv" else [json.loads(line) for line in file]

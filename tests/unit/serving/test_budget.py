@@ -120,18 +120,25 @@ def test_another_files_bytes_are_no_counts(tmp_path: Path, clock: Clock) -> None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_counts_in_shared_memory(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_counts_in_shared_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path / "shared")
+    (tmp_path / "shared").mkdir()
     tmp_path.chmod(0o500)
     own = budget(tmp_path, calls_per_day=1)
     assert (spend(own), spend(own)) == (True, False)
 
 
-def test_a_link_in_place_of_the_counts_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_counts_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path)
     target = tmp_path / "precious"
     target.write_text("content", "utf-8")
     path = counts_path(tmp_path, "m")
     path.parent.mkdir(parents=True)
     path.symlink_to(target)
     own = budget(tmp_path, calls_per_day=1)
-    spend(own)
+    assert (spend(own), spend(own)) == (True, False), "it is counted in shared memory instead"
     assert target.read_text("utf-8") == "content"

@@ -66,12 +66,13 @@ class Totals:
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; the cost is None where none is known."""
+        """Plain JSON values; tokens and cost are None where they are known of no answer."""
+        has_tokens = self.without_tokens < self.answers
+        tokens = (self.prompt_tokens, self.answer_tokens, self.cached_tokens)
+        names = ("prompt_tokens", "answer_tokens", "cached_tokens")
         return {
             "calls": self.calls,
-            "prompt_tokens": round(self.prompt_tokens),
-            "answer_tokens": round(self.answer_tokens),
-            "cached_tokens": round(self.cached_tokens),
+            **{name: round(n) if has_tokens else None for name, n in zip(names, tokens, strict=True)},
             "cost": float(f"{self.cost:.8g}") if self.without_cost < self.answers else None,
             "answers_without_tokens": self.without_tokens,
             "answers_without_cost": self.without_cost,
