@@ -108,7 +108,7 @@ def test_a_server_that_ignores_schemas(checkpoint: Path, tmp_path: Path) -> None
 def test_a_server_that_keeps_schemas(tmp_path: Path) -> None:
     needs("vllm")
     folder = tmp_path / "llama"
-    write_checkpoint(folder, "llama", chat=CHAT, hidden_size=256)
+    write_checkpoint(folder, "llama", chat=CHAT, head_size=64)
     with serving("vllm", str(folder), tmp_path) as url:
         replies, state = ask_some(url, "served")
     assert all(isinstance(reply, Generated) for reply in replies), state

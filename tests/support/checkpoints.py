@@ -20,6 +20,7 @@ def write_checkpoint(
     chat: str | None = None,
     positions: int = 2048,
     hidden_size: int = 32,
+    head_size: int = 8,
 ) -> Path:
     """A checkpoint of two layers whose tokens are bytes.
 
@@ -30,6 +31,7 @@ def write_checkpoint(
         chat: Chat template.
         positions: Longest sequence.
         hidden_size: Width of the hidden states.
+        head_size: Width of each of the four heads.
     """
     import torch
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -48,7 +50,7 @@ def write_checkpoint(
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=8,
+        head_dim=head_size,
         max_position_embeddings=positions,
         bos_token_id=None,
         eos_token_id=0,
