@@ -139,7 +139,7 @@ def test_a_row_may_end_before_the_question() -> None:
 class Rows:
     """The step of a model with two members, whose tickets are valid."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, whole: bool = False) -> None:
         from quorum.serving import member
         from quorum.serving.progress import Grace
 
@@ -147,6 +147,7 @@ class Rows:
         settings = {"grace_ms": 20, "min_members": 1, "voters": ["m", "n"]}
         self.used: list[int] = []
         self.step = step = member.TritonPythonModel()
+        step._whole = whole
         step._name, step._direct, step._names, step._prefixes = "model", False, ["m", "n"], ["m_", "n_"]
         step._admission = SimpleNamespace(
             is_valid=lambda ticket, *_: ticket == 1, seal=lambda body: 0, use=self.used.append
@@ -209,6 +210,19 @@ def test_members_of_the_first_row_are_asked_as_ever(tmp_path: Path, asked: tuple
     rows = Rows(tmp_path)
     assert rows.ask(None if asked is None else opened(*asked)) is None
     assert [admitted.attributes for admitted in rows.held.questions] == [("a", "b", "c")] * 2
+    rows.timer.close()
+
+
+def test_whole_questions_are_asked_while_any_attribute_is_open(tmp_path: Path) -> None:
+    rows = Rows(tmp_path, whole=True)
+    assert rows.ask(opened()) == [[("", Status.NOT_ASKED, None)] * 3] * 2
+    assert rows.ask(opened(1)) is None
+    assert [admitted.attributes for admitted in rows.held.questions] == [("a", "b", "c")] * 2
+    votes = [Vote(value, Status.ANSWERED) for value in "xyz"]
+    for done in rows.held.asked:
+        done(pack_votes(votes))
+    (response,) = rows.sent
+    assert votes_in(response) == [[(value, 0, None) for value in "xyz"]] * 2
     rows.timer.close()
 
 

@@ -43,7 +43,10 @@ def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -
             "min_members": spec.vote.min_members,
             "voters": spec.member_names,
         }
-    inputs = [PACKED_QUESTION, *([PACKED_OPEN] if spec.lazy else [])]
+    inputs = [PACKED_QUESTION]
+    if spec.lazy:
+        settings["whole_questions"] = spec.lazy.whole_questions
+        inputs.append(PACKED_OPEN)
     outputs = [PACKED_VOTES.named(made) for _, made in _votes(members)]
     return python_model(
         model, MEMBER_BACKEND, settings, inputs=inputs, outputs=outputs, optional=[PACKED_OPEN.name]
