@@ -16,6 +16,7 @@ from quorum.decision.cell import Parameters
 from quorum.decision.evidence import Evidence
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.scores import LEVELS
+from quorum.decision.stopping import Stopping, recorded_stopping, with_stopping
 from quorum.decision.weights import Weights
 from quorum.serving.cells import Cells
 from quorum.serving.open_question import pack_open, unpack_open
@@ -203,6 +204,32 @@ def test_a_written_text_is_asked_of_all() -> None:
     votes = {f"{name}_VOTES": pack_votes([("red shoe", 0, None)]) for name in "ab"}
     assert Step(Cells(weights, None, {})).still_open(votes) == ()
     assert Step(Cells(weights, None, {"attribute 0": "text"})).still_open(votes) == (0,)
+
+
+def learned(members: int = 3) -> Weights:
+    """Equal weights by which one vote is nearly never overruled, as far as a flip risk of 2 % is allowed."""
+    lines = {"1": (-1.0, 0.5)}
+    stopping = Stopping((-4.0, 0.0, 0.0, 0.0), ((0.02, 0.05),), lines, ("attribute 0",), 100, 100)
+    weights = Weights("majority", tuple("abc"[:members]), Parameters((1.0,) * members))
+    return with_stopping(weights, stopping)
+
+
+@pytest.mark.parametrize(("risk", "is_open"), [(0.0, True), (0.01, True), (0.02, False)])
+def test_asking_stops_early_only_at_a_flip_risk_that_was_learned(risk: float, is_open: bool) -> None:
+    step = Step(Cells(learned(), None, {}, risk))
+    one = {"a_VOTES": pack_votes([("red", 0, None)] * 2)}
+    assert step.still_open(one, attributes=2) == ((0, 1) if is_open else (1,))
+
+
+def test_confidence_of_some_votes_is_put_on_the_scale_of_all_where_members_were_asked_in_rows() -> None:
+    step = Step(Cells(learned(), None, {}))
+    votes = packed({"a": ("red", 0, None), "b": NOT_ASKED, "c": NOT_ASKED})
+    last = {OPEN: pack_open([], 1, 1, 1)}
+    plain, in_rows = (step.call(given, DECIDED)["CONFIDENCE"][0] for given in (votes, votes | last))
+    stopping = recorded_stopping(learned().settings)
+    assert stopping is not None
+    assert in_rows == pytest.approx(stopping.confidence(1, float(plain)))
+    assert in_rows < plain
 
 
 def test_all_patterns_are_tried() -> None:

@@ -19,7 +19,6 @@ import triton_python_backend_utils as pb_utils
 
 from quorum.decision import weights as weights_file
 from quorum.decision.evidence import Evidence
-from quorum.decision.forms import decide
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
@@ -97,7 +96,8 @@ class TritonPythonModel:
             if change := weights.check_fits(self._members, hashes, catalogue.hash, kinds):
                 logger.warning("vote: version %d: %s", self._version, change)
             fitted = weights.fitted(hashes)
-            self._cells = Cells(fitted, Evidence(fitted.evidence) if fitted.evidence else None, kinds)
+            evidence = Evidence(fitted.evidence) if fitted.evidence else None
+            self._cells = Cells(fitted, evidence, kinds, float(settings.get("flip_risk", 0.0)))
         # Any exception: with one that is not caught, no version of the vote would load.
         except Exception as error:
             if self._admission.has_answered:
@@ -127,7 +127,7 @@ class TritonPythonModel:
             question = unpack_question(body)
             attributes = max(1, len(question.attributes))
             votes, spent = self._read(inputs, len(question.attributes), ticket, body)
-            return self._answer(self._decide(question, votes), votes, spent)
+            return self._answer(self._decide(question, votes, OPEN in inputs), votes, spent)
         except Exception:
             logger.exception("vote: could not decide a request")
             unknown = [_UNKNOWN] * len(self._members)
@@ -166,9 +166,11 @@ class TritonPythonModel:
         gate = self._admission
         return self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))
 
-    def _decide(self, question: Admitted, votes: Sequence[PackedVote]) -> list[Decision]:
+    def _decide(
+        self, question: Admitted, votes: Sequence[PackedVote], in_rows: bool = False
+    ) -> list[Decision]:
         """Decide each attribute; ``votes`` are one member's after the other's."""
-        return [decide(self._quorum, *cell) for cell in self._cells.of(question, votes)]
+        return [*self._cells.decide(self._quorum, question, votes, in_rows)]
 
     def _read(
         self, inputs: Mapping[str, bytes], attributes: int, ticket: int, body: bytes
