@@ -31,6 +31,7 @@ def write_report(
     samples: Sequence[Sample],
     marks: Sequence[tuple[float, str]],
     listings: int,
+    lazy: str = "",
 ) -> None:
     """One HTML file that needs nothing else.
 
@@ -40,12 +41,14 @@ def write_report(
         samples: The background stream during the redeploys.
         marks: When something was done to the server, and what; same clock as the samples.
         listings: How many held-out listings the accuracies are over.
+        lazy: How the lazy channel's values compare with the full channel's, in words.
     """
     template = jinja2.Template(_TEMPLATE.read_text("utf-8"), autoescape=True)
     text = template.render(
         rows=rows,
         verdict=verdict(rows),
         warning=warning(rows),
+        lazy=lazy,
         changes=changes(rows),
         points=short_points,
         attributes=list(rows[0].by_attribute),

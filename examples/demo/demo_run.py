@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 from demo_report import write_report
 from demo_table import (
+    LAZY_ROW,
     Row,
     changes,
+    compare_lazy,
     interval,
     show_attributes,
     show_changes,
@@ -45,7 +47,7 @@ from quorum.server.supervise import wait_channels
 from quorum.server.triton import TritonServer
 from quorum.votes import VotesTable, VotesWriter, read_votes
 from quorum_client import Extraction
-from quorum_contract import CANARY, STABLE
+from quorum_contract import CANARY, LAZY, STABLE
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
 
@@ -67,6 +69,7 @@ class DemoReport:
         failed: Of these, without an answer.
         left: Processes and files that a server left behind.
         report: The HTML report.
+        lazy: How the lazy channel's values compare with the full channel's, in words; "": it was not asked.
     """
 
     rows: list[Row]
@@ -74,6 +77,7 @@ class DemoReport:
     failed: int
     left: list[str]
     report: Path
+    lazy: str = ""
 
     def tables(self) -> tuple[Table, ...]:
         """The rows for a terminal, as a whole and by attribute, and what each version changes."""
@@ -84,14 +88,15 @@ class DemoReport:
         return warning(self.rows)
 
     def verdict(self) -> str:
-        """Each learned version against the best single LLM and against majority, in words."""
-        return verdict(self.rows)
+        """Each learned version against the best single LLM and against majority, and the lazy channel."""
+        return "\n".join(filter(None, (verdict(self.rows), self.lazy)))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         rows = [row.as_json() for row in self.rows]
         changed = {name: judged.to_json() for name, judged in changes(self.rows).items()}
-        return {"rows": rows, "changes": changed, "requests": self.requests, "failed": self.failed}
+        counts = {"requests": self.requests, "failed": self.failed}
+        return {"rows": rows, "changes": changed, "lazy": self.lazy, **counts}
 
 
 @dataclass(slots=True)
@@ -108,6 +113,7 @@ class _Demo:
     marks: list[tuple[float, str]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    lazy: str = ""
 
     @property
     def attributes(self) -> list[str]:
@@ -157,9 +163,9 @@ def run(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     report.parent.mkdir(parents=True, exist_ok=True)
-    write_report(report, demo.rows, traffic.samples, demo.marks, listings=len(demo.heldout))
+    write_report(report, demo.rows, traffic.samples, demo.marks, listings=len(demo.heldout), lazy=demo.lazy)
     demo.say(f"report: {report.resolve()}")
-    return DemoReport(demo.rows, len(traffic.samples), traffic.failed, demo.left, report)
+    return DemoReport(demo.rows, len(traffic.samples), traffic.failed, demo.left, report, demo.lazy)
 
 
 def _ensemble(run: _Demo) -> Traffic:
@@ -213,7 +219,10 @@ def _ensemble(run: _Demo) -> Traffic:
             f"redeploys under load: {len(traffic.samples)} requests, {traffic.failed} failed, "
             f"answered by versions {versions}"
         )
-        _measure(run, url, f"learned, {_GOLD_LABELS} gold (version 3)")
+        full = _measure(run, url, f"learned, {_GOLD_LABELS} gold (version 3)")
+        if run.spec.lazy:
+            run.lazy = compare_lazy(full, _measure(run, url, LAZY_ROW, LAZY))
+            run.say(run.lazy)
         run.say("stopping the server")
     return traffic
 
@@ -259,10 +268,11 @@ def _extract(
     return read_votes(path)
 
 
-def _measure(run: _Demo, url: str, name: str) -> None:
+def _measure(run: _Demo, url: str, name: str, channel: str = STABLE) -> list[Extraction]:
     """One row of the table: the held-out half for accuracy, some of it one by one for latency."""
-    results = run.ask(url, STABLE, run.heldout, _CONCURRENCY, name)
-    one_by_one = run.ask(url, STABLE, run.heldout[:_LATENCY_LISTINGS], 1, f"{name}, one at a time")
+    results = run.ask(url, channel, run.heldout, _CONCURRENCY, name)
+    one_by_one = run.ask(url, channel, run.heldout[:_LATENCY_LISTINGS], 1, f"{name}, one at a time")
+    spent = [result.spent for result in results if result.spent]
     catalogue = run.spec.catalogue()
     right = {
         a: [
@@ -277,13 +287,15 @@ def _measure(run: _Demo, url: str, name: str) -> None:
             accuracy=interval([right[a] for a in run.attributes]),
             right=[right[a] for a in run.attributes],
             by_attribute={a: sum(hits) / len(hits) for a, hits in right.items()},
-            calls=sum(r.spent.calls for r in results if r.spent) / len(results),
-            llm_ms=1e3 * sum(r.spent.seconds or 0.0 for r in results if r.spent) / len(results),
+            calls=sum(s.calls for s in spent) / len(results),
+            tokens=sum((s.prompt_tokens or 0) + (s.answer_tokens or 0) for s in spent) / len(results),
+            llm_ms=1e3 * sum(s.seconds or 0.0 for s in spent) / len(results),
             latencies_ms=[r.latency_s * 1e3 for r in one_by_one],
         )
     )
     shown = run.rows[-1].accuracy
     run.say(f"{name}: {shown.value:.1%} right on held-out listings")
+    return results
 
 
 def _learn(run: _Demo, votes: VotesTable, method: str) -> Weights:

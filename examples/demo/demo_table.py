@@ -15,6 +15,10 @@ from rich.text import Text
 
 from quorum.evaluation.by_attribute import Judgement, judge
 from quorum.evaluation.stats import Estimate, mean_over_products, quantile
+from quorum_client import Answer, Extraction, Status
+
+LAZY_ROW = "learned, lazy (version 3)"
+"""Name of the row of the lazy channel, which answers by the weights of the row before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Row:
         by_attribute: Attribute -> share of right cells.
         right: [A][P], whether the answer to attribute ``a`` of product ``p`` is right.
         calls: LLM calls per answer.
+        tokens: Tokens per answer, of prompts and of what LLMs wrote.
         llm_ms: Time that LLMs worked per answer.
         latencies_ms: One request at a time.
     """
@@ -36,6 +41,7 @@ class Row:
     by_attribute: dict[str, float]
     right: list[list[bool]]
     calls: float
+    tokens: float
     llm_ms: float
     latencies_ms: list[float]
 
@@ -43,6 +49,16 @@ class Row:
     def is_alone(self) -> bool:
         """Whether one LLM answered by itself."""
         return self.name.endswith(" alone")
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether members were asked in rows."""
+        return self.name == LAZY_ROW
+
+    @property
+    def total_calls(self) -> int:
+        """LLM calls about all listings."""
+        return round(self.calls * len(self.right[0]))
 
     def percentile_ms(self, q: float) -> float:
         """A percentile of the latencies."""
@@ -55,7 +71,9 @@ class Row:
             "accuracy": self.accuracy.value,
             "ci95": [self.accuracy.low, self.accuracy.high],
             "by_attribute": self.by_attribute,
+            "calls": self.total_calls,
             "calls_per_answer": self.calls,
+            "tokens_per_answer": self.tokens,
             "llm_ms_per_answer": self.llm_ms,
             "p50_ms": self.percentile_ms(50),
             "p95_ms": self.percentile_ms(95),
@@ -78,12 +96,42 @@ def verdict(rows: Sequence[Row]) -> str:
     """
     alone = [row for row in rows if row.is_alone]
     best = max(alone, key=lambda row: row.accuracy.value)
-    majority, *learned = (row for row in rows if not row.is_alone)
+    majority, *learned = _versions(rows)
     lines = []
     for row in learned:
         against = "; ".join(f"{_over(row, other)}, {_worst(row, other)}" for other in (best, majority))
         lines.append(f"{row.name}: {against}")
     return "\n".join(lines)
+
+
+def compare_lazy(full: Sequence[Extraction], lazy: Sequence[Extraction]) -> str:
+    """How many values of the lazy channel are the full channel's, why others are not, and what was spared.
+
+    Args:
+        full: Answers of the full channel.
+        lazy: Of the lazy one, about the same listings.
+    """
+    cells = list(zip(_answers(full), _answers(lazy), strict=True))
+    votes = [vote for _, answer in cells for vote in answer.votes]
+    spared = sum(vote.status is Status.NOT_ASKED for vote in votes) / len(votes)
+    differ = [(whole, part) for whole, part in cells if whole.value != part.value]
+    line = (
+        f"{LAZY_ROW}: values equal to the full channel's in {len(cells) - len(differ)} of {len(cells)} cells"
+    )
+    if differ:
+        other = sum(_voted_otherwise(whole, part) for whole, part in differ)
+        line += f" (in {other} of the other {len(differ)}, an LLM asked for fewer attributes voted otherwise)"
+    return f"{line}, with {1 - spared:.1%} of the votes"
+
+
+def _answers(results: Sequence[Extraction]) -> list[Answer]:
+    return [answer for result in results for answer in result.answers]
+
+
+def _voted_otherwise(full: Answer, lazy: Answer) -> bool:
+    """Whether a member that was asked gave another value, or was not as sure of it."""
+    pairs = zip(full.votes, lazy.votes, strict=True)
+    return any(part.status is not Status.NOT_ASKED and part != whole for whole, part in pairs)
 
 
 def _over(row: Row, other: Row) -> str:
@@ -118,7 +166,7 @@ def changes(rows: Sequence[Row]) -> dict[str, Judgement]:
 
     By a heading for people, in the order of the rows.
     """
-    majority, *learned = (row for row in rows if not row.is_alone)
+    majority, *learned = _versions(rows)
     found, live = {}, majority
     for row in learned:
         for other in (majority, live) if live is not majority else (majority,):
@@ -153,6 +201,11 @@ def short_points(gain: Estimate) -> str:
     return f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f}, {100 * gain.high:+.1f})"
 
 
+def _versions(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the full channel's versions."""
+    return [row for row in rows if not row.is_alone and not row.is_lazy]
+
+
 def _short(row: Row) -> str:
     """The version of a row, or its name."""
     return f"version {found[1]}" if (found := re.search(r"\(version (\d+)\)", row.name)) else row.name
@@ -180,19 +233,21 @@ def show_attributes(rows: Sequence[Row]) -> Table:
 
 
 def show_table(rows: Sequence[Row]) -> Table:
-    """The rows for a terminal."""
-    heads = ("right", "95 % interval", "calls per answer", "LLM ms per answer", "p50 ms", "p95 ms")
-    table = Table("who answers", *heads)
+    """The rows for a terminal; "calls" are about all listings, what follows is per answer."""
+    heads = ("right", "95 %", "calls", "each", "tokens", "p50 ms", "p95 ms")
+    columns = [Column(head, justify="right", no_wrap=True) for head in heads]
+    table = Table(Column("who answers", overflow="fold"), *columns, box=SIMPLE, padding=(0, 1, 0, 0))
     best = max(row.accuracy.value for row in rows)
     for row in rows:
         style = "bold" if row.accuracy.value == best else None
         a = row.accuracy
         table.add_row(
-            row.name,
+            Text(row.name),
             f"{a.value:.1%}",
-            f"{a.low:.1%} - {a.high:.1%}",
+            f"{100 * a.low:.1f} - {100 * a.high:.1f}",
+            str(row.total_calls),
             f"{row.calls:.2f}",
-            f"{row.llm_ms:.1f}",
+            f"{row.tokens:.0f}",
             f"{row.percentile_ms(50):.0f}",
             f"{row.percentile_ms(95):.0f}",
             style=style,

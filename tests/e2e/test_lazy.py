@@ -47,7 +47,7 @@ def live(place: Path) -> Iterator[Live]:
     """`frail` runs in a worker, and has the faults that the file `fault` names."""
     frail = {"options": {"isolated": True, "faults": "fault"}}
     members: dict[str, Any] = {name: frail if name == "frail" else {} for name in MEMBERS}
-    with running(write_deployment(place, members, lazy={})) as live:
+    with running(write_deployment(place, members, lazy={"whole_questions": False})) as live:
         yield live
 
 
@@ -225,7 +225,7 @@ def test_a_quorum_is_kept(tmp_path: Path) -> None:
     down = {"options": {"fail_share": 1.0}}
     members: dict[str, Any] = {"frail": down, "alpha": {}, "beta": {}, "gamma": {}}
     vote = {"min_members": 3, "min_weight": 0.5, "grace_ms": 300}
-    with running(write_deployment(tmp_path, members, lazy={}, vote=vote)) as live:
+    with running(write_deployment(tmp_path, members, lazy={"whole_questions": False}, vote=vote)) as live:
         for product in range(PRODUCTS):
             full, lazy = ask(live, product, STABLE), ask(live, product, LAZY)
             assert lazy.values == full.values

@@ -70,7 +70,7 @@ def counts(recorded_votes: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         row["votes"] = {name: row["votes"][run] for name, run in RUNS.items()}
         products[row["title"], row["category"]].append(row["attribute"])
     members: dict[str, Any] = {name: {} for name in RUNS}
-    more: dict[str, Any] = {"lazy": {}, "default_normaliser": "exact"}
+    more: dict[str, Any] = {"lazy": {"whole_questions": False}, "default_normaliser": "exact"}
     deploy = write_deployment(tmp_path_factory.mktemp("data"), members, rows=rows, attributes={}, **more)
     spec = load_deployment(deploy)
     render(spec)

@@ -16,7 +16,7 @@ import pytest
 
 import quorum_bench.targets
 from quorum_bench.bench import Measured
-from quorum_bench.scenarios.peers import _all_cpu
+from quorum_bench.scenarios.peers_llms import all_cpu
 from quorum_bench.targets.fastapi import FastApiTarget
 from quorum_bench.targets.peer import PYTHON, PeerError
 from quorum_bench.workload import Workload
@@ -87,4 +87,4 @@ def test_a_missing_environment_says_how_to_make_it(tmp_path: Path, monkeypatch: 
 
 def test_cpu_of_an_answer_counts_the_generators(make_measured: Callable[..., Measured]) -> None:
     # 0.5 s of the server and 0.3 cores of the generators, for 100 answers in a second.
-    assert _all_cpu(make_measured("x", 5.0)) == pytest.approx([8.0] * 3)
+    assert all_cpu(make_measured("x", 5.0)) == pytest.approx([8.0] * 3)

@@ -14,7 +14,8 @@ from quorum_bench.bench import Bench, Options
 from quorum_bench.load import LoadError
 from quorum_bench.measure import Effort
 from quorum_bench.scenarios.cross_check import Seen
-from quorum_bench.scenarios.peers import _absent, _take_turns
+from quorum_bench.scenarios.peers import _take_turns
+from quorum_bench.scenarios.peers_llms import absent_rows
 from quorum_bench.targets.peer import PeerError
 from quorum_bench.workload import Workload
 
@@ -54,7 +55,9 @@ class Tally:
 
 
 def turns(log: list[str], servers: dict[str, Callable[[], Server]]) -> Any:
-    kind: Any = SimpleNamespace(name="none", workload=Workload.made(1), loads=(1, 2), makers=lambda: servers)
+    kind: Any = SimpleNamespace(
+        name="none", workload=Workload.made(1), loads=(1, 2), deploy=None, makers=lambda: servers
+    )
     bench: Any = SimpleNamespace(
         tally=lambda _: Tally(log), options=Options("short", Tally.effort), say=lambda _: None
     )
@@ -94,7 +97,9 @@ def test_one_that_does_not_start_or_breaks_is_named_and_costs_nobody_else() -> N
         },
     )
     assert found.absent == {"absent": "not installed", "broken": "after 1 turns: no answers any more"}
-    assert [row[0] for row in _absent(found, 2)] == [f"{name}: {why}" for name, why in found.absent.items()]
+    assert [row[0] for row in absent_rows(found.absent, 2)] == [
+        f"{name}: {why}" for name, why in found.absent.items()
+    ]
     assert log.count("start absent") == log.count("stop absent") == 1
     assert sum(line.startswith("a at") for line in log) == 2 * TURNS
     assert log.count("stop broken") == 2

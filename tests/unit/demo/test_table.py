@@ -6,13 +6,28 @@ from __future__ import annotations
 import io
 import re
 
-from demo_table import Row, changes, interval, show_attributes, show_changes, show_table, verdict, warning
+from demo_table import (
+    LAZY_ROW,
+    Row,
+    changes,
+    compare_lazy,
+    interval,
+    show_attributes,
+    show_changes,
+    show_table,
+    verdict,
+    warning,
+)
 from rich.console import Console
+
+from quorum_client import Answer, Extraction, Status, Vote
 
 
 def row(name: str, right: list[list[bool]]) -> Row:
     share = {name: sum(hits) / len(hits) for name, hits in zip(("color", "brand"), right, strict=False)}
-    return Row(name, interval(right), share, right, calls=3.0, llm_ms=4.5, latencies_ms=[1.0, 3.0])
+    return Row(
+        name, interval(right), share, right, calls=3.0, tokens=230.0, llm_ms=4.5, latencies_ms=[1.0, 3.0]
+    )
 
 
 def test_the_interval_of_equal_cells_is_a_point() -> None:
@@ -87,7 +102,8 @@ def test_six_attributes_and_long_names_fit_a_terminal() -> None:
     names = ("brand", "color", "material", "size", "gender", "age_group")
     llms = ("a-long-name-of-an-llm-of-which-there-are-versions-1 alone", "demo-qwen2 alone")
     rows = [
-        Row(llm, interval([[True]]), dict.fromkeys(names, 1.0), [[True]], 1.0, 4.5, [1.0]) for llm in llms
+        Row(llm, interval([[True]]), dict.fromkeys(names, 1.0), [[True]], 1.0, 82.0, 4.5, [1.0])
+        for llm in llms
     ]
     console = Console(width=80, markup=False, file=(shown := io.StringIO()))
     console.print(show_attributes(rows))
@@ -96,3 +112,37 @@ def test_six_attributes_and_long_names_fit_a_terminal() -> None:
     assert "brand color material size gender age group" in " ".join(shown.getvalue().split())
     assert "…" not in shown.getvalue()
     assert "demo-qwen2 alone" in shown.getvalue()
+
+
+def test_the_lazy_row_is_shown_but_is_no_version() -> None:
+    versions = [
+        row("a alone", [[True, False]]),
+        row("majority (version 1)", [[True, False]]),
+        row("learned, 100 gold (version 3)", [[True, True]]),
+    ]
+    rows = [*versions, row(LAZY_ROW, [[True, False]])]
+    assert (verdict(rows), list(changes(rows))) == (verdict(versions), list(changes(versions)))
+    console = Console(width=80, markup=False, file=(shown := io.StringIO()))
+    console.print(show_table(rows))
+    line = next(line for line in shown.getvalue().splitlines() if "lazy" in line)
+    assert line.split()[-5:] == ["6", "3.00", "230", "2", "3"], line
+    assert "…" not in shown.getvalue()
+
+
+def answered(value: str, *votes: str | None) -> Extraction:
+    """One answer, by members of which None was not asked."""
+    cast = [
+        Vote(f"m{at}", vote, Status.NOT_ASKED if vote is None else Status.ANSWERED)
+        for at, vote in enumerate(votes)
+    ]
+    return Extraction("r", (Answer("color", value, 0.9, tuple(cast)),), 3, 0.1)
+
+
+def test_cells_that_differ_are_counted_with_the_reason() -> None:
+    full = [answered("red", "red", "red", "blue"), answered("red", "red", "blue", "red")]
+    same = [answered("red", "red", "red", None), answered("red", "red", "blue", "red")]
+    assert compare_lazy(full, same).endswith("the full channel's in 2 of 2 cells, with 83.3% of the votes")
+    other = [answered("red", "red", "red", None), answered("blue", "red", "blue", "blue")]
+    assert "in 1 of 2 cells (in 1 of the other 1, an LLM" in compare_lazy(full, other)
+    wrong = [answered("blue", "red", "red", None), answered("red", "red", "blue", "red")]
+    assert "in 1 of 2 cells (in 0 of the other 1, an LLM" in compare_lazy(full, wrong)

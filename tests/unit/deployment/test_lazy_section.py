@@ -30,7 +30,7 @@ def test_the_channels_are_there_for_who_asks_for_them(tmp_path: Path) -> None:
     spec = load_deployment(write(tmp_path, "lazy: {}\n"))
     assert spec.channels == (*CHANNELS, *LAZY_CHANNELS)
     assert spec.lazy is not None
-    assert (spec.lazy.rows, spec.lazy.flip_risk) == (None, 0.0)
+    assert (spec.lazy.rows, spec.lazy.whole_questions, spec.lazy.flip_risk) == (None, True, 0.0)
     assert list(spec.models()) == ["quorum_shared_a", "c"]
 
 

@@ -8,6 +8,7 @@ import pytest
 from support.deployment import set_state, write_deployment
 
 from quorum.decision.cell import Parameters
+from quorum.decision.stopping import Stopping, with_stopping
 from quorum.decision.weights import Weights, equal_weights
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.configs import parse_config
@@ -57,6 +58,13 @@ def test_one_attribute_that_a_shorter_row_could_settle_is_enough(tmp_path: Path)
     heavy = {"color": Parameters((5.0, 1.0, 1.0))}
     rows = rows_by_weight(plain(tmp_path), weighing(1, 1, 1, attributes=heavy))
     assert rows == [["a"], ["b"], ["c"]]
+
+
+@pytest.mark.parametrize(("risk", "first"), [(0.0, ["a", "b"]), (0.01, ["a", "b"]), (0.05, ["a"])])
+def test_a_flip_risk_makes_the_first_row_shorter(tmp_path: Path, risk: float, first: list[str]) -> None:
+    learned = Stopping((-2.0, 0.0, 0.0, 0.0), ((0.01, 0.1), (0.05, 0.2)), {}, ("color",), 900, 300)
+    spec = plain(tmp_path, lazy={"flip_risk": risk}, attributes={"color": {}})
+    assert rows_by_weight(spec, with_stopping(weighing(1, 1, 1), learned))[0] == first
 
 
 def test_the_quorum_of_the_deployment_counts(tmp_path: Path) -> None:

@@ -9,8 +9,18 @@ from typing import Annotated
 
 import typer
 
-from quorum_bench.cli.study_common import PartsFile, ae110k_votes, begin, errors, shown, studies, write_part
-from quorum_bench.studies import lazy
+from quorum_bench.cli.study_common import (
+    JsonFile,
+    PartsFile,
+    ae110k_votes,
+    begin,
+    errors,
+    shown,
+    studies,
+    write,
+    write_part,
+)
+from quorum_bench.studies import lazy, lazy_served
 
 
 class LazyPart(StrEnum):
@@ -59,3 +69,33 @@ def lazy_(
             rows = shown(head, measure(inputs), line)
             print("\n" + summary(rows) + "\n")
             write_part(json_file, name.value, {"machine": environment, "result": rows})
+
+
+@studies.command("lazy-served")
+def lazy_served_(
+    deploy: Annotated[Path, typer.Option(help="A deployment of LLMs.")] = Path("deploy.yaml"),
+    listings: Annotated[Path, typer.Option(help="Listings with gold, JSONL.")] = Path(
+        "examples/demo/listings.jsonl"
+    ),
+    most: Annotated[int | None, typer.Option(min=4, help="Number of listings; default: all.")] = None,
+    callers: Annotated[
+        list[int] | None, typer.Option(min=1, help="Callers at once; may be repeated; default: 1 and 16.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Measured time of each run.")] = 4.0,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each channel, in turns.")] = 2,
+    json_file: JsonFile = None,
+) -> None:
+    """Compare the full and the lazy channel of one server, by open attributes or whole questions.
+
+    Weights, and when to stop early at a flip risk, are learned from votes on one half of the listings. The
+    channels answer the other half, all attributes at once and one attribute a request.
+
+    Example: `quorum-bench study lazy-served --json lazy-served.json`.
+    """
+    environment = begin()
+    inputs = lazy_served.Inputs(deploy, listings, tuple(sorted(callers or (1, 16))), seconds, runs, most)
+    with errors():
+        rows = shown(lazy_served.HEAD, lazy_served.compare(inputs), lazy_served.line)
+        print("\n" + lazy_served.summary(rows))
+        if json_file:
+            write(json_file, {"machine": environment, "result": rows})

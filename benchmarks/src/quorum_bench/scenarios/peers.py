@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,18 @@ from quorum_bench.bootstrap import ratio_of_medians
 from quorum_bench.load import Closed, LoadError, Open, run_load
 from quorum_bench.measure import Point
 from quorum_bench.results import Finding, Plot, ScenarioResult, Table
+from quorum_bench.scenarios.peers_llms import (
+    LLM_LOADS,
+    absent_rows,
+    all_cpu,
+    as_text,
+    lazy_findings,
+    lazy_makers,
+    llms_table,
+)
 from quorum_bench.targets.fanout import FanoutTarget
 from quorum_bench.targets.fastapi import FastApiTarget
+from quorum_bench.targets.lazy import LazyTarget, compared
 from quorum_bench.targets.litserve import LitServeTarget
 from quorum_bench.targets.peer import PeerError, PeerTarget, peers_python
 from quorum_bench.targets.quorum import QuorumTarget
@@ -30,7 +41,6 @@ from quorum_bench.workload import Workload
 MEMBERS = tuple(f"m{i}" for i in range(5))
 _THINK_MS = 20.0
 _BUSY = 32
-_LLM_LOADS = (1, 8)
 _AIM = 1.5
 _REDEPLOY_RATE = 50
 """Requests a second during a redeploy: far below the limit of every peer."""
@@ -53,6 +63,7 @@ class Kind:
         loads: Callers at once.
         think_ms: Thinking time of members that are no LLMs.
         deploy: Deployment of the LLMs.
+        listings: JSONL with gold, of which those that are not in the workload teach the LLMs' weights.
     """
 
     name: str
@@ -60,6 +71,7 @@ class Kind:
     loads: Sequence[int]
     think_ms: float = 0.0
     deploy: Path | None = None
+    listings: Path | None = None
 
     def makers(self) -> dict[str, Callable[[], Server]]:
         """Server -> its constructor."""
@@ -72,6 +84,8 @@ class Kind:
         made |= {
             peer.name: partial(peer, self.workload, MEMBERS, self.think_ms, self.deploy) for peer in _PEERS
         }
+        if self.deploy and self.listings:
+            made |= lazy_makers(self.workload, self.deploy, self.listings)
         return made
 
 
@@ -84,12 +98,16 @@ class Turns:
         cold_start_s: Server -> seconds from its start to its first answer, one a turn.
         absent: Server -> why it did not start.
         redeploys: Rows of the table of redeploys.
+        compared: Server that asks members in rows -> its answers beside those of all members.
+        is_of_llms: Whether the members were LLMs.
     """
 
     measured: list[Measured] = field(default_factory=list)
     cold_start_s: dict[str, list[float]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     redeploys: list[list[str]] = field(default_factory=list)
+    compared: dict[str, dict[str, Any]] = field(default_factory=dict)
+    is_of_llms: bool = False
 
 
 def _play(bench: Bench) -> ScenarioResult:
@@ -98,37 +116,46 @@ def _play(bench: Bench) -> ScenarioResult:
     except PeerError as error:
         raise Skipped(str(error)) from error
     workload = Workload.made(attributes=5)
-    quick = Kind("none", workload, bench.options.pick((1, _BUSY), (1, 4, 8, 16, _BUSY, 64)))
+    options = bench.options
+    quick = Kind("none", workload, options.pick((1, _BUSY), (1, 4, 8, 16, _BUSY, 64)))
     free = _take_turns(bench, quick, redeploy=True)
     if set(free.cold_start_s) <= {_QUORUM, _FANOUT}:
         raise Skipped(f"no peer answers: {'; '.join(free.absent.values())}")
     others = [_take_turns(bench, kind) for kind in _slower(bench, workload)]
     points = [m for turns in (free, *others) for m in turns.measured]
-    tables = [_summary(bench, free, points), _redeploys(free), *(_llms(turns) for turns in others[1:])]
+    llms = [turns for turns in others if turns.is_of_llms]
+    tables = [_summary(bench, free, points), _redeploys(free)]
+    tables += [llms_table(turns.measured, turns.cold_start_s, turns.compared, turns.absent) for turns in llms]
+    findings = _findings(free.measured) + [f for turns in llms for f in lazy_findings(turns.measured)]
     plots = [
         Plot(title="throughput", x="server", y=["throughput"], series="load"),
         Plot(title="latency p50", x="server", y=["latency_p50"], series="load"),
         Plot(title="memory, shared pages split", x="server", y=["pss"], series="load"),
     ]
     shown = [plot.model_copy(update={"only": {"thinking": quick.name}}) for plot in plots]
-    return SCENARIO.result(points, findings=_findings(free.measured), tables=tables, plots=shown)
+    return SCENARIO.result(points, findings=findings, tables=tables, plots=shown)
 
 
 def _slower(bench: Bench, workload: Workload) -> list[Kind]:
-    """Return slower members, in the long form: those that think, and LLMs if files for them exist."""
-    if bench.options.form == "short":
-        return []
-    kinds = [Kind(f"{_THINK_MS:g} ms", workload, (1, _BUSY), _THINK_MS)]
-    deploy, listings = bench.options.deploy or _DEPLOY, bench.options.listings or _LISTINGS
+    """Return slower members: in the long form those that think and LLMs, in the short one LLMs if given."""
+    options, kinds = bench.options, list[Kind]()
+    if options.form == "long":
+        kinds.append(Kind(f"{_THINK_MS:g} ms", workload, (1, _BUSY), _THINK_MS))
+    elif options.deploy is None:
+        return kinds
+    deploy, listings = options.deploy or _DEPLOY, options.listings or _LISTINGS
     if deploy.is_file() and listings.is_file():
         names = list(load_deployment(deploy).attributes)[:5]
-        kinds.append(Kind("LLMs", Workload.of_listings(listings, names), _LLM_LOADS, deploy=deploy))
+        loads = options.pick(LLM_LOADS[1:], LLM_LOADS)
+        kinds.append(
+            Kind("LLMs", Workload.of_listings(listings, names), loads, deploy=deploy, listings=listings)
+        )
     return kinds
 
 
 def _take_turns(bench: Bench, kind: Kind, redeploy: bool = False) -> Turns:
     """Start one server, measure it, stop it; then the next: each has the machine to itself."""
-    turns, tally = Turns(), bench.tally(SCENARIO.name)
+    turns, tally = Turns(is_of_llms=kind.deploy is not None), bench.tally(SCENARIO.name)
     makers = kind.makers()
     for number in range(tally.effort.runs):
         # There and back again, so that a machine that slows down hits all alike.
@@ -142,6 +169,8 @@ def _take_turns(bench: Bench, kind: Kind, redeploy: bool = False) -> Turns:
                 turns.cold_start_s.setdefault(name, []).append(time.monotonic() - start)
                 for point in _points(bench, name, server, kind):
                     tally.run(point, number)
+                if isinstance(server, LazyTarget) and number == 0:
+                    turns.compared[name] = compared(server, kind.workload)
                 if redeploy and number == 0:
                     turns.redeploys.append(_redeployed(bench, name, server, kind.workload))
             except (PeerError, LoadError) as error:
@@ -173,9 +202,9 @@ def _findings(free: Sequence[Measured]) -> list[Finding]:
     busy = {str(m.labels["server"]): m for m in free if m.labels["load"] == _BUSY}
     ours = busy.pop(_QUORUM)
     fastest = max(busy.values(), key=lambda m: m.throughput)
-    leanest = min(busy.values(), key=lambda m: float(np.median(_all_cpu(m))))
+    leanest = min(busy.values(), key=lambda m: float(np.median(all_cpu(m))))
     faster = ratio_of_medians(ours.throughputs, fastest.throughputs)
-    cheaper = ratio_of_medians(_all_cpu(leanest), _all_cpu(ours))
+    cheaper = ratio_of_medians(all_cpu(leanest), all_cpu(ours))
     return [
         Finding(
             text=f"answers per second at {_BUSY} callers, as a multiple of the best peer's "
@@ -207,18 +236,18 @@ def _summary(bench: Bench, free: Turns, points: Sequence[Measured]) -> Table:
         rows.append(
             [
                 name,
-                _number(lone.p50_ms),
-                _number(slow[0].p50_ms - _THINK_MS) if slow else "–",
-                _number(busy.throughput),
-                _number(max(kept)) if kept else "none",
-                _number(slow[1].throughput) if slow else "–",
-                _number(float(np.median(busy.cpu_ms))),
-                _number(float(np.median(_all_cpu(busy)))),
-                _number(busy.median(lambda run: run.pss_bytes / 2**20)),
-                _number(float(np.median(starts))),
+                as_text(lone.p50_ms),
+                as_text(slow[0].p50_ms - _THINK_MS) if slow else "–",
+                as_text(busy.throughput),
+                as_text(max(kept)) if kept else "none",
+                as_text(slow[1].throughput) if slow else "–",
+                as_text(float(np.median(busy.cpu_ms))),
+                as_text(float(np.median(all_cpu(busy)))),
+                as_text(busy.median(lambda run: run.pss_bytes / 2**20)),
+                as_text(float(np.median(starts))),
             ]
         )
-    rows += _absent(free, 9)
+    rows += absent_rows(free.absent, 9)
     return Table(
         title=f"{len(MEMBERS)} members, 5 attributes a request",
         columns=[
@@ -235,47 +264,6 @@ def _summary(bench: Bench, free: Turns, points: Sequence[Measured]) -> Table:
         ],
         rows=rows,
     )
-
-
-def _llms(turns: Turns) -> Table:
-    """Tabulate the same servers around LLMs."""
-    rows = []
-    for name, starts in turns.cold_start_s.items():
-        mine = [m for m in turns.measured if m.labels["server"] == name]
-        if len(mine) < len(_LLM_LOADS):
-            continue
-        lone, busy = mine
-        rows.append(
-            [
-                name,
-                _number(lone.p50_ms),
-                _number(busy.p50_ms),
-                _number(busy.throughput),
-                _number(float(np.median(_all_cpu(busy)))),
-                _number(busy.median(lambda run: run.pss_bytes / 2**20)),
-                _number(float(np.median(starts))),
-            ]
-        )
-    rows += _absent(turns, 6)
-    few, many = _LLM_LOADS
-    return Table(
-        title="The same with LLMs as members, each in a process of its own",
-        columns=[
-            "server",
-            f"p50 at {few} caller, ms",
-            f"p50 at {many} callers, ms",
-            f"answers/s at {many} callers",
-            "CPU s per 1 000 answers, server and client",
-            "memory (PSS), MiB",
-            "cold start, s",
-        ],
-        rows=rows,
-    )
-
-
-def _absent(turns: Turns, blanks: int) -> list[list[str]]:
-    """Rows of the servers that did not start, or not every time, with the reason."""
-    return [[f"{name}: {why.splitlines()[0]}", *["–"] * blanks] for name, why in turns.absent.items()]
 
 
 def _redeploys(turns: Turns) -> Table:
@@ -320,17 +308,7 @@ def _redeploy(server: Server, workload: Workload, seconds: float) -> list[str]:
     answered = np.sort(samples.where(samples.ok).done_ns)
     gap_ms = float(np.diff(answered).max()) / 1e6 if len(answered) > 1 else seconds * 1e3
     failed = int((~samples.ok).sum())
-    return [_number(took[0]), str(len(samples)), str(failed), _number(gap_ms)]
-
-
-def _all_cpu(measured: Measured) -> list[float]:
-    """Per run, CPU milliseconds of servers and generators per answer."""
-    own = zip(measured.cpu_ms, measured.runs, strict=True)
-    return [cpu + run.generators_cpu * run.seconds / run.answered * 1e3 for cpu, run in own]
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return [as_text(took[0]), str(len(samples)), str(failed), as_text(gap_ms)]
 
 
 def _p99(measured: Measured) -> float:
@@ -343,7 +321,8 @@ SCENARIO = Scenario(
     "Five members and their vote as a Triton graph, by a client that asks all members itself, and on "
     "FastAPI, LitServe and Ray Serve, each as its documentation says and with every member in a process of "
     "its own. Members build the prompt, answer from a table at once or after a fixed time, or are LLMs, and "
-    "parse and normalise; only quorum checks the request, sets deadlines and limits admission. "
+    "parse and normalise; LLMs are also asked in rows, by the channel quorum_lazy. Only quorum checks the "
+    "request, sets deadlines and limits admission. "
     "Each has the machine to itself while it is measured, turn by turn.",
     _play,
 )

@@ -18,8 +18,9 @@ import yaml
 from quorum.decision.cell import Parameters
 from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
+from quorum.deployment.lazy import LazySpec
 from quorum.deployment.retriever import RetrieverSpec
-from quorum.deployment.schema import MemberSpec
+from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.repository.render import render
 from quorum.rollout.channels import Rollout
 from quorum.rollout.retriever import RetrieverKind
@@ -67,6 +68,7 @@ class QuorumTarget:
         base: Folder for the repository and everything else that it writes; default: the temporary folder.
         install: Another tritonserver than the one of this machine.
         retriever: Settings of the retriever, instead of the deployment's own.
+        lazy: Settings of the lazy channels, likewise.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class QuorumTarget:
         base: Path | None = None,
         install: Install | None = None,
         retriever: RetrieverSpec | None = None,
+        lazy: LazySpec | None = None,
     ) -> None:
         self.name = name
         self._workload = workload
@@ -93,7 +96,8 @@ class QuorumTarget:
         self._aslr = aslr
         limits = spec.gate.model_copy(update=dict(gate or {}))
         retriever = retriever or spec.retriever
-        self._spec = spec.model_copy(update={"server": free, "gate": limits, "retriever": retriever})
+        updates = {"server": free, "gate": limits, "retriever": retriever, "lazy": lazy or spec.lazy}
+        self._spec = spec.model_copy(update=updates)
         if scores is not None:
             scoring = [_scoring(member, scores) for member in spec.members]
             self._spec = self._spec.model_copy(update={"members": scoring})
@@ -109,6 +113,11 @@ class QuorumTarget:
     def url(self) -> str:
         """``host:port`` of its gRPC endpoint."""
         return self._server.endpoint.grpc_url
+
+    @property
+    def deployment(self) -> Deployment:
+        """What it serves."""
+        return self._spec
 
     @property
     def catalogue(self) -> dict[str, str]:
@@ -156,8 +165,16 @@ class QuorumTarget:
         """
         parameters = Parameters(tuple(map(float, weights)))
         made = Weights("majority", tuple(self.members), parameters, catalogue=self.catalogue)
+        self.promote(made)
+
+    def promote(self, weights: Weights) -> None:
+        """Publish weights and promote them.
+
+        Raises:
+            quorum.rollout.channels.RolloutError: They were refused.
+        """
         with self.rollout() as rollout:
-            rollout.promote(rollout.publish(made).version)
+            rollout.promote(rollout.publish(weights).version)
 
     @contextmanager
     def rollout(self, retriever: bool = False) -> Iterator[Rollout]:

@@ -57,6 +57,11 @@ class Stopping(msgspec.Struct, frozen=True):
         """The highest chance of a change with which asking may stop, at a flip risk; 0: none."""
         return max((limit for known, limit in self.limits if known <= risk * (1.0 + 1e-9)), default=0.0)
 
+    def at_risk(self, risk: float) -> EarlyStop | None:
+        """When to stop at a flip risk; None: only where nothing can change the answer."""
+        limit = self.limit(risk)
+        return EarlyStop(self.change, limit) if limit > 0.0 else None
+
     def confidence(self, asked: int, confidence: float) -> float:
         """The confidence of the votes of some members on the scale of all members' votes."""
         return chance_of(confidence, self.lines.get(str(asked), ()))
@@ -82,8 +87,7 @@ class EarlyStop:
 def early_stop(weights: Weights, attribute: str, risk: float) -> EarlyStop | None:
     """When to stop early on an attribute at a flip risk; None: only where nothing can change the answer."""
     found = stopping_of(weights, attribute)
-    limit = found.limit(risk) if found else 0.0
-    return EarlyStop(found.change, limit) if found and limit > 0.0 else None
+    return found.at_risk(risk) if found else None
 
 
 def stopping_of(weights: Weights, attribute: str) -> Stopping | None:

@@ -19,12 +19,13 @@ class LazySpec(Strict):
     Attributes:
         rows: Members of each row, in the order of asking; None: by weight per cost of the channel's weights.
         whole_questions: Whether members of later rows are asked all attributes while any is open: an LLM then
-            answers word for word as in the other channels, and only whole calls are spared.
+            answers word for word as in the other channels, and only whole calls are spared. False: the open
+            ones alone, which also spares tokens; an LLM answers another prompt, and a little otherwise.
         flip_risk: Highest share of answers that may differ from those of all members; 0: none does.
     """
 
     rows: Annotated[list[Annotated[list[str], Field(min_length=1)]], Field(min_length=1)] | None = None
-    whole_questions: bool = False
+    whole_questions: bool = True
     flip_risk: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
 
     @field_validator("rows")

@@ -128,9 +128,9 @@ def channel_config(
             add(model_name=model, model_version=-1, input_map=question, output_map=made)
             votes |= {wire: wire for wire in made.values()}
     answered = {tensor.name: tensor.name for tensor in ANSWERED}
-    # By the last row's the vote knows that some members may not have been asked.
-    last = {OPEN: asked[-1]} if asked else {}
-    add(model_name=VOTE, model_version=version, input_map=votes | last, output_map=answered)
+    # By this it knows that members were left out.
+    votes |= {OPEN: asked[-1]} if asked else {}
+    add(model_name=VOTE, model_version=version, input_map=votes, output_map=answered)
     return config
 
 

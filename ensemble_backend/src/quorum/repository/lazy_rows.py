@@ -16,6 +16,7 @@ from quorum.decision.evidence import Evidence
 from quorum.decision.lazy import order
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.settle import is_settled
+from quorum.decision.stopping import early_stop
 from quorum.decision.weights import Weights, WeightsError, equal_weights
 from quorum.deployment.price import PriceSpec
 from quorum.deployment.schema import Deployment, MemberSpec
@@ -83,7 +84,9 @@ def _could_settle(spec: Deployment, weights: Weights, asked: Collection[str]) ->
     kinds = spec.catalogue().answer_kinds()
     for name in spec.attributes or ("",):
         parameters = parameters_for(weights, name, "", kind_in(kinds, name))
-        if is_settled(rule, parameters.weighing(parameters.highest()), ballots, (), evidence):
+        early = early_stop(weights, name, spec.lazy.flip_risk if spec.lazy else 0.0)
+        highest = parameters.weighing(parameters.highest())
+        if is_settled(rule, highest, ballots, (), evidence, early=early):
             return True
     return False
 

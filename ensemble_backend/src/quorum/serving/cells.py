@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from quorum.decision.answer_kinds import AnswerKinds, form_of, kind_in, parameters_for
 from quorum.decision.cell import Parameters
 from quorum.decision.evidence import Evidence, TextEvidence
-from quorum.decision.forms import Form
+from quorum.decision.forms import Form, decide
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.settle import is_settled
-from quorum.decision.stopping import confidence_at_hand, early_stop, stopping_of
+from quorum.decision.stopping import EarlyStop, Stopping, confidence_at_hand, stopping_of
 from quorum.decision.weights import Weights
 from quorum.serving.packing import Admitted, PackedVote
+from quorum_contract import DecisionStatus
+
+_NAMES = 1024
+"""Names of attributes that are remembered; callers may ask for any."""
 
 
 class Cell(NamedTuple):
@@ -34,24 +38,23 @@ class Cell(NamedTuple):
     text: str
 
 
+@dataclass(frozen=True, slots=True)
 class Cells:
-    """How one version of the weights decides the attributes of this deployment."""
+    """How one version of the weights decides the attributes of this deployment.
 
-    def __init__(
-        self, weights: Weights, evidence: Evidence | None, kinds: AnswerKinds, flip_risk: float = 0.0
-    ) -> None:
-        """Decide by weights.
+    Attributes:
+        weights: Fitted to the catalogue.
+        evidence: Of the weights; None: texts do not count.
+        kinds: Of the catalogue's attributes.
+        flip_risk: Highest share of answers that may differ from those of all members; 0: none does.
+        stops: Attribute -> what the weights know about stopping early, and when to stop; filled as asked for.
+    """
 
-        Args:
-            weights: Fitted to the catalogue.
-            evidence: Of the weights; None: texts do not count.
-            kinds: Of the catalogue's attributes.
-            flip_risk: Of lazy channels (:class:`quorum.deployment.lazy.LazySpec`).
-        """
-        self.weights, self.evidence, self.kinds = weights, evidence, kinds
-        # Callers may ask for any attributes.
-        self._stopping = lru_cache(maxsize=1024)(partial(stopping_of, weights))
-        self._early = lru_cache(maxsize=1024)(partial(early_stop, weights, risk=flip_risk))
+    weights: Weights
+    evidence: Evidence | None
+    kinds: AnswerKinds
+    flip_risk: float = 0.0
+    stops: dict[str, tuple[Stopping | None, EarlyStop | None]] = field(default_factory=dict)
 
     def of(self, question: Admitted, votes: Sequence[PackedVote | None]) -> Iterator[Cell]:
         """Yield the cell of each attribute; ``votes`` are one member's after the other's."""
@@ -76,11 +79,32 @@ class Cells:
         return [
             at
             for at, (name, cell) in enumerate(cells)
-            if at in among and not is_settled(rule, *cell, early=self._early(name))
+            if at in among and not is_settled(rule, *cell, early=self._stop(name)[1])
         ]
 
-    def confidence_at_hand(self, attribute: str, cell: Cell, confidence: float) -> float:
-        """The confidence of a decision by some members' votes, calibrated for how many were asked."""
-        if cell.form != "one" or not confidence:
-            return confidence
-        return confidence_at_hand(self._stopping(attribute), cell.ballots, confidence)
+    def decide(
+        self, rule: QuorumRule, question: Admitted, votes: Sequence[PackedVote], in_rows: bool = False
+    ) -> Iterator[tuple[str, float, DecisionStatus]]:
+        """Yield the decision on each attribute.
+
+        Args:
+            rule: Of the deployment.
+            question: As asked.
+            votes: One member's after the other's.
+            in_rows: Whether members were asked in rows: confidence by the votes of some is put on the scale
+                of all votes.
+        """
+        for name, cell in zip(question.attributes, self.of(question, votes), strict=True):
+            value, confidence, status = decide(rule, *cell)
+            if in_rows and value:
+                confidence = confidence_at_hand(self._stop(name)[0], cell.ballots, confidence)
+            yield value, confidence, status
+
+    def _stop(self, name: str) -> tuple[Stopping | None, EarlyStop | None]:
+        found = self.stops.get(name)
+        if found is None:
+            stopping = stopping_of(self.weights, name)
+            found = stopping, stopping.at_risk(self.flip_risk) if stopping and self.flip_risk else None
+            if len(self.stops) < _NAMES:
+                self.stops[name] = found
+        return found

@@ -19,7 +19,6 @@ import triton_python_backend_utils as pb_utils
 
 from quorum.decision import weights as weights_file
 from quorum.decision.evidence import Evidence
-from quorum.decision.forms import decide
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
@@ -168,16 +167,10 @@ class TritonPythonModel:
         return self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))
 
     def _decide(
-        self, question: Admitted, votes: Sequence[PackedVote], is_lazy: bool = False
+        self, question: Admitted, votes: Sequence[PackedVote], in_rows: bool = False
     ) -> list[Decision]:
         """Decide each attribute; ``votes`` are one member's after the other's."""
-        decisions = []
-        for name, cell in zip(question.attributes, self._cells.of(question, votes), strict=True):
-            value, confidence, status = decide(self._quorum, *cell)
-            if is_lazy:
-                confidence = self._cells.confidence_at_hand(name, cell, confidence)
-            decisions.append((value, confidence, status))
-        return decisions
+        return [*self._cells.decide(self._quorum, question, votes, in_rows)]
 
     def _read(
         self, inputs: Mapping[str, bytes], attributes: int, ticket: int, body: bytes
