@@ -8,7 +8,8 @@ from pathlib import Path
 from support.deployment import ATTRIBUTES, said, title, write_deployment
 
 from quorum.bulk.listings import Listing
-from quorum.decision.stopping import recorded_stopping
+from quorum.decision.cell import Parameters
+from quorum.decision.stopping import Stopping, recorded_stopping, with_stopping
 from quorum.decision.weights import Weights
 from quorum.deployment.lazy import LazySpec
 from quorum_bench.load import Closed, run_load
@@ -48,3 +49,18 @@ def test_it_asks_less_for_the_same_answers(tmp_path: Path) -> None:
         assert load.calls is not None
         assert load.calls < len(MEMBERS)
     assert recorded_stopping(taught[0].settings) is not None
+
+
+def test_at_a_flip_risk_it_stops_where_a_vote_could_still_change_the_answer(tmp_path: Path) -> None:
+    deploy = write_deployment(tmp_path, {name: {} for name in MEMBERS})
+    workload = Workload(tuple(Product(title(p), category(p), ATTRIBUTES[:1]) for p in range(PRODUCTS)))
+    never_changes = Stopping((-6.0, 0.0, 0.0, 0.0), ((0.02, 0.05),), {}, ATTRIBUTES[:1], 100, 100)
+
+    def weights(target: QuorumTarget) -> Weights:
+        equal = Weights("majority", MEMBERS, Parameters((1.0,) * 3), catalogue=target.catalogue)
+        return with_stopping(equal, never_changes)
+
+    with LazyTarget(workload, deploy, "lazy", LazySpec(flip_risk=0.02), weights) as target:
+        found = compared(target, workload)
+    assert found["asked"] == 2 / 3, "two of three stand in the first row, and the third is never asked"
+    assert found["cells"] - found["equal"] == found["flips"]
