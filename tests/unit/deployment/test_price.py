@@ -51,6 +51,8 @@ def test_members_without_an_llm_are_free(tmp_path: Path) -> None:
         ({"price": {"per_call": -1}}, "per_call"),
         ({"price": {"per_token": 1}}, "per_token"),
         ({"price": {"per_second": float("inf")}}, "per_second"),
+        ({"price": {"per_call": 5e-324}}, "per_call"),
+        ({"price": {"per_call": 1e308}}, "per_call"),
         ({"budget": {}}, "a budget limits nothing"),
         ({"budget": {"per_day": 1}}, "give the member a `price`"),
         ({"budget": {"calls_per_day": 0}}, "calls_per_day"),

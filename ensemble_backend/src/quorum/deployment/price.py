@@ -5,12 +5,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from quorum.deployment.strict import Strict
 from quorum_contract import Price
 
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_LOWEST, _HIGHEST = 1e-12, 1e12
+
+
+def _payable(rate: float) -> float:
+    """A rate that sums and ratios of rates can be made of."""
+    if rate and not _LOWEST <= rate <= _HIGHEST:
+        raise ValueError(f"{rate:g} is no price; write 0, or {_LOWEST:g} to {_HIGHEST:g}")
+    return rate
+
+
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_payable)]
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Calls = Annotated[int, Field(ge=1)]
 WITHOUT_LLM = frozenset({"catalogue", "encoder"})
