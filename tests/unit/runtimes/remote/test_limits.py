@@ -265,6 +265,15 @@ def test_pauses_grow_where_the_server_names_none_and_an_answer_ends_them(named_s
     assert endpoint.ready_at(now, 1) - now <= 1.25
 
 
+def test_pauses_stay_as_long_however_often_it_was_overloaded() -> None:
+    endpoint, now = Endpoint("", Limits(), random.Random(0)), 0.0
+    for _ in range(1100):
+        overload(endpoint, now)
+        now = endpoint.ready_at(now, 1)
+    overload(endpoint, now)
+    assert endpoint.ready_at(now, 1) - now >= 30 * 0.75
+
+
 def test_requests_that_were_in_flight_together_make_one_pause() -> None:
     endpoint = Endpoint("", Limits(), random.Random(0))
     grants = [endpoint.start(0.0, 1) for _ in range(8)]

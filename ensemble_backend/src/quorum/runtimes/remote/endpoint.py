@@ -14,7 +14,7 @@ from quorum.runtimes.remote.breaker import Breaker, Rules, State
 from quorum.runtimes.remote.concurrency import Concurrency
 from quorum.runtimes.remote.window import Window
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _MOST_DOUBLINGS = 1.0, 30.0, 5
 _SLOW_S, _LATE = 1.0, 1.25
 _KEPT = 100
 _UNKNOWN_LATENCY_S = 1.0
@@ -203,5 +203,5 @@ class Endpoint:
         # Of requests that were in flight together, one alone makes the pause longer.
         elif overloaded and grant.sent_at >= self._held_until:
             pause_s = min(_FIRST_PAUSE_S * 2**self._pauses, _LONGEST_PAUSE_S)
-            self._pauses += 1
+            self._pauses = min(self._pauses + 1, _MOST_DOUBLINGS)
             self._held_until = now + pause_s * self._chance.uniform(0.75, 1.25)
