@@ -120,6 +120,28 @@ def test_no_text_shows_a_key(before: str, after: str) -> None:
         assert SECRET not in redacted
 
 
+SLASHED = "sk/12345/67890/abcd+efgh"
+
+
+@pytest.mark.parametrize(
+    "shown_part",
+    [
+        SLASHED[4:15],
+        SLASHED[-14:-3],
+        SLASHED.replace("/", "\\/"),
+        SLASHED.replace("/", "\\\\/"),
+        "".join(f"\\u{ord(c):04x}" for c in SLASHED),
+        SLASHED.replace("+", "\\u002B"),
+    ],
+)
+def test_no_part_of_a_key_is_shown_however_it_is_cut_or_escaped(shown_part: str) -> None:
+    assert Key(SLASHED).redact(f"you sent '{shown_part}' here") == "you sent '[key]' here"
+
+
+def test_a_short_key_is_hidden_and_other_text_stays() -> None:
+    assert Key("abc").redact("key abc, größe ab\n") == "key [key], größe ab\n"
+
+
 def test_a_deployment_is_valid_without_the_key_and_cannot_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

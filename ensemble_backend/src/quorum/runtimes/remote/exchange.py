@@ -165,7 +165,7 @@ class Exchange:
     async def _refused(self, response: httpx2.Response, version: int, key: Key | None) -> Outcome:
         status, text = response.status_code, await _start_of(response)
         text = key.redact(text) if key else text
-        problem = f"HTTP {status}: {text[:_SHOWN_CHARS]}" if text else f"HTTP {status}"
+        problem = f"HTTP {status}: {text}"[:_SHOWN_CHARS] if text else f"HTTP {status}"
         wait_s = retry_after_s({name.lower(): value for name, value in response.headers.items()})
         if status in _OF_LOAD or (status == 503 and wait_s is not None):
             return Outcome(End(Ending.OVERLOADED, wait_s), Status.OVERLOADED, problem)
@@ -184,9 +184,9 @@ class Exchange:
         return Outcome(End(Ending.FAILED, wait_s), Status.ERROR, problem)
 
     def _clean(self, outcome: Outcome, key: Key | None) -> Outcome:
-        if not outcome.problem or key is None:
-            return outcome
-        return replace(outcome, problem=key.redact(outcome.problem))
+        """Without the key, and only then shortened: a part of a key is not found so easily."""
+        problem = key.redact(outcome.problem) if key else outcome.problem
+        return replace(outcome, problem=problem[:_SHOWN_CHARS])
 
 
 def _failed(problem: str) -> Outcome:
@@ -227,7 +227,7 @@ async def _read_stream(response: httpx2.Response, answer: Answer, left: asyncio.
 def _add(answer: Answer, data: bytes) -> str:
     chunk = read_chunk(data)
     if chunk.error is not None:
-        return f"its stream failed: {bytes(chunk.error).decode('utf-8', 'replace')[:_SHOWN_CHARS]}"
+        return f"its stream failed: {bytes(chunk.error).decode('utf-8', 'replace')}"
     answer.add(chunk)
     return ""
 
