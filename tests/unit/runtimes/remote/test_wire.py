@@ -215,6 +215,43 @@ def test_fields_are_taken_back_one_after_the_other() -> None:
     assert set(dialect.fields(SCHEMA, 5, 0)) == {"max_completion_tokens", "seed", "stream_options"}
 
 
+QUOTED = "a book: temperature, seed, logprobs, schema, max_completion_tokens instead of that"
+
+
+def test_words_of_the_product_switch_nothing_off() -> None:
+    dialect = Dialect()
+    assert dialect.refuses(f"invalid input not supported: {QUOTED}", QUOTED) == ""
+    assert dialect.refuses("invalid input: \\ntemperature\\tSEED", "x\ntemperature\tseed") == ""
+    assert dialect.refuses(f"seed and response_format, in {QUOTED}", QUOTED) == "response_format"
+    assert (dialect.version, dialect.dropped) == (1, set())
+
+
+@pytest.mark.parametrize(
+    ("param", "changed"),
+    [
+        ("seed", "seed"),
+        ("response_format.json_schema", "response_format"),
+        ("max_tokens", "max_tokens"),
+        ("messages", ""),
+    ],
+)
+def test_what_an_error_names_as_its_parameter_counts_alone(param: str, changed: str) -> None:
+    error = json.dumps({"error": {"message": f"{QUOTED} {param}", "param": param}})
+    assert Dialect().refuses(error, QUOTED) == changed
+    assert Dialect().refuses(json.dumps({"message": f"logprobs? {param}", "param": param})) == (
+        changed if param != "max_tokens" else ""
+    )
+
+
+def test_answers_that_keep_to_the_schema_forgive_those_that_did_not() -> None:
+    dialect = Dialect()
+    for _ in range(9):
+        assert not dialect.answered("color: red", SCHEMA)
+        assert not dialect.answered("color: red", SCHEMA)
+        assert not dialect.answered('{"color": "red", "brand": "x", "sizes": []}', SCHEMA)
+    assert dialect.guidance is Guidance.SCHEMA
+
+
 def test_a_schema_without_lengths() -> None:
     dialect = Dialect(Guidance.SIMPLE_SCHEMA)
     text = json.dumps(dialect.fields(SCHEMA, 5, 0))

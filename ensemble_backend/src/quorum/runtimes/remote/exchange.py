@@ -116,7 +116,7 @@ class Exchange:
             ) as response:
                 counted()
                 if response.status_code != 200:
-                    return self._clean(await self._refused(response, version, key), key)
+                    return self._clean(await self._refused(response, asked, version, key), key)
                 return self._clean(await self._answered(response, asked), key)
         except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
             return self._clean(_failed(f"{type(error).__name__}: {error}"), key)
@@ -162,16 +162,18 @@ class Exchange:
                 " JSON object", shown(self._url),
             )  # fmt: skip
 
-    async def _refused(self, response: httpx2.Response, version: int, key: Key | None) -> Outcome:
-        status, text = response.status_code, await _start_of(response)
-        text = key.redact(text) if key else text
+    async def _refused(
+        self, response: httpx2.Response, asked: Asked, version: int, key: Key | None
+    ) -> Outcome:
+        status, error = response.status_code, await _start_of(response)
+        text = key.redact(error) if key else error
         problem = f"HTTP {status}: {text}"[:_SHOWN_CHARS] if text else f"HTTP {status}"
         wait_s = retry_after_s({name.lower(): value for name, value in response.headers.items()})
         if status in _OF_LOAD or (status == 503 and wait_s is not None):
             return Outcome(End(Ending.OVERLOADED, wait_s), Status.OVERLOADED, problem)
         if status in _OF_THE_QUESTION:
             is_free = self.dialect.version != version
-            if not is_free and (changed := self.dialect.refuses(text)):
+            if not is_free and (changed := self.dialect.refuses(error, asked.prompt)):
                 is_free = True
                 logger.warning(
                     "%s refuses %s, and is not sent it again (%s)", shown(self._url), changed, problem

@@ -60,7 +60,7 @@ def _hidden(text: str, key: str) -> str:
     """A text without the key, or any part of it of ``_SHORTEST`` characters or more."""
     length = min(len(key), _SHORTEST)
     parts = {key[at : at + length] for at in range(len(key) - length + 1)}
-    pieces, end = [], 0
+    pieces, end = list[str](), 0
     for at in range(len(text) - length + 1):
         if text[at : at + length] in parts:
             # Parts that overlap or touch are hidden as one.
