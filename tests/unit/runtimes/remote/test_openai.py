@@ -197,6 +197,20 @@ def test_what_a_server_refuses_is_not_sent_again(served: tuple[FaultServer, str]
     assert server.requests[-1]["response_format"] == {"type": "json_object"}
 
 
+def test_one_request_leads_while_it_is_learned_what_a_server_refuses(
+    served: tuple[FaultServer, str],
+) -> None:
+    server, url = served
+    server.refuses = {"json_schema", "json_object", "logprobs", "seed", "temperature", "stream_options"}
+    server.delay_s = 0.1
+    with member(url) as runtime:
+        replies = ask(runtime, [question("a shoe", 30.0) for _ in range(8)])
+        assert all(isinstance(reply, Generated) for reply in replies)
+    fields = 4 + 3
+    assert len(server.requests) <= 8 + fields + 8
+    assert runtime._caller.state().repeated == len(server.requests) - 8
+
+
 def test_a_breaker_opens_and_closes_and_few_requests_are_repeated(served: tuple[FaultServer, str]) -> None:
     server, url = served
     server.fault = "500"

@@ -85,7 +85,8 @@ class Caller:
             if isinstance(place, Status):
                 return place if place is Status.OVERLOADED else status
             outcome = await self._hedged(place, asked)
-            if outcome.is_free:
+            if outcome.end.ending is Ending.TAUGHT:
+                self._repeated += 1
                 continue
             if outcome.end.ending not in (Ending.FAILED, Ending.OVERLOADED):
                 return outcome.reply

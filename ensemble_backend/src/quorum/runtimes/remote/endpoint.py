@@ -31,6 +31,8 @@ class Ending(Enum):
     """No answer, or none that can be read: it is the server's fault."""
     UNUSABLE = auto()
     """The server refused this question: the server is well."""
+    TAUGHT = auto()
+    """The server refused a field that it will not be sent again: the question is asked again at once."""
     DROPPED = auto()
     """It was not waited for any more."""
 
@@ -115,10 +117,11 @@ class Endpoint:
         self._tokens = Window(limits.tokens, limits.window_s) if limits.tokens else None
         self._chance = chance or random.Random()
         self._held_until, self._pauses = -math.inf, 0
+        self._is_learning = False
 
     def ready_at(self, now: float, tokens: int) -> float:
         """When a request of so many tokens may be sent: ``now``, later, or inf: after another has ended."""
-        if self.concurrency.is_full:
+        if self.concurrency.is_full or (self._is_learning and self.concurrency.in_flight):
             return math.inf
         times = [now, self.breaker.passes_at(now), self._held_until]
         if self._requests is not None:
@@ -151,6 +154,9 @@ class Endpoint:
         ending = self._judged(grant, now, end.ending)
         if self._tokens is not None:
             self._tokens.counted(now, grant.tokens, end.tokens)
+        # Until it is known which fields it takes, one request at a time leads, or all would be refused.
+        if ending is not Ending.DROPPED:
+            self._is_learning = ending is Ending.TAUGHT
         answered, overloaded = ending is Ending.ANSWERED, ending is Ending.OVERLOADED
         self.concurrency.leave(grant.sent_at, now, answered, overloaded or ending is Ending.FAILED)
         if answered:

@@ -58,13 +58,11 @@ class Outcome:
         end: How it ended.
         reply: Text, or the status of the abstention if it is not asked again.
         problem: What went wrong, for people, without the key; "" where nothing did.
-        is_free: Whether to ask again at once: the endpoint refused a field that it will not be sent again.
     """
 
     end: End
     reply: Reply
     problem: str = ""
-    is_free: bool = False
 
 
 def new_client(options: OpenAiOptions, root: Path) -> httpx2.AsyncClient:
@@ -172,13 +170,13 @@ class Exchange:
         if status in _OF_LOAD or (status == 503 and wait_s is not None):
             return Outcome(End(Ending.OVERLOADED, wait_s), Status.OVERLOADED, problem)
         if status in _OF_THE_QUESTION:
-            is_free = self.dialect.version != version
-            if not is_free and (changed := self.dialect.refuses(error, asked.prompt)):
-                is_free = True
+            ending = Ending.TAUGHT if self.dialect.version != version else Ending.UNUSABLE
+            if ending is Ending.UNUSABLE and (changed := self.dialect.refuses(error, asked.prompt)):
+                ending = Ending.TAUGHT
                 logger.warning(
                     "%s refuses %s, and is not sent it again (%s)", shown(self._url), changed, problem
                 )
-            return Outcome(End(Ending.UNUSABLE), Status.ERROR, problem, is_free)
+            return Outcome(End(ending), Status.ERROR, problem)
         if status == 401:
             self._keys.refresh()
         if 300 <= status < 400:

@@ -78,7 +78,7 @@ class RemoteState(Record):
         process: That asks them.
         endpoints: In the order of its options.
         questions: Asked of the member.
-        repeated: Requests beyond one for each question: retries and hedges.
+        repeated: Requests beyond one for each question: retries, hedges, and after a field was refused.
         waiting: Questions that wait for limits now.
     """
 
