@@ -282,13 +282,14 @@ def test_requests_that_were_in_flight_together_make_one_pause() -> None:
     assert endpoint.ready_at(0.5, 1) <= 0.5 + 1.25
 
 
-def test_what_was_given_up_soon_says_nothing_and_late_is_a_failure() -> None:
+def test_what_was_given_up_says_nothing_and_what_was_late_after_a_second_is_a_failure() -> None:
     endpoint = Endpoint("", Limits())
-    for _ in range(20):
-        endpoint.end(endpoint.start(0.0, 1), 0.3, End(Ending.DROPPED))
+    for ending, waited_s in ((Ending.DROPPED, 9.0), (Ending.LATE, 0.3)):
+        for _ in range(20):
+            endpoint.end(endpoint.start(0.0, 1), waited_s, End(ending))
     assert endpoint.state is State.CLOSED
     for _ in range(5):
-        endpoint.end(endpoint.start(0.0, 1), 1.5, End(Ending.DROPPED))
+        endpoint.end(endpoint.start(0.0, 1), 1.5, End(Ending.LATE))
     assert endpoint.state is State.OPEN
 
 
@@ -299,7 +300,7 @@ def test_late_is_told_by_what_is_usual_not_by_the_slowest() -> None:
     for waited_s, state in ((2.4, State.CLOSED), (2.6, State.OPEN)):
         for _ in range(12):
             if endpoint.ready_at(50.0, 1) <= 50.0:
-                endpoint.end(endpoint.start(50.0, 1), 50.0 + waited_s, End(Ending.DROPPED))
+                endpoint.end(endpoint.start(50.0, 1), 50.0 + waited_s, End(Ending.LATE))
         assert endpoint.state is state
 
 

@@ -168,6 +168,25 @@ def test_a_deadline_and_a_cancellation_close_the_stream(served: tuple[FaultServe
         wait_until(lambda: server.closed_early == 2)
 
 
+def test_only_the_deadline_makes_a_slow_endpoint_fail(served: tuple[FaultServer, str]) -> None:
+    """Grace of a second, of an endpoint that takes longer: it is dropped, and stays well."""
+    server, url = served
+    server.fault = "hang"
+    with member(url) as runtime:
+        replies: list[Reply] = []
+        asked = [question("a shoe", 20.0) for _ in range(6)]
+        for one in asked:
+            runtime.submit(one, replies.append)
+        wait_until(lambda: len(server.requests) == 6)
+        time.sleep(1.1)
+        for one in asked:
+            one.cancellation.cancel()
+        wait_until(lambda: len(replies) == 6)
+        assert (state_of(runtime)["state"], state_of(runtime)["failed"]) == ("closed", 0)
+        assert ask(runtime, [question("a shoe", 1.2) for _ in range(5)]) == [Status.TIMEOUT] * 5
+        assert state_of(runtime)["state"] == "open"
+
+
 def test_a_schema_that_is_ignored_is_noticed_and_remembered(
     served: tuple[FaultServer, str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -58,9 +58,15 @@ class Caller:
         self._questions += 1
         self._budget.save()
         prompt = self._controls.remove(question.prompt)
-        asked = Asked(prompt, self._schema(question.schema), math.ceil(len(prompt) * self._per_char))
+        left_s = max(0.0, question.left_s)
+        asked = Asked(
+            prompt,
+            self._schema(question.schema),
+            math.ceil(len(prompt) * self._per_char),
+            time.monotonic() + left_s,
+        )
         try:
-            async with asyncio.timeout(max(0.0, question.left_s)):
+            async with asyncio.timeout(left_s):
                 return await self._answer(asked)
         except TimeoutError:
             return Status.TIMEOUT
@@ -130,7 +136,8 @@ class Caller:
         try:
             outcome = await watched.exchange.ask(asked, counted)
         finally:
-            watched.ended(self._line.end(place, outcome.end if outcome else End(Ending.DROPPED)), outcome)
+            dropped = End(Ending.LATE if asked.left_s <= 0 else Ending.DROPPED)
+            watched.ended(self._line.end(place, outcome.end if outcome else dropped), outcome)
         self._learn(asked, outcome)
         return outcome
 

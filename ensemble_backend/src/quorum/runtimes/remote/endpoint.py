@@ -34,7 +34,9 @@ class Ending(Enum):
     TAUGHT = auto()
     """The server refused a field that it will not be sent again: the question is asked again at once."""
     DROPPED = auto()
-    """It was not waited for any more."""
+    """It was not waited for any more, before its deadline: grace, a quorum, a caller that left."""
+    LATE = auto()
+    """It was waited for until the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ class Endpoint:
         grant.is_counted = True
 
     def end(self, grant: Grant, now: float, end: End) -> Ending:
-        """Note how a request ended; one that was given up late counts as failed, which is returned."""
+        """Note how a request ended; returns what it counts as: a late one as failed, or as dropped."""
         self.counted(grant, now)
         ending = self._judged(grant, now, end.ending)
         if self._tokens is not None:
@@ -169,7 +171,7 @@ class Endpoint:
 
     @property
     def slow_s(self) -> float:
-        """A request given up after this counts as failed: a quarter more than the median, at least 1 s."""
+        """A late request failed if it was waited for so long: a quarter over the median, at least 1 s."""
         return max(_SLOW_S, _LATE * (self.latencies.share(0.5) or 0.0))
 
     @property
@@ -194,9 +196,10 @@ class Endpoint:
         return max(0.0, self._held_until - now)
 
     def _judged(self, grant: Grant, now: float, ending: Ending) -> Ending:
-        """A request that was given up after a long wait failed."""
-        is_late = ending is Ending.DROPPED and now - grant.sent_at >= self.slow_s
-        return Ending.FAILED if is_late else ending
+        """A deadline says something of the endpoint only where it left it enough time."""
+        if ending is not Ending.LATE:
+            return ending
+        return Ending.FAILED if now - grant.sent_at >= self.slow_s else Ending.DROPPED
 
     def _hold(
         self, grant: Grant, now: float, wanted_s: float | None, answered: bool, overloaded: bool

@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,11 +44,24 @@ _HEADERS = {
 
 
 class Asked(NamedTuple):
-    """What is asked: the text, the JSON schema of the answer, and an estimate of the prompt's tokens."""
+    """What is asked.
+
+    Attributes:
+        prompt: The text.
+        schema: JSON schema of the answer.
+        prompt_tokens: Estimate.
+        deadline: By :func:`time.monotonic`.
+    """
 
     prompt: str
     schema: Mapping[str, Any]
     prompt_tokens: int
+    deadline: float
+
+    @property
+    def left_s(self) -> float:
+        """Seconds to the deadline; negative after it."""
+        return self.deadline - time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
