@@ -50,7 +50,7 @@ class FaultServer:
         limit: Most requests in ``window_s``, more get 429; None: no limit.
         requests: The bodies received, with their headers under "headers" and the time under "at".
         delay_s: Before each answer.
-        open_streams: Streams that clients have not closed.
+        closed_early: Streams that clients closed before their end.
     """
 
     def __init__(self) -> None:
@@ -161,6 +161,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _whole(self, request: dict[str, Any], fault: str) -> None:
+        if fault == "error in stream":
+            self._send(200, b'{"error": {"message": "the engine died"}}', "application/json")
+            return
         choices = [] if fault == "empty choices" else [self._choice(request, fault)]
         self._send(200, json.dumps({"choices": choices, "usage": USAGE}).encode(), "application/json")
 

@@ -123,6 +123,15 @@ def test_every_fault_is_a_status(served: tuple[FaultServer, str], fault: str, st
         server.fault = ""
 
 
+@pytest.mark.parametrize("streams", [True, False])
+def test_an_error_in_an_answer_is_shown(served: tuple[FaultServer, str], streams: bool) -> None:
+    server, url = served
+    server.fault, server.streams = "error in stream", streams
+    with member(url) as runtime:
+        assert ask_one(runtime) is Status.ERROR
+        assert "the engine died" in str(state_of(runtime)["problem"])
+
+
 @pytest.mark.parametrize(("fault", "read"), [("wrong schema", 0), ("cut by length", 1)])
 def test_what_can_be_read_of_an_answer_counts(served: tuple[FaultServer, str], fault: str, read: int) -> None:
     server, url = served

@@ -156,6 +156,12 @@ def test_what_is_no_answer_is_an_error(body: bytes) -> None:
         read_chunk(body)
 
 
+def test_errors_are_read_and_null_is_none() -> None:
+    assert read_chunk(b'{"error": {"message": "x"}}').problem == '{"message": "x"}'
+    assert read_chunk(b'{"error": "x"}').problem == '"x"'
+    assert read_chunk(b'{"error": null}').problem == read_chunk(b"{}").problem == ""
+
+
 def test_unknown_fields_are_ignored() -> None:
     assert read_chunk(b'{"id": 3, "choices": [{"index": 0, "delta": {"role": "x"}}]}').choices
 

@@ -210,8 +210,7 @@ def _failed(problem: str) -> Outcome:
 async def _read(response: httpx2.Response, answer: Answer) -> str:
     """Read an answer, streamed or whole; returns what is wrong with it."""
     if "text/event-stream" not in response.headers.get("content-type", ""):
-        answer.add(read_chunk(await _whole(response)))
-        return ""
+        return _add(answer, await _whole(response))
     try:
         async with asyncio.timeout(None) as left:
             return await _read_stream(response, answer, left)
@@ -240,8 +239,8 @@ async def _read_stream(response: httpx2.Response, answer: Answer, left: asyncio.
 
 def _add(answer: Answer, data: bytes) -> str:
     chunk = read_chunk(data)
-    if chunk.error is not None:
-        return f"its stream failed: {bytes(chunk.error).decode('utf-8', 'replace')}"
+    if chunk.problem:
+        return f"its answer failed: {chunk.problem}"
     answer.add(chunk)
     return ""
 
