@@ -33,6 +33,7 @@ FAULTS = (
         "404",
         "400",
         "endless",
+        "slow error",
     ),
 )
 """What :attr:`FaultServer.fault` may name."""
@@ -131,6 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault == "wrong json":
             self._send(200, b'{"choices": [{"message"', "application/json")
+        elif fault == "slow error":
+            self._hanging_error()
         elif fault == "huge error":
             self._send(500, b"x" * HUGE, "text/plain")
         elif self.faults.streams:
@@ -147,6 +150,15 @@ class _Handler(BaseHTTPRequestHandler):
             given["location"] = self.faults.redirect_to
         key = self.headers.get("authorization", "")
         self._error(status, f"made-up fault; you sent {key}", given)
+
+    def _hanging_error(self) -> None:
+        """429 with ``Retry-After``, and half of a body."""
+        self.send_response(429)
+        self.send_header("retry-after", self.faults.retry_after)
+        self.send_header("content-length", "100")
+        self.end_headers()
+        self.wfile.write(b"too much")
+        self.faults.stop.wait(60)
 
     def _error(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         self._send(status, json.dumps({"error": {"message": message}}).encode(), "application/json", headers)

@@ -123,6 +123,18 @@ def test_every_fault_is_a_status(served: tuple[FaultServer, str], fault: str, st
         server.fault = ""
 
 
+def test_a_status_counts_also_where_the_body_of_the_error_does_not_come(
+    served: tuple[FaultServer, str],
+) -> None:
+    server, url = served
+    server.fault, server.retry_after = "slow error", "70"
+    with member(url) as runtime:
+        assert ask_one(runtime, 3.0) is Status.OVERLOADED
+        found = state_of(runtime)
+    assert float(str(found["held_s"])) > 60
+    assert found["problem"] == "HTTP 429: too much"
+
+
 @pytest.mark.parametrize("streams", [True, False])
 def test_an_error_in_an_answer_is_shown(served: tuple[FaultServer, str], streams: bool) -> None:
     server, url = served

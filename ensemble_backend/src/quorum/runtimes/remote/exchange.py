@@ -9,6 +9,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from quorum_contract import Status
 logger = logging.getLogger(__name__)
 
 _CONNECT_S, _WRITE_S, _IDLE_S = 5.0, 10.0, 30.0
-_USAGE_S = 0.5
+_USAGE_S, _ERROR_S = 0.5, 0.5
 _ERROR_BYTES, _SHOWN_CHARS = 4096, 200
 _OF_THE_QUESTION = frozenset({400, 413, 422})
 _OF_LOAD = frozenset({429})
@@ -257,9 +258,12 @@ async def _whole(response: httpx2.Response) -> bytes:
 async def _start_of(response: httpx2.Response) -> str:
     """The first bytes of an error, as text without control characters."""
     body = b""
-    async for received in response.aiter_raw():
-        body += received
-        if len(body) >= _ERROR_BYTES:
-            break
+    # The status says what matters; a body that does not come must not hide it.
+    with suppress(TimeoutError, httpx2.HTTPError):
+        async with asyncio.timeout(_ERROR_S):
+            async for received in response.aiter_raw():
+                body += received
+                if len(body) >= _ERROR_BYTES:
+                    break
     text = body[:_ERROR_BYTES].decode("utf-8", "replace")
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
