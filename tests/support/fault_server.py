@@ -34,6 +34,7 @@ FAULTS = (
         "400",
         "endless",
         "slow error",
+        "no end",
     ),
 )
 """What :attr:`FaultServer.fault` may name."""
@@ -192,12 +193,13 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "wrong schema":
             return '{"something": "else"}'
         text = self.faults.text(request)
-        return text[: len(text) // 2] if fault == "cut by length" else text
+        return text[: len(text) // 2] if fault in ("cut by length", "no end") else text
 
     def _stream(self, request: dict[str, Any], fault: str) -> None:
         self.faults.statuses[200] += 1
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
+        self.send_header("set-cookie", "session=made-up; Path=/")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         if fault == "empty choices":
@@ -221,9 +223,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.faults.goes_on:
             self._flood(" and so on", 0.01)
             return
-        reason = {"filtered": "content_filter", "cut by length": "length"}.get(fault, "stop")
+        reason = {"filtered": "content_filter", "cut by length": "length", "no end": "length"}.get(
+            fault, "stop"
+        )
         delta = {"refusal": "I cannot help with that."} if fault == "refusal" else {}
         self._event({"choices": [{"delta": delta, "finish_reason": reason}]})
+        if fault == "no end":
+            self.faults.stop.wait(60)
+            self.close_connection = True
+            return
         if request.get("stream_options", {}).get("include_usage"):
             self._event({"choices": [], "usage": USAGE})
         self._end()

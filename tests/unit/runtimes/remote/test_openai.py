@@ -154,6 +154,13 @@ def test_what_can_be_read_of_an_answer_counts(served: tuple[FaultServer, str], f
     assert statuses == [Status.ANSWERED] * read + [Status.UNPARSABLE] * (len(found) - read)
 
 
+def test_a_stream_that_stays_open_behind_its_end_is_closed(served: tuple[FaultServer, str]) -> None:
+    server, url = served
+    server.fault = "no end"
+    with member(url) as runtime:
+        assert isinstance(ask_one(runtime, 5.0), Generated)
+
+
 def test_a_huge_answer_is_cut_and_its_stream_closed(served: tuple[FaultServer, str]) -> None:
     server, url = served
     server.fault = "huge"
@@ -364,6 +371,15 @@ def test_a_key_file_is_read_again_after_a_refusal(served: tuple[FaultServer, str
         assert isinstance(ask_one(runtime), Generated)
     sent = [one["headers"]["authorization"] for one in server.requests]
     assert (sent[0], sent[-1]) == ("Bearer old-key-of-last-week", "Bearer new-key-of-this-week")
+
+
+def test_cookies_are_not_kept(served: tuple[FaultServer, str]) -> None:
+    server, url = served
+    with member(url) as runtime:
+        for _ in range(2):
+            assert isinstance(ask_one(runtime), Generated)
+    assert len(server.requests) == 2
+    assert not [one for one in server.requests if "cookie" in {name.lower() for name in one["headers"]}]
 
 
 def test_redirects_are_not_followed(served: tuple[FaultServer, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +82,10 @@ class Outcome:
 
 
 def new_client(options: OpenAiOptions, root: Path) -> httpx2.AsyncClient:
-    """Connections for all endpoints: kept open, HTTP/2 where offered; no proxy or key of the environment."""
+    """Connections for all endpoints: kept open, HTTP/2 where offered, without cookies.
+
+    No proxy or key of the environment is used.
+    """
     # At level DEBUG they log headers, with the key.
     for name in ("httpx2", "httpcore2", "hpack", "h2"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -94,6 +98,7 @@ def new_client(options: OpenAiOptions, root: Path) -> httpx2.AsyncClient:
         verify=verify,
         proxy=options.proxy,
         trust_env=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         follow_redirects=False,
         timeout=httpx2.Timeout(connect=_CONNECT_S, read=None, write=_WRITE_S, pool=None),
         limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=_IDLE_S),
@@ -220,7 +225,7 @@ async def _read(response: httpx2.Response, answer: Answer) -> str:
 
 
 async def _read_stream(response: httpx2.Response, answer: Answer, left: asyncio.Timeout) -> str:
-    """Read events; a complete answer waits for the tokens used, but not for long."""
+    """Read events; an answer that has ended waits for the tokens used, but not for long."""
     events = Events()
     async for received in response.aiter_raw():
         for data in events.add(received):
@@ -230,7 +235,7 @@ async def _read_stream(response: httpx2.Response, answer: Answer, left: asyncio.
                 return problem
             if answer.is_enough:
                 return ""
-            if answer.is_complete and left.when() is None:
+            if (answer.is_complete or answer.finish) and left.when() is None:
                 left.reschedule(asyncio.get_running_loop().time() + _USAGE_S)
     for data in events.end():
         if data != _DONE and (problem := _add(answer, data)):
