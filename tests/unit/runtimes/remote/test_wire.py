@@ -102,6 +102,19 @@ def test_an_endless_event_is_refused() -> None:
             list(events.add(b"data: " + b"x" * 10))
 
 
+@pytest.mark.parametrize("line", [b"data:\n", b"data: x\n"])
+def test_lines_that_end_no_event_are_bounded(line: bytes) -> None:
+    events = Events(1000)
+    with pytest.raises(ValueError):
+        for _ in range(1000):
+            list(events.add(line))
+
+
+def test_many_events_are_not_one() -> None:
+    events = Events(100)
+    assert [data for _ in range(100) for data in events.add(b"data: x\n\n")] == [b"x"] * 100
+
+
 def chunk(**choice: Any) -> Any:
     return read_chunk(json.dumps({"choices": [choice]}).encode())
 
@@ -148,6 +161,18 @@ def test_an_llm_that_goes_on_is_left_alone() -> None:
     assert usage is not None
     assert usage.prompt_tokens == 77
     assert usage.answer_tokens > 1
+
+
+@pytest.mark.parametrize(
+    "token",
+    [{"token": ""}, {"token": "x" * 1000}, {"token": "", "bytes": [0] * 1000}],
+    ids=["none", "text", "bytes"],
+)
+def test_scores_without_text_are_bounded(token: dict[str, Any]) -> None:
+    answer, scores = Answer(["a"]), chunk(logprobs={"content": [token] * 100})
+    with pytest.raises(ValueError, match="log-probabilities"):
+        for _ in range(5000):
+            answer.add(scores)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"choices": 3}', b'{"choices": [{"delta": "x"}]}', b"\xff"])
