@@ -471,6 +471,16 @@ def test_a_note_that_cannot_be_written_keeps_no_question_from_being_asked(
         assert isinstance(ask_one(runtime), Generated)
 
 
+def test_a_slow_disk_keeps_no_question_waiting(
+    served: tuple[FaultServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = threading.Event()
+    monkeypatch.setattr(RemoteNote, "write", lambda *_: written.wait(5))
+    with member(served[1]) as runtime:
+        assert isinstance(ask_one(runtime, 3.0), Generated)
+        written.set()
+
+
 def test_closing_drops_what_is_in_flight(served: tuple[FaultServer, str]) -> None:
     server, url = served
     server.fault = "hang"
