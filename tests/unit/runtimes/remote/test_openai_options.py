@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 import subprocess
 import sys
@@ -55,7 +55,7 @@ GOOD = {"base_url": "https://api.example.com/v1", "model": "m"}
         ({"extra_body": {"headers": {"x": SECRET}}}, "extra_body", "leave it out"),
         ({"extra_body": {"a": [math.nan]}}, "extra_body", "JSON"),
         ({"extra_body": {"a": {"b": math.inf}}}, "extra_body", "JSON"),
-        ({"extra_body": {"a": datetime.date(2026, 1, 2)}}, "extra_body", "JSON"),
+        ({"extra_body": {"a": dt.date(2026, 1, 2)}}, "extra_body", "JSON"),
         ({"extra_body": {"a": CIRCLE}}, "extra_body", "JSON"),
         ({"max_concurrency": 0}, "max_concurrency", "1 to 1024"),
         ({"temperature": 1}, "temperature", "no option"),
