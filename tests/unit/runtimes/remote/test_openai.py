@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
@@ -27,7 +28,8 @@ from support.openai_members import member, question, votes
 
 from quorum.runtimes.base import Generated, Reply, RuntimeConfigError, Usage
 from quorum.runtimes.openai import OpenAiRuntime
-from quorum.runtimes.remote.endpoint import Limits
+from quorum.runtimes.remote.endpoint import Endpoint, Limits
+from quorum.runtimes.remote.line import Line, Place
 from quorum.runtimes.remote.note import RemoteNote
 from quorum_contract import Status
 
@@ -450,6 +452,26 @@ def test_more_than_limits_let_through_in_time_is_overload(served: tuple[FaultSer
     assert sum(isinstance(reply, Generated) for reply in replies) == 2
     assert replies.count(Status.OVERLOADED) == 8
     assert len(server.requests) == 2
+
+
+def test_a_question_past_its_deadline_is_not_sent(served: tuple[FaultServer, str]) -> None:
+    server, url = served
+    with member(url) as runtime:
+        assert isinstance(ask_one(runtime), Generated)
+        assert ask(runtime, [question("a shoe", -0.1) for _ in range(5)]) == [Status.TIMEOUT] * 5
+    assert len(server.requests) == 1
+
+
+def test_all_tries_of_a_question_wait_for_limits_once() -> None:
+    async def enter(endpoint: Endpoint, wait_s: float, left_s: float) -> Place | Status:
+        now = time.monotonic()
+        return await Line([endpoint], time.monotonic).enter(1, now + wait_s, now + left_s)
+
+    endpoint = Endpoint("", Limits(requests=1, window_s=60.0))
+    assert asyncio.run(enter(endpoint, 5, -0.1)) is Status.TIMEOUT
+    assert endpoint.concurrency.in_flight == 0
+    assert isinstance(asyncio.run(enter(endpoint, -5, 5)), Place), "a second try that need not wait"
+    assert asyncio.run(enter(endpoint, -5, 5)) is Status.OVERLOADED
 
 
 def test_a_missing_key_is_named_at_the_start() -> None:

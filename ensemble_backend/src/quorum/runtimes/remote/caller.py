@@ -38,7 +38,7 @@ class Caller:
         member: Its name.
         watched: Its endpoints.
         max_tokens: Longest answer.
-        max_wait_s: Longest wait for limits.
+        max_wait_s: Longest wait of a question for limits.
         hedge: Whether a slow question is asked of another endpoint as well.
     """
 
@@ -46,8 +46,9 @@ class Caller:
         self, member: str, watched: Sequence[Watched], max_tokens: int, max_wait_s: float, hedge: bool
     ) -> None:
         self._member, self._max_tokens, self._hedge = member, max_tokens, hedge
+        self._max_wait_s = max_wait_s
         self._watched = {one.endpoint: one for one in watched}
-        self._line = Line(list(self._watched), max_wait_s, time.monotonic)
+        self._line = Line(list(self._watched), time.monotonic)
         self._budget, self._controls = RetryBudget(), ControlTokens(())
         self._per_char = _TOKENS_PER_CHAR
         self._questions = self._repeated = 0
@@ -86,10 +87,11 @@ class Caller:
     async def _answer(self, asked: Asked) -> Reply:
         failed: list[Endpoint] = []
         status: Reply = Status.ERROR
+        until, tokens = time.monotonic() + self._max_wait_s, asked.prompt_tokens + self._max_tokens
         while True:
-            place = await self._line.enter(asked.prompt_tokens + self._max_tokens, failed)
+            place = await self._line.enter(tokens, until, asked.deadline, failed)
             if isinstance(place, Status):
-                return place if place is Status.OVERLOADED else status
+                return status if place is Status.ERROR else place
             outcome = await self._hedged(place, asked)
             if outcome.end.ending is Ending.TAUGHT:
                 self._repeated += 1
