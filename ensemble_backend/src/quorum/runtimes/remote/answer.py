@@ -79,8 +79,8 @@ class Answer:
         text = self.text
         usage = self.usage or Usage(prompt_tokens, len(self._tokens) or self._chunks)
         if with_scores and (ends := _ends(text, self._tokens)):
-            found = (math.nan if token.logprob is None else token.logprob for token in self._tokens)
-            return Generated(text, ends, list(found), usage)
+            log_probs = (math.nan if token.logprob is None else token.logprob for token in self._tokens)
+            return Generated(text, ends, list(log_probs), usage)
         return Generated(text, usage=usage)
 
     def _add_scores(self, tokens: list[TokenScore]) -> None:

@@ -147,8 +147,8 @@ class Caller:
         """Learn how many tokens a prompt has, for limits."""
         usage = getattr(outcome.reply, "usage", None)
         if usage is not None and usage.prompt_tokens and asked.prompt:
-            found = usage.prompt_tokens / len(asked.prompt)
-            self._per_char += _SHARE_NEW * (found - self._per_char)
+            per_char = usage.prompt_tokens / len(asked.prompt)
+            self._per_char += _SHARE_NEW * (per_char - self._per_char)
 
 
 async def _first_good(tasks: Collection[asyncio.Future[Outcome]]) -> Outcome:

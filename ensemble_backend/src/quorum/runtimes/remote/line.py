@@ -64,8 +64,8 @@ class Line:
         """Count a request as sent to another endpoint, if none waits, one is ready, and ``pay`` does."""
         now = self._clock()
         others = [endpoint for endpoint in self._endpoints if endpoint not in avoid]
-        found = choose(others, now, tokens).endpoint if others and not self.waiting else None
-        return Place(found, found.start(now, tokens)) if found and pay() else None
+        other = choose(others, now, tokens).endpoint if others and not self.waiting else None
+        return Place(other, other.start(now, tokens)) if other and pay() else None
 
     def end(self, place: Place, end: End) -> Ending:
         """Note how a request ended, as :meth:`.endpoint.Endpoint.end`, and let the next one look."""
