@@ -33,7 +33,7 @@ FAULTS = (
         "404",
         "400",
         "endless",
-        "slow error",
+        "429 without a body",
         "no end",
     ),
 )
@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault == "wrong json":
             self._send(200, b'{"choices": [{"message"', "application/json")
-        elif fault == "slow error":
+        elif fault == "429 without a body":
             self._hanging_error()
         elif fault == "huge error":
             self._send(500, b"x" * HUGE, "text/plain")

@@ -129,7 +129,7 @@ def test_a_status_counts_also_where_the_body_of_the_error_does_not_come(
     served: tuple[FaultServer, str],
 ) -> None:
     server, url = served
-    server.fault, server.retry_after = "slow error", "70"
+    server.fault, server.retry_after = "429 without a body", "70"
     with member(url) as runtime:
         assert ask_one(runtime, 3.0) is Status.OVERLOADED
         found = state_of(runtime)
