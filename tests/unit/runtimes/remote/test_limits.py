@@ -282,6 +282,19 @@ def test_requests_that_were_in_flight_together_make_one_pause() -> None:
     assert endpoint.ready_at(0.5, 1) <= 0.5 + 1.25
 
 
+def test_after_a_refused_field_one_request_leads_until_one_is_answered() -> None:
+    endpoint = Endpoint("", Limits())
+    endpoint.end(endpoint.start(0.0, 1), 0.1, End(Ending.TAUGHT))
+    for ending in (Ending.TAUGHT, Ending.DROPPED, Ending.ANSWERED):
+        assert endpoint.ready_at(1.0, 1) == 1.0
+        leading = endpoint.start(1.0, 1)
+        assert endpoint.ready_at(1.0, 1) == math.inf
+        endpoint.end(leading, 1.1, End(ending))
+    endpoint.start(2.0, 1)
+    assert endpoint.ready_at(2.0, 1) == 2.0
+    assert endpoint.state is State.CLOSED
+
+
 def test_what_was_given_up_says_nothing_and_what_was_late_after_a_second_is_a_failure() -> None:
     endpoint = Endpoint("", Limits())
     for ending, waited_s in ((Ending.DROPPED, 9.0), (Ending.LATE, 0.3)):

@@ -246,7 +246,7 @@ async def _read_stream(response: httpx2.Response, answer: Answer, left: asyncio.
 def _add(answer: Answer, data: bytes) -> str:
     chunk = read_chunk(data)
     if chunk.problem:
-        return f"its answer failed: {chunk.problem}"
+        return f"its answer failed: {chunk.problem[:_ERROR_BYTES]}"
     answer.add(chunk)
     return ""
 
