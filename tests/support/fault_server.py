@@ -33,6 +33,8 @@ FAULTS = (
         "404",
         "400",
         "endless",
+        "429 without a body",
+        "no end",
     ),
 )
 """What :attr:`FaultServer.fault` may name."""
@@ -50,7 +52,7 @@ class FaultServer:
         limit: Most requests in ``window_s``, more get 429; None: no limit.
         requests: The bodies received, with their headers under "headers" and the time under "at".
         delay_s: Before each answer.
-        open_streams: Streams that clients have not closed.
+        closed_early: Streams that clients closed before their end.
     """
 
     def __init__(self) -> None:
@@ -131,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault == "wrong json":
             self._send(200, b'{"choices": [{"message"', "application/json")
+        elif fault == "429 without a body":
+            self._hanging_error()
         elif fault == "huge error":
             self._send(500, b"x" * HUGE, "text/plain")
         elif self.faults.streams:
@@ -148,6 +152,15 @@ class _Handler(BaseHTTPRequestHandler):
         key = self.headers.get("authorization", "")
         self._error(status, f"made-up fault; you sent {key}", given)
 
+    def _hanging_error(self) -> None:
+        """429 with ``Retry-After``, and half of a body."""
+        self.send_response(429)
+        self.send_header("retry-after", self.faults.retry_after)
+        self.send_header("content-length", "100")
+        self.end_headers()
+        self.wfile.write(b"too much")
+        self.faults.stop.wait(60)
+
     def _error(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         self._send(status, json.dumps({"error": {"message": message}}).encode(), "application/json", headers)
 
@@ -161,6 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _whole(self, request: dict[str, Any], fault: str) -> None:
+        if fault == "error in stream":
+            self._send(200, b'{"error": {"message": "the engine died"}}', "application/json")
+            return
         choices = [] if fault == "empty choices" else [self._choice(request, fault)]
         self._send(200, json.dumps({"choices": choices, "usage": USAGE}).encode(), "application/json")
 
@@ -177,12 +193,13 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "wrong schema":
             return '{"something": "else"}'
         text = self.faults.text(request)
-        return text[: len(text) // 2] if fault == "cut by length" else text
+        return text[: len(text) // 2] if fault in ("cut by length", "no end") else text
 
     def _stream(self, request: dict[str, Any], fault: str) -> None:
         self.faults.statuses[200] += 1
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
+        self.send_header("set-cookie", "session=made-up; Path=/")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         if fault == "empty choices":
@@ -206,9 +223,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.faults.goes_on:
             self._flood(" and so on", 0.01)
             return
-        reason = {"filtered": "content_filter", "cut by length": "length"}.get(fault, "stop")
+        reason = {"filtered": "content_filter", "cut by length": "length", "no end": "length"}.get(
+            fault, "stop"
+        )
         delta = {"refusal": "I cannot help with that."} if fault == "refusal" else {}
         self._event({"choices": [{"delta": delta, "finish_reason": reason}]})
+        if fault == "no end":
+            self.faults.stop.wait(60)
+            self.close_connection = True
+            return
         if request.get("stream_options", {}).get("include_usage"):
             self._event({"choices": [], "usage": USAGE})
         self._end()

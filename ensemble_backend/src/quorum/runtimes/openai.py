@@ -72,9 +72,9 @@ class OpenAiRuntime:
     async def _serve(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._note.write(self._caller.state())
+                # In a thread: questions are answered by this loop too, and disks may be slow.
+                await asyncio.to_thread(self._note.write, self._caller.state())
             except Exception:
-                # Questions are answered by this loop too.
                 logger.exception("member %s: could not note the state of its endpoints", self._member)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_NOTE_EVERY_S):

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -20,6 +21,7 @@ _NO_KEY = (
     "a key must not stand in this file; put it into an environment variable, and name that by `api_key_env`,"
     " or into a file, and name that by `api_key_file`"
 )
+_CREDENTIAL = re.compile("(?i)api[-_]?key|authorization|headers")
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
 _OWN = frozenset(
     {
@@ -103,9 +105,7 @@ class OpenAiOptions(Options, frozen=True, kw_only=True):
             self._check_proxy(self.proxy)
         if self.hedge and not self.replicas:
             raise OptionError("hedge", "there is no other endpoint to ask; name one in `replicas`")
-        for name in self.extra_body:
-            if name in _OWN or "key" in name.lower() or "authorization" in name.lower():
-                raise OptionError("extra_body", f"{name!r} cannot be set here; leave it out")
+        self._check_body()
 
     @property
     def isolated(self) -> bool:
@@ -140,6 +140,20 @@ class OpenAiOptions(Options, frozen=True, kw_only=True):
                 " where the network is trusted",
             )
 
+    def _check_body(self) -> None:
+        try:
+            json.dumps(self.extra_body, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise OptionError(
+                "extra_body", "a value is none that JSON has, such as .nan or a date; write dates in quotes"
+            ) from error
+        for name in self.extra_body:
+            if name in _OWN or "key" in name.lower():
+                raise OptionError("extra_body", f"{name!r} cannot be set here; leave it out")
+        for name in _names(self.extra_body):
+            if _CREDENTIAL.search(name):
+                raise OptionError("extra_body", f"{name!r} cannot be set here; leave it out: {_NO_KEY}")
+
     def _check_proxy(self, proxy: str) -> None:
         if problem := address_problem(proxy, "the address of a proxy, as in http://proxy:3128"):
             raise OptionError("proxy", problem)
@@ -147,3 +161,12 @@ class OpenAiOptions(Options, frozen=True, kw_only=True):
             raise OptionError(
                 "proxy", "it reads what goes to an http:// address; write https://, or leave it out"
             )
+
+
+def _names(value: Any) -> Iterator[str]:
+    """The names of all fields, at any depth."""
+    if isinstance(value, dict):
+        yield from map(str, value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for one in inner:
+        yield from _names(one)

@@ -265,6 +265,15 @@ def test_pauses_grow_where_the_server_names_none_and_an_answer_ends_them(named_s
     assert endpoint.ready_at(now, 1) - now <= 1.25
 
 
+def test_pauses_stay_as_long_however_often_it_was_overloaded() -> None:
+    endpoint, now = Endpoint("", Limits(), random.Random(0)), 0.0
+    for _ in range(1100):
+        overload(endpoint, now)
+        now = endpoint.ready_at(now, 1)
+    overload(endpoint, now)
+    assert endpoint.ready_at(now, 1) - now >= 30 * 0.75
+
+
 def test_requests_that_were_in_flight_together_make_one_pause() -> None:
     endpoint = Endpoint("", Limits(), random.Random(0))
     grants = [endpoint.start(0.0, 1) for _ in range(8)]
@@ -273,13 +282,27 @@ def test_requests_that_were_in_flight_together_make_one_pause() -> None:
     assert endpoint.ready_at(0.5, 1) <= 0.5 + 1.25
 
 
-def test_what_was_given_up_soon_says_nothing_and_late_is_a_failure() -> None:
+def test_after_a_refused_field_one_request_leads_until_one_is_answered() -> None:
     endpoint = Endpoint("", Limits())
-    for _ in range(20):
-        endpoint.end(endpoint.start(0.0, 1), 0.3, End(Ending.DROPPED))
+    endpoint.end(endpoint.start(0.0, 1), 0.1, End(Ending.TAUGHT))
+    for ending in (Ending.TAUGHT, Ending.DROPPED, Ending.ANSWERED):
+        assert endpoint.ready_at(1.0, 1) == 1.0
+        leading = endpoint.start(1.0, 1)
+        assert endpoint.ready_at(1.0, 1) == math.inf
+        endpoint.end(leading, 1.1, End(ending))
+    endpoint.start(2.0, 1)
+    assert endpoint.ready_at(2.0, 1) == 2.0
+    assert endpoint.state is State.CLOSED
+
+
+def test_what_was_given_up_says_nothing_and_what_was_late_after_a_second_is_a_failure() -> None:
+    endpoint = Endpoint("", Limits())
+    for ending, waited_s in ((Ending.DROPPED, 9.0), (Ending.LATE, 0.3)):
+        for _ in range(20):
+            endpoint.end(endpoint.start(0.0, 1), waited_s, End(ending))
     assert endpoint.state is State.CLOSED
     for _ in range(5):
-        endpoint.end(endpoint.start(0.0, 1), 1.5, End(Ending.DROPPED))
+        endpoint.end(endpoint.start(0.0, 1), 1.5, End(Ending.LATE))
     assert endpoint.state is State.OPEN
 
 
@@ -290,7 +313,7 @@ def test_late_is_told_by_what_is_usual_not_by_the_slowest() -> None:
     for waited_s, state in ((2.4, State.CLOSED), (2.6, State.OPEN)):
         for _ in range(12):
             if endpoint.ready_at(50.0, 1) <= 50.0:
-                endpoint.end(endpoint.start(50.0, 1), 50.0 + waited_s, End(Ending.DROPPED))
+                endpoint.end(endpoint.start(50.0, 1), 50.0 + waited_s, End(Ending.LATE))
         assert endpoint.state is state
 
 

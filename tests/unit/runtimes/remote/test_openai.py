@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
@@ -27,7 +28,8 @@ from support.openai_members import member, question, votes
 
 from quorum.runtimes.base import Generated, Reply, RuntimeConfigError, Usage
 from quorum.runtimes.openai import OpenAiRuntime
-from quorum.runtimes.remote.endpoint import Limits
+from quorum.runtimes.remote.endpoint import Endpoint, Limits
+from quorum.runtimes.remote.line import Line, Place
 from quorum.runtimes.remote.note import RemoteNote
 from quorum_contract import Status
 
@@ -123,6 +125,27 @@ def test_every_fault_is_a_status(served: tuple[FaultServer, str], fault: str, st
         server.fault = ""
 
 
+def test_a_status_counts_also_where_the_body_of_the_error_does_not_come(
+    served: tuple[FaultServer, str],
+) -> None:
+    server, url = served
+    server.fault, server.retry_after = "429 without a body", "70"
+    with member(url) as runtime:
+        assert ask_one(runtime, 3.0) is Status.OVERLOADED
+        found = state_of(runtime)
+    assert float(str(found["held_s"])) > 60
+    assert found["problem"] == "HTTP 429: too much"
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_an_error_in_an_answer_is_shown(served: tuple[FaultServer, str], streams: bool) -> None:
+    server, url = served
+    server.fault, server.streams = "error in stream", streams
+    with member(url) as runtime:
+        assert ask_one(runtime) is Status.ERROR
+        assert "the engine died" in str(state_of(runtime)["problem"])
+
+
 @pytest.mark.parametrize(("fault", "read"), [("wrong schema", 0), ("cut by length", 1)])
 def test_what_can_be_read_of_an_answer_counts(served: tuple[FaultServer, str], fault: str, read: int) -> None:
     server, url = served
@@ -131,6 +154,13 @@ def test_what_can_be_read_of_an_answer_counts(served: tuple[FaultServer, str], f
         found = votes(ask_one(runtime))
     statuses = [vote.status for vote in found]
     assert statuses == [Status.ANSWERED] * read + [Status.UNPARSABLE] * (len(found) - read)
+
+
+def test_a_stream_that_stays_open_behind_its_end_is_closed(served: tuple[FaultServer, str]) -> None:
+    server, url = served
+    server.fault = "no end"
+    with member(url) as runtime:
+        assert isinstance(ask_one(runtime, 5.0), Generated)
 
 
 def test_a_huge_answer_is_cut_and_its_stream_closed(served: tuple[FaultServer, str]) -> None:
@@ -168,6 +198,25 @@ def test_a_deadline_and_a_cancellation_close_the_stream(served: tuple[FaultServe
         wait_until(lambda: server.closed_early == 2)
 
 
+def test_only_the_deadline_makes_a_slow_endpoint_fail(served: tuple[FaultServer, str]) -> None:
+    """Grace of a second, of an endpoint that takes longer: it is dropped, and stays well."""
+    server, url = served
+    server.fault = "hang"
+    with member(url) as runtime:
+        replies: list[Reply] = []
+        asked = [question("a shoe", 20.0) for _ in range(6)]
+        for one in asked:
+            runtime.submit(one, replies.append)
+        wait_until(lambda: len(server.requests) == 6)
+        time.sleep(1.1)
+        for one in asked:
+            one.cancellation.cancel()
+        wait_until(lambda: len(replies) == 6)
+        assert (state_of(runtime)["state"], state_of(runtime)["failed"]) == ("closed", 0)
+        assert ask(runtime, [question("a shoe", 1.2) for _ in range(5)]) == [Status.TIMEOUT] * 5
+        assert state_of(runtime)["state"] == "open"
+
+
 def test_a_schema_that_is_ignored_is_noticed_and_remembered(
     served: tuple[FaultServer, str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -195,6 +244,20 @@ def test_what_a_server_refuses_is_not_sent_again(served: tuple[FaultServer, str]
     assert found["scores"] is False
     assert not {"logprobs", "seed"} & server.requests[-1].keys()
     assert server.requests[-1]["response_format"] == {"type": "json_object"}
+
+
+def test_one_request_leads_while_it_is_learned_what_a_server_refuses(
+    served: tuple[FaultServer, str],
+) -> None:
+    server, url = served
+    server.refuses = {"json_schema", "json_object", "logprobs", "seed", "temperature", "stream_options"}
+    server.delay_s = 0.1
+    with member(url) as runtime:
+        replies = ask(runtime, [question("a shoe", 30.0) for _ in range(8)])
+        assert all(isinstance(reply, Generated) for reply in replies)
+    fields = 4 + 3
+    assert len(server.requests) <= 8 + fields + 8
+    assert runtime._caller.state().repeated == len(server.requests) - 8
 
 
 def test_a_breaker_opens_and_closes_and_few_requests_are_repeated(served: tuple[FaultServer, str]) -> None:
@@ -312,6 +375,15 @@ def test_a_key_file_is_read_again_after_a_refusal(served: tuple[FaultServer, str
     assert (sent[0], sent[-1]) == ("Bearer old-key-of-last-week", "Bearer new-key-of-this-week")
 
 
+def test_cookies_are_not_kept(served: tuple[FaultServer, str]) -> None:
+    server, url = served
+    with member(url) as runtime:
+        for _ in range(2):
+            assert isinstance(ask_one(runtime), Generated)
+    assert len(server.requests) == 2
+    assert not [one for one in server.requests if "cookie" in {name.lower() for name in one["headers"]}]
+
+
 def test_redirects_are_not_followed(served: tuple[FaultServer, str], monkeypatch: pytest.MonkeyPatch) -> None:
     server, url = served
     monkeypatch.setenv("QUORUM_TEST_KEY", KEY)
@@ -382,6 +454,26 @@ def test_more_than_limits_let_through_in_time_is_overload(served: tuple[FaultSer
     assert len(server.requests) == 2
 
 
+def test_a_question_past_its_deadline_is_not_sent(served: tuple[FaultServer, str]) -> None:
+    server, url = served
+    with member(url) as runtime:
+        assert isinstance(ask_one(runtime), Generated)
+        assert ask(runtime, [question("a shoe", -0.1) for _ in range(5)]) == [Status.TIMEOUT] * 5
+    assert len(server.requests) == 1
+
+
+def test_all_tries_of_a_question_wait_for_limits_once() -> None:
+    async def enter(endpoint: Endpoint, wait_s: float, left_s: float) -> Place | Status:
+        now = time.monotonic()
+        return await Line([endpoint], time.monotonic).enter(1, now + wait_s, now + left_s)
+
+    endpoint = Endpoint("", Limits(requests=1, window_s=60.0))
+    assert asyncio.run(enter(endpoint, 5, -0.1)) is Status.TIMEOUT
+    assert endpoint.concurrency.in_flight == 0
+    assert isinstance(asyncio.run(enter(endpoint, -5, 5)), Place), "a second try that need not wait"
+    assert asyncio.run(enter(endpoint, -5, 5)) is Status.OVERLOADED
+
+
 def test_a_missing_key_is_named_at_the_start() -> None:
     with (
         pytest.raises(RuntimeConfigError, match="api_key_env: the environment variable QUORUM_NO_KEY"),
@@ -399,6 +491,16 @@ def test_a_note_that_cannot_be_written_keeps_no_question_from_being_asked(
     monkeypatch.setattr(RemoteNote, "write", broken)
     with member(served[1]) as runtime:
         assert isinstance(ask_one(runtime), Generated)
+
+
+def test_a_slow_disk_keeps_no_question_waiting(
+    served: tuple[FaultServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = threading.Event()
+    monkeypatch.setattr(RemoteNote, "write", lambda *_: written.wait(5))
+    with member(served[1]) as runtime:
+        assert isinstance(ask_one(runtime, 3.0), Generated)
+        written.set()
 
 
 def test_closing_drops_what_is_in_flight(served: tuple[FaultServer, str]) -> None:

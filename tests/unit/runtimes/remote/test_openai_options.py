@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,8 @@ from quorum.runtimes.remote.address import address_problem, is_plain, shown
 from quorum.runtimes.remote.key import Key, KeyProblem, read_key
 
 SECRET = "sk-1234567890abcdefghijklmnop"
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
 GOOD = {"base_url": "https://api.example.com/v1", "model": "m"}
 
 
@@ -45,6 +49,14 @@ GOOD = {"base_url": "https://api.example.com/v1", "model": "m"}
         ({"hedge": True}, "hedge", "replicas"),
         ({"extra_body": {"model": "x"}}, "extra_body", "leave it out"),
         ({"extra_body": {"api_key": SECRET}}, "extra_body", "leave it out"),
+        ({"extra_body": {"a": [{"b": {"api_key": SECRET}}]}}, "extra_body", "leave it out"),
+        ({"extra_body": {"a": {"extra_headers": {"x": SECRET}}}}, "extra_body", "leave it out"),
+        ({"extra_body": {"a": {"Authorization": SECRET}}}, "extra_body", "leave it out"),
+        ({"extra_body": {"headers": {"x": SECRET}}}, "extra_body", "leave it out"),
+        ({"extra_body": {"a": [math.nan]}}, "extra_body", "JSON"),
+        ({"extra_body": {"a": {"b": math.inf}}}, "extra_body", "JSON"),
+        ({"extra_body": {"a": dt.date(2026, 1, 2)}}, "extra_body", "JSON"),
+        ({"extra_body": {"a": CIRCLE}}, "extra_body", "JSON"),
         ({"max_concurrency": 0}, "max_concurrency", "1 to 1024"),
         ({"temperature": 1}, "temperature", "no option"),
     ],
@@ -67,6 +79,7 @@ def test_options_that_are_refused(given: dict[str, Any], key: str, words: str) -
         {"api_key_file": "/run/secrets/key", "proxy": "http://proxy:3128"},
         {"replicas": ["https://b.example.com/v1"], "hedge": True},
         {"extra_body": {"reasoning_effort": "minimal"}},
+        {"extra_body": {"a": {"keys": [1, None, {"token": "x"}]}}},
     ],
 )
 def test_options_that_are_taken(given: dict[str, Any]) -> None:
@@ -118,6 +131,28 @@ def test_no_text_shows_a_key(before: str, after: str) -> None:
         redacted = key.redact(before + shown_part + after)
         assert SECRET[:8] not in redacted.replace(before, "").replace(after, "")
         assert SECRET not in redacted
+
+
+SLASHED = "sk/12345/67890/abcd+efgh"
+
+
+@pytest.mark.parametrize(
+    "shown_part",
+    [
+        SLASHED[4:15],
+        SLASHED[-14:-3],
+        SLASHED.replace("/", "\\/"),
+        SLASHED.replace("/", "\\\\/"),
+        "".join(f"\\u{ord(c):04x}" for c in SLASHED),
+        SLASHED.replace("+", "\\u002B"),
+    ],
+)
+def test_no_part_of_a_key_is_shown_however_it_is_cut_or_escaped(shown_part: str) -> None:
+    assert Key(SLASHED).redact(f"you sent '{shown_part}' here") == "you sent '[key]' here"
+
+
+def test_a_short_key_is_hidden_and_other_text_stays() -> None:
+    assert Key("abc").redact("key abc, größe ab\n") == "key [key], größe ab\n"
 
 
 def test_a_deployment_is_valid_without_the_key_and_cannot_start(

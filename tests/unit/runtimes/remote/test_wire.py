@@ -102,6 +102,19 @@ def test_an_endless_event_is_refused() -> None:
             list(events.add(b"data: " + b"x" * 10))
 
 
+@pytest.mark.parametrize("line", [b"data:\n", b"data: x\n"])
+def test_lines_that_end_no_event_are_bounded(line: bytes) -> None:
+    events = Events(1000)
+    with pytest.raises(ValueError):
+        for _ in range(1000):
+            list(events.add(line))
+
+
+def test_many_events_are_not_one() -> None:
+    events = Events(100)
+    assert [data for _ in range(100) for data in events.add(b"data: x\n\n")] == [b"x"] * 100
+
+
 def chunk(**choice: Any) -> Any:
     return read_chunk(json.dumps({"choices": [choice]}).encode())
 
@@ -150,10 +163,28 @@ def test_an_llm_that_goes_on_is_left_alone() -> None:
     assert usage.answer_tokens > 1
 
 
+@pytest.mark.parametrize(
+    "token",
+    [{"token": ""}, {"token": "x" * 1000}, {"token": "", "bytes": [0] * 1000}],
+    ids=["none", "text", "bytes"],
+)
+def test_scores_without_text_are_bounded(token: dict[str, Any]) -> None:
+    answer, scores = Answer(["a"]), chunk(logprobs={"content": [token] * 100})
+    with pytest.raises(ValueError, match="log-probabilities"):
+        for _ in range(5000):
+            answer.add(scores)
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"choices": 3}', b'{"choices": [{"delta": "x"}]}', b"\xff"])
 def test_what_is_no_answer_is_an_error(body: bytes) -> None:
     with pytest.raises(ValueError):
         read_chunk(body)
+
+
+def test_errors_are_read_and_null_is_none() -> None:
+    assert read_chunk(b'{"error": {"message": "x"}}').problem == '{"message": "x"}'
+    assert read_chunk(b'{"error": "x"}').problem == '"x"'
+    assert read_chunk(b'{"error": null}').problem == read_chunk(b"{}").problem == ""
 
 
 def test_unknown_fields_are_ignored() -> None:
@@ -213,6 +244,43 @@ def test_fields_are_taken_back_one_after_the_other() -> None:
     assert dialect.refuses("response_format again") == ""
     assert dialect.version == 6
     assert set(dialect.fields(SCHEMA, 5, 0)) == {"max_completion_tokens", "seed", "stream_options"}
+
+
+QUOTED = "a book: temperature, seed, logprobs, schema, max_completion_tokens instead of that"
+
+
+def test_words_of_the_product_switch_nothing_off() -> None:
+    dialect = Dialect()
+    assert dialect.refuses(f"invalid input not supported: {QUOTED}", QUOTED) == ""
+    assert dialect.refuses("invalid input: \\ntemperature\\tSEED", "x\ntemperature\tseed") == ""
+    assert dialect.refuses(f"seed and response_format, in {QUOTED}", QUOTED) == "response_format"
+    assert (dialect.version, dialect.dropped) == (1, set())
+
+
+@pytest.mark.parametrize(
+    ("param", "changed"),
+    [
+        ("seed", "seed"),
+        ("response_format.json_schema", "response_format"),
+        ("max_tokens", "max_tokens"),
+        ("messages", ""),
+    ],
+)
+def test_what_an_error_names_as_its_parameter_counts_alone(param: str, changed: str) -> None:
+    error = json.dumps({"error": {"message": f"{QUOTED} {param}", "param": param}})
+    assert Dialect().refuses(error, QUOTED) == changed
+    assert Dialect().refuses(json.dumps({"message": f"logprobs? {param}", "param": param})) == (
+        changed if param != "max_tokens" else ""
+    )
+
+
+def test_answers_that_keep_to_the_schema_forgive_those_that_did_not() -> None:
+    dialect = Dialect()
+    for _ in range(9):
+        assert not dialect.answered("color: red", SCHEMA)
+        assert not dialect.answered("color: red", SCHEMA)
+        assert not dialect.answered('{"color": "red", "brand": "x", "sizes": []}', SCHEMA)
+    assert dialect.guidance is Guidance.SCHEMA
 
 
 def test_a_schema_without_lengths() -> None:

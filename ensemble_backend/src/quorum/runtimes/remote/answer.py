@@ -14,6 +14,7 @@ from quorum.tasks.parse import MAX_ANSWER_CHARS
 
 MOST_AFTER_END = 8
 """Chunks that are read behind a complete object, for the tokens that were used."""
+_MOST_SCORES = 16 * MAX_ANSWER_CHARS
 
 
 class Answer:
@@ -27,14 +28,14 @@ class Answer:
         self._parts: list[str] = []
         self._tokens: list[TokenScore] = []
         self._closing = Closing(keys)
-        self._chars = self._after = self._chunks = 0
+        self._chars = self._after = self._chunks = self._score_size = 0
         self.finish: str | None = None
         self.refused = False
         self.usage: Usage | None = None
         self.has_choice = False
 
     def add(self, chunk: Chunk) -> None:
-        """Add a chunk, or a whole answer."""
+        """Add a chunk, or a whole answer; raises ValueError for log-probabilities without end."""
         if chunk.usage is not None:
             self.usage = chunk.usage.read()
         for choice in (chunk.choices or [])[:1]:
@@ -45,7 +46,7 @@ class Answer:
                 self.refused = self.refused or bool(message.refusal)
                 self._write(message.content or "")
             if choice.logprobs is not None:
-                self._tokens += choice.logprobs.content or []
+                self._add_scores(choice.logprobs.content or [])
         self._after += self._closing.is_complete
 
     @property
@@ -78,9 +79,15 @@ class Answer:
         text = self.text
         usage = self.usage or Usage(prompt_tokens, len(self._tokens) or self._chunks)
         if with_scores and (ends := _ends(text, self._tokens)):
-            found = (math.nan if token.logprob is None else token.logprob for token in self._tokens)
-            return Generated(text, ends, list(found), usage)
+            log_probs = (math.nan if token.logprob is None else token.logprob for token in self._tokens)
+            return Generated(text, ends, list(log_probs), usage)
         return Generated(text, usage=usage)
+
+    def _add_scores(self, tokens: list[TokenScore]) -> None:
+        self._score_size += sum(1 + len(token.token) + len(token.bytes or ()) for token in tokens)
+        if self._score_size > _MOST_SCORES:
+            raise ValueError(f"log-probabilities of more than {_MOST_SCORES} characters")
+        self._tokens += tokens
 
     def _write(self, content: str) -> None:
         if content:

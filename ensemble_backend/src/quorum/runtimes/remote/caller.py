@@ -38,7 +38,7 @@ class Caller:
         member: Its name.
         watched: Its endpoints.
         max_tokens: Longest answer.
-        max_wait_s: Longest wait for limits.
+        max_wait_s: Longest wait of a question for limits.
         hedge: Whether a slow question is asked of another endpoint as well.
     """
 
@@ -46,8 +46,9 @@ class Caller:
         self, member: str, watched: Sequence[Watched], max_tokens: int, max_wait_s: float, hedge: bool
     ) -> None:
         self._member, self._max_tokens, self._hedge = member, max_tokens, hedge
+        self._max_wait_s = max_wait_s
         self._watched = {one.endpoint: one for one in watched}
-        self._line = Line(list(self._watched), max_wait_s, time.monotonic)
+        self._line = Line(list(self._watched), time.monotonic)
         self._budget, self._controls = RetryBudget(), ControlTokens(())
         self._per_char = _TOKENS_PER_CHAR
         self._questions = self._repeated = 0
@@ -58,9 +59,15 @@ class Caller:
         self._questions += 1
         self._budget.save()
         prompt = self._controls.remove(question.prompt)
-        asked = Asked(prompt, self._schema(question.schema), math.ceil(len(prompt) * self._per_char))
+        left_s = max(0.0, question.left_s)
+        asked = Asked(
+            prompt,
+            self._schema(question.schema),
+            math.ceil(len(prompt) * self._per_char),
+            time.monotonic() + left_s,
+        )
         try:
-            async with asyncio.timeout(max(0.0, question.left_s)):
+            async with asyncio.timeout(left_s):
                 return await self._answer(asked)
         except TimeoutError:
             return Status.TIMEOUT
@@ -80,12 +87,14 @@ class Caller:
     async def _answer(self, asked: Asked) -> Reply:
         failed: list[Endpoint] = []
         status: Reply = Status.ERROR
+        until, tokens = time.monotonic() + self._max_wait_s, asked.prompt_tokens + self._max_tokens
         while True:
-            place = await self._line.enter(asked.prompt_tokens + self._max_tokens, failed)
+            place = await self._line.enter(tokens, until, asked.deadline, failed)
             if isinstance(place, Status):
-                return place if place is Status.OVERLOADED else status
+                return status if place is Status.ERROR else place
             outcome = await self._hedged(place, asked)
-            if outcome.is_free:
+            if outcome.end.ending is Ending.TAUGHT:
+                self._repeated += 1
                 continue
             if outcome.end.ending not in (Ending.FAILED, Ending.OVERLOADED):
                 return outcome.reply
@@ -129,7 +138,8 @@ class Caller:
         try:
             outcome = await watched.exchange.ask(asked, counted)
         finally:
-            watched.ended(self._line.end(place, outcome.end if outcome else End(Ending.DROPPED)), outcome)
+            dropped = End(Ending.LATE if asked.left_s <= 0 else Ending.DROPPED)
+            watched.ended(self._line.end(place, outcome.end if outcome else dropped), outcome)
         self._learn(asked, outcome)
         return outcome
 
@@ -137,8 +147,8 @@ class Caller:
         """Learn how many tokens a prompt has, for limits."""
         usage = getattr(outcome.reply, "usage", None)
         if usage is not None and usage.prompt_tokens and asked.prompt:
-            found = usage.prompt_tokens / len(asked.prompt)
-            self._per_char += _SHARE_NEW * (found - self._per_char)
+            per_char = usage.prompt_tokens / len(asked.prompt)
+            self._per_char += _SHARE_NEW * (per_char - self._per_char)
 
 
 async def _first_good(tasks: Collection[asyncio.Future[Outcome]]) -> Outcome:

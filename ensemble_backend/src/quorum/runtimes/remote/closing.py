@@ -56,8 +56,8 @@ class Closing:
 
     def _close(self) -> None:
         try:
-            found = json.loads("".join(self._object), strict=False)
+            value = json.loads("".join(self._object), strict=False)
         except (ValueError, RecursionError):
-            found = None
+            value = None
         self._object.clear()
-        self.is_complete = isinstance(found, dict) and self._keys <= found.keys()
+        self.is_complete = isinstance(value, dict) and self._keys <= value.keys()

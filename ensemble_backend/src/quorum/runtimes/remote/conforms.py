@@ -24,12 +24,12 @@ def conforms(text: str, schema: dict[str, Any]) -> bool:
     that keeps schemas, whose answers never fail here, from one that ignores them.
     """
     try:
-        found = json.loads(text)
+        answer = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    if not isinstance(found, dict) or found.keys() != set(schema["required"]):
+    if not isinstance(answer, dict) or answer.keys() != set(schema["required"]):
         return False
-    return all(_fits(found[name], part) for name, part in schema["properties"].items())
+    return all(_fits(answer[name], part) for name, part in schema["properties"].items())
 
 
 def begins(text: str) -> bool:

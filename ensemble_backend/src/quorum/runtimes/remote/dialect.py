@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ _PROOFS = 3
 _LENGTHS = frozenset({"minLength", "maxLength", "maxItems", "minItems", "prefixItems"})
 _OPTIONAL = ("logprobs", "stream_options", "seed", "temperature")
 _OTHER_LIMIT = re.compile(r"(?s)(?=.*\bmax_completion_tokens\b).*(unsupported|not supported|instead)")
-_NAMES_SCHEMA = re.compile("response_format|json_schema|json_object|schema|structured|guided")
+_SCHEMA = "response_format|json_schema|json_object|schema|structured|guided"
 
 
 class Guidance(IntEnum):
@@ -71,14 +72,14 @@ class Dialect:
             wanted["response_format"] = {"type": "json_object"}
         return {name: value for name, value in wanted.items() if name not in self.dropped}
 
-    def refuses(self, error: str) -> str:
+    def refuses(self, error: str, prompt: str = "") -> str:
         """Take back what an error of a bad request names; returns what, or "" where it names nothing.
 
         Args:
-            error: What the endpoint wrote.
+            error: What the endpoint wrote: its ``param`` counts where it has one, else its words.
+            prompt: What it was asked: words that stand there may be quoted, and name nothing.
         """
-        error = error.lower()
-        changed = self._take_back(error)
+        changed = self._take_back(_Refusal(error, prompt))
         if changed:
             self.version += 1
         return changed
@@ -86,10 +87,12 @@ class Dialect:
     def answered(self, text: str, schema: Mapping[str, Any], is_cut: bool = False) -> bool:
         """Look at an answer, or at one that was cut off; returns whether it proves that schemas are ignored.
 
-        An endpoint that keeps schemas gives no answer that does not conform, so a few are proof.
+        An endpoint that keeps schemas gives no answer that does not conform, so a few in a row are proof.
         """
-        fits = begins(text) if is_cut else conforms(text, dict(schema))
-        if self.guidance > Guidance.SIMPLE_SCHEMA or fits:
+        if self.guidance > Guidance.SIMPLE_SCHEMA:
+            return False
+        if begins(text) if is_cut else conforms(text, dict(schema)):
+            self._violations = self._violations if is_cut else 0
             return False
         self._violations += 1
         if self._violations < _PROOFS:
@@ -104,20 +107,48 @@ class Dialect:
         name = ("JSON schema", "JSON schema without lengths", "JSON object", "prompt alone")[self.guidance]
         return f"{name} (schemas are {self.why})" if self.why else name
 
-    def _take_back(self, error: str) -> str:
-        if self._limit_name == "max_tokens" and _OTHER_LIMIT.search(error):
+    def _take_back(self, refusal: _Refusal) -> str:
+        if self._limit_name == "max_tokens" and refusal.wants_other_limit:
             self._limit_name = "max_completion_tokens"
             return "max_tokens"
         for name in _OPTIONAL:
-            if name not in self.dropped and re.search(rf"\b{name}\b", error):
+            if name not in self.dropped and refusal.names(rf"\b{name}\b"):
                 self.dropped.add(name)
                 if name == "logprobs":
                     self.scores, self.offers_scores = False, False
                 return name
-        if self.guidance < Guidance.NONE and _NAMES_SCHEMA.search(error):
+        if self.guidance < Guidance.NONE and refusal.names(_SCHEMA):
             self.guidance, self.why = Guidance(self.guidance + 1), "refused"
             return "response_format"
         return ""
+
+
+class _Refusal:
+    """The error of a bad request; words of the prompt, which it may quote, say nothing."""
+
+    def __init__(self, error: str, prompt: str) -> None:
+        self._words, self._prompt, self._param = error.lower(), prompt.lower(), _param(error)
+
+    def names(self, pattern: str) -> bool:
+        if self._param:
+            return re.search(pattern, self._param) is not None
+        return any(match.group() not in self._prompt for match in re.finditer(pattern, self._words))
+
+    @property
+    def wants_other_limit(self) -> bool:
+        is_named = self.names("max_(completion_)?tokens")
+        return is_named and _OTHER_LIMIT.search(self._words) is not None
+
+
+def _param(error: str) -> str:
+    """The parameter that an error of OpenAI's form names; "" where there is none."""
+    try:
+        body = json.loads(error)
+    except (ValueError, RecursionError):
+        return ""
+    inner = body.get("error", body) if isinstance(body, dict) else None
+    param = inner.get("param") if isinstance(inner, dict) else None
+    return param.lower() if isinstance(param, str) else ""
 
 
 def _simple(schema: Any) -> Any:

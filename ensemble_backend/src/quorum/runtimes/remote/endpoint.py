@@ -14,7 +14,7 @@ from quorum.runtimes.remote.breaker import Breaker, Rules, State
 from quorum.runtimes.remote.concurrency import Concurrency
 from quorum.runtimes.remote.window import Window
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _MOST_DOUBLINGS = 1.0, 30.0, 5
 _SLOW_S, _LATE = 1.0, 1.25
 _KEPT = 100
 _UNKNOWN_LATENCY_S = 1.0
@@ -31,8 +31,12 @@ class Ending(Enum):
     """No answer, or none that can be read: it is the server's fault."""
     UNUSABLE = auto()
     """The server refused this question: the server is well."""
+    TAUGHT = auto()
+    """The server refused a field that it will not be sent again: the question is asked again at once."""
     DROPPED = auto()
-    """It was not waited for any more."""
+    """It was not waited for any more, before its deadline: grace, a quorum, a caller that left."""
+    LATE = auto()
+    """It was waited for until the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +119,11 @@ class Endpoint:
         self._tokens = Window(limits.tokens, limits.window_s) if limits.tokens else None
         self._chance = chance or random.Random()
         self._held_until, self._pauses = -math.inf, 0
+        self._is_learning = False
 
     def ready_at(self, now: float, tokens: int) -> float:
         """When a request of so many tokens may be sent: ``now``, later, or inf: after another has ended."""
-        if self.concurrency.is_full:
+        if self.concurrency.is_full or (self._is_learning and self.concurrency.in_flight):
             return math.inf
         times = [now, self.breaker.passes_at(now), self._held_until]
         if self._requests is not None:
@@ -146,11 +151,14 @@ class Endpoint:
         grant.is_counted = True
 
     def end(self, grant: Grant, now: float, end: End) -> Ending:
-        """Note how a request ended; one that was given up late counts as failed, which is returned."""
+        """Note how a request ended; returns what it counts as: a late one as failed, or as dropped."""
         self.counted(grant, now)
         ending = self._judged(grant, now, end.ending)
         if self._tokens is not None:
             self._tokens.counted(now, grant.tokens, end.tokens)
+        # Until it is known which fields it takes, one request at a time leads, or all would be refused.
+        if ending is not Ending.DROPPED:
+            self._is_learning = ending is Ending.TAUGHT
         answered, overloaded = ending is Ending.ANSWERED, ending is Ending.OVERLOADED
         self.concurrency.leave(grant.sent_at, now, answered, overloaded or ending is Ending.FAILED)
         if answered:
@@ -163,7 +171,7 @@ class Endpoint:
 
     @property
     def slow_s(self) -> float:
-        """A request given up after this counts as failed: a quarter more than the median, at least 1 s."""
+        """A late request failed if it was waited for so long: a quarter over the median, at least 1 s."""
         return max(_SLOW_S, _LATE * (self.latencies.share(0.5) or 0.0))
 
     @property
@@ -188,9 +196,10 @@ class Endpoint:
         return max(0.0, self._held_until - now)
 
     def _judged(self, grant: Grant, now: float, ending: Ending) -> Ending:
-        """A request that was given up after a long wait failed."""
-        is_late = ending is Ending.DROPPED and now - grant.sent_at >= self.slow_s
-        return Ending.FAILED if is_late else ending
+        """A deadline says something of the endpoint only where it left it enough time."""
+        if ending is not Ending.LATE:
+            return ending
+        return Ending.FAILED if now - grant.sent_at >= self.slow_s else Ending.DROPPED
 
     def _hold(
         self, grant: Grant, now: float, wanted_s: float | None, answered: bool, overloaded: bool
@@ -203,5 +212,5 @@ class Endpoint:
         # Of requests that were in flight together, one alone makes the pause longer.
         elif overloaded and grant.sent_at >= self._held_until:
             pause_s = min(_FIRST_PAUSE_S * 2**self._pauses, _LONGEST_PAUSE_S)
-            self._pauses += 1
+            self._pauses = min(self._pauses + 1, _MOST_DOUBLINGS)
             self._held_until = now + pause_s * self._chance.uniform(0.75, 1.25)

@@ -7,8 +7,11 @@ import asyncio
 import json
 import logging
 import ssl
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +32,7 @@ from quorum_contract import Status
 logger = logging.getLogger(__name__)
 
 _CONNECT_S, _WRITE_S, _IDLE_S = 5.0, 10.0, 30.0
-_USAGE_S = 0.5
+_USAGE_S, _ERROR_S = 0.5, 0.5
 _ERROR_BYTES, _SHOWN_CHARS = 4096, 200
 _OF_THE_QUESTION = frozenset({400, 413, 422})
 _OF_LOAD = frozenset({429})
@@ -43,11 +46,24 @@ _HEADERS = {
 
 
 class Asked(NamedTuple):
-    """What is asked: the text, the JSON schema of the answer, and an estimate of the prompt's tokens."""
+    """What is asked.
+
+    Attributes:
+        prompt: The text.
+        schema: JSON schema of the answer.
+        prompt_tokens: Estimate.
+        deadline: By :func:`time.monotonic`.
+    """
 
     prompt: str
     schema: Mapping[str, Any]
     prompt_tokens: int
+    deadline: float
+
+    @property
+    def left_s(self) -> float:
+        """Seconds to the deadline; negative after it."""
+        return self.deadline - time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +74,18 @@ class Outcome:
         end: How it ended.
         reply: Text, or the status of the abstention if it is not asked again.
         problem: What went wrong, for people, without the key; "" where nothing did.
-        is_free: Whether to ask again at once: the endpoint refused a field that it will not be sent again.
     """
 
     end: End
     reply: Reply
     problem: str = ""
-    is_free: bool = False
 
 
 def new_client(options: OpenAiOptions, root: Path) -> httpx2.AsyncClient:
-    """Connections for all endpoints: kept open, HTTP/2 where offered; no proxy or key of the environment."""
+    """Connections for all endpoints: kept open, HTTP/2 where offered, without cookies.
+
+    No proxy or key of the environment is used.
+    """
     # At level DEBUG they log headers, with the key.
     for name in ("httpx2", "httpcore2", "hpack", "h2"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -81,6 +98,7 @@ def new_client(options: OpenAiOptions, root: Path) -> httpx2.AsyncClient:
         verify=verify,
         proxy=options.proxy,
         trust_env=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         follow_redirects=False,
         timeout=httpx2.Timeout(connect=_CONNECT_S, read=None, write=_WRITE_S, pool=None),
         limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=_IDLE_S),
@@ -116,7 +134,7 @@ class Exchange:
             ) as response:
                 counted()
                 if response.status_code != 200:
-                    return self._clean(await self._refused(response, version, key), key)
+                    return self._clean(await self._refused(response, asked, version, key), key)
                 return self._clean(await self._answered(response, asked), key)
         except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
             return self._clean(_failed(f"{type(error).__name__}: {error}"), key)
@@ -162,21 +180,23 @@ class Exchange:
                 " JSON object", shown(self._url),
             )  # fmt: skip
 
-    async def _refused(self, response: httpx2.Response, version: int, key: Key | None) -> Outcome:
-        status, text = response.status_code, await _start_of(response)
-        text = key.redact(text) if key else text
-        problem = f"HTTP {status}: {text[:_SHOWN_CHARS]}" if text else f"HTTP {status}"
+    async def _refused(
+        self, response: httpx2.Response, asked: Asked, version: int, key: Key | None
+    ) -> Outcome:
+        status, error = response.status_code, await _start_of(response)
+        text = key.redact(error) if key else error
+        problem = f"HTTP {status}: {text}"[:_SHOWN_CHARS] if text else f"HTTP {status}"
         wait_s = retry_after_s({name.lower(): value for name, value in response.headers.items()})
         if status in _OF_LOAD or (status == 503 and wait_s is not None):
             return Outcome(End(Ending.OVERLOADED, wait_s), Status.OVERLOADED, problem)
         if status in _OF_THE_QUESTION:
-            is_free = self.dialect.version != version
-            if not is_free and (changed := self.dialect.refuses(text)):
-                is_free = True
+            ending = Ending.TAUGHT if self.dialect.version != version else Ending.UNUSABLE
+            if ending is Ending.UNUSABLE and (changed := self.dialect.refuses(error, asked.prompt)):
+                ending = Ending.TAUGHT
                 logger.warning(
                     "%s refuses %s, and is not sent it again (%s)", shown(self._url), changed, problem
                 )
-            return Outcome(End(Ending.UNUSABLE), Status.ERROR, problem, is_free)
+            return Outcome(End(ending), Status.ERROR, problem)
         if status == 401:
             self._keys.refresh()
         if 300 <= status < 400:
@@ -184,9 +204,9 @@ class Exchange:
         return Outcome(End(Ending.FAILED, wait_s), Status.ERROR, problem)
 
     def _clean(self, outcome: Outcome, key: Key | None) -> Outcome:
-        if not outcome.problem or key is None:
-            return outcome
-        return replace(outcome, problem=key.redact(outcome.problem))
+        """Without the key, and only then shortened: a part of a key is not found so easily."""
+        problem = key.redact(outcome.problem) if key else outcome.problem
+        return replace(outcome, problem=problem[:_SHOWN_CHARS])
 
 
 def _failed(problem: str) -> Outcome:
@@ -196,8 +216,7 @@ def _failed(problem: str) -> Outcome:
 async def _read(response: httpx2.Response, answer: Answer) -> str:
     """Read an answer, streamed or whole; returns what is wrong with it."""
     if "text/event-stream" not in response.headers.get("content-type", ""):
-        answer.add(read_chunk(await _whole(response)))
-        return ""
+        return _add(answer, await _whole(response))
     try:
         async with asyncio.timeout(None) as left:
             return await _read_stream(response, answer, left)
@@ -206,7 +225,7 @@ async def _read(response: httpx2.Response, answer: Answer) -> str:
 
 
 async def _read_stream(response: httpx2.Response, answer: Answer, left: asyncio.Timeout) -> str:
-    """Read events; a complete answer waits for the tokens used, but not for long."""
+    """Read events; an answer that has ended waits for the tokens used, but not for long."""
     events = Events()
     async for received in response.aiter_raw():
         for data in events.add(received):
@@ -216,7 +235,7 @@ async def _read_stream(response: httpx2.Response, answer: Answer, left: asyncio.
                 return problem
             if answer.is_enough:
                 return ""
-            if answer.is_complete and left.when() is None:
+            if (answer.is_complete or answer.finish) and left.when() is None:
                 left.reschedule(asyncio.get_running_loop().time() + _USAGE_S)
     for data in events.end():
         if data != _DONE and (problem := _add(answer, data)):
@@ -226,8 +245,8 @@ async def _read_stream(response: httpx2.Response, answer: Answer, left: asyncio.
 
 def _add(answer: Answer, data: bytes) -> str:
     chunk = read_chunk(data)
-    if chunk.error is not None:
-        return f"its stream failed: {bytes(chunk.error).decode('utf-8', 'replace')[:_SHOWN_CHARS]}"
+    if chunk.problem:
+        return f"its answer failed: {chunk.problem[:_ERROR_BYTES]}"
     answer.add(chunk)
     return ""
 
@@ -244,9 +263,12 @@ async def _whole(response: httpx2.Response) -> bytes:
 async def _start_of(response: httpx2.Response) -> str:
     """The first bytes of an error, as text without control characters."""
     body = b""
-    async for received in response.aiter_raw():
-        body += received
-        if len(body) >= _ERROR_BYTES:
-            break
+    # The status says what matters; a body that does not come must not hide it.
+    with suppress(TimeoutError, httpx2.HTTPError):
+        async with asyncio.timeout(_ERROR_S):
+            async for received in response.aiter_raw():
+                body += received
+                if len(body) >= _ERROR_BYTES:
+                    break
     text = body[:_ERROR_BYTES].decode("utf-8", "replace")
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

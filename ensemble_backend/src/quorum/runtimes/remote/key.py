@@ -12,6 +12,7 @@ from pathlib import Path
 from quorum_contract.errors import QuorumError
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
+_ESCAPE = re.compile(r"""\\+(?:(?P<char>["/\\])|u00(?P<code>[2-7][0-9a-fA-F]))""")
 _MAX_BYTES = 8192
 _SHORTEST = 8
 HIDDEN = "[key]"
@@ -44,12 +45,29 @@ class Key:
         return f"Bearer {self._text}"
 
     def redact(self, text: str) -> str:
-        """A text without the key: servers repeat it in their errors, sometimes a part of it."""
-        text = text.replace(self._text, HIDDEN)
-        for part in {self._text[:_SHORTEST], self._text[-_SHORTEST:]}:
-            if len(self._text) >= 2 * _SHORTEST:
-                text = text.replace(part, HIDDEN)
-        return text
+        """A text without escapes, and without any part of the key that has 8 characters or more.
+
+        Servers repeat keys in their errors: whole, cut, or escaped as in JSON.
+        """
+        return _hidden(_unescaped(text), _unescaped(self._text))
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda m: m["char"] or chr(int(m["code"], 16)), text)
+
+
+def _hidden(text: str, key: str) -> str:
+    """A text without the key, or any part of it of ``_SHORTEST`` characters or more."""
+    length = min(len(key), _SHORTEST)
+    parts = {key[at : at + length] for at in range(len(key) - length + 1)}
+    pieces, end = list[str](), 0
+    for at in range(len(text) - length + 1):
+        if text[at : at + length] in parts:
+            # Parts that overlap or touch are hidden as one.
+            if at > end or not pieces:
+                pieces += [text[end:at], HIDDEN]
+            end = at + length
+    return "".join([*pieces, text[end:]])
 
 
 class KeySource:

@@ -25,33 +25,36 @@ class Line:
 
     Args:
         endpoints: At least one.
-        max_wait_s: Longest wait.
         clock: Of the endpoints, in seconds.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], max_wait_s: float, clock: Callable[[], float]) -> None:
-        self._endpoints, self._max_wait_s, self._clock = endpoints, max_wait_s, clock
+    def __init__(self, endpoints: Sequence[Endpoint], clock: Callable[[], float]) -> None:
+        self._endpoints, self._clock = endpoints, clock
         self._turn, self._changed = asyncio.Lock(), asyncio.Event()
         self.waiting = 0
 
-    async def enter(self, tokens: int, avoid: Collection[Endpoint] = ()) -> Place | Status:
+    async def enter(
+        self, tokens: int, until: float, deadline: float, avoid: Collection[Endpoint] = ()
+    ) -> Place | Status:
         """Wait until a request of so many tokens may be sent, and count it as sent.
 
         Args:
             tokens: Of prompt and answer.
+            until: When it waits no longer, by the clock: one time for all tries of a question.
+            deadline: When nothing is sent any more, by the clock.
             avoid: As for :func:`quorum.runtimes.remote.choice.choose`.
 
         Returns:
-            ``OVERLOADED`` if limits do not let it through within ``max_wait_s``, at once where that is known;
-            ``ERROR`` if all endpoints fail.
+            ``OVERLOADED`` if limits do not let it through until then, at once where that is known;
+            ``TIMEOUT`` after the deadline; ``ERROR`` if all endpoints fail.
         """
-        if self.waiting / rate_of(self._endpoints) > self._max_wait_s:
+        left_s = max(0.0, until - self._clock())
+        if self.waiting / rate_of(self._endpoints) > left_s:
             return Status.OVERLOADED
         self.waiting += 1
         try:
-            async with asyncio.timeout(self._max_wait_s) as left:
-                async with self._turn:
-                    return await self._first(tokens, avoid, left)
+            async with asyncio.timeout(left_s), self._turn:
+                return await self._first(tokens, until, deadline, avoid)
         except TimeoutError:
             return Status.OVERLOADED
         finally:
@@ -61,19 +64,23 @@ class Line:
         """Count a request as sent to another endpoint, if none waits, one is ready, and ``pay`` does."""
         now = self._clock()
         others = [endpoint for endpoint in self._endpoints if endpoint not in avoid]
-        found = choose(others, now, tokens).endpoint if others and not self.waiting else None
-        return Place(found, found.start(now, tokens)) if found and pay() else None
+        other = choose(others, now, tokens).endpoint if others and not self.waiting else None
+        return Place(other, other.start(now, tokens)) if other and pay() else None
 
     def end(self, place: Place, end: End) -> Ending:
         """Note how a request ended, as :meth:`.endpoint.Endpoint.end`, and let the next one look."""
         self._changed.set()
         return place.endpoint.end(place.grant, self._clock(), end)
 
-    async def _first(self, tokens: int, avoid: Collection[Endpoint], left: asyncio.Timeout) -> Place | Status:
+    async def _first(
+        self, tokens: int, until: float, deadline: float, avoid: Collection[Endpoint]
+    ) -> Place | Status:
         """Wait as the first of the line."""
         while True:
             self._changed.clear()
             now = self._clock()
+            if now >= deadline:
+                return Status.TIMEOUT
             choice = choose(self._endpoints, now, tokens, avoid)
             if choice.endpoint is not None:
                 return Place(choice.endpoint, choice.endpoint.start(now, tokens))
@@ -83,14 +90,9 @@ class Line:
             if math.isinf(pause_s):
                 await self._changed.wait()
                 continue
-            if pause_s > _left_s(left):
+            if pause_s > until - now:
                 return Status.OVERLOADED
             try:
                 await asyncio.wait_for(self._changed.wait(), pause_s)
             except TimeoutError:
                 continue
-
-
-def _left_s(timeout: asyncio.Timeout) -> float:
-    at = timeout.when()
-    return math.inf if at is None else at - asyncio.get_running_loop().time()

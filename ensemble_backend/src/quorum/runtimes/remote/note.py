@@ -78,7 +78,7 @@ class RemoteState(Record):
         process: That asks them.
         endpoints: In the order of its options.
         questions: Asked of the member.
-        repeated: Requests beyond one for each question: retries and hedges.
+        repeated: Requests beyond one for each question: retries, hedges, and after a field was refused.
         waiting: Questions that wait for limits now.
     """
 
@@ -110,13 +110,13 @@ class RemoteNote:
 
 def remote_states(folder: Path) -> dict[str, RemoteState]:
     """The endpoints of the members whose processes live, by member; of two processes the latest."""
-    found: dict[str, RemoteState] = {}
+    states: dict[str, RemoteState] = {}
     for path in sorted(folder.glob(_FILES), key=_changed_at):
         with suppress(OSError, ValueError):
             state = msgspec.json.decode(path.read_bytes(), type=RemoteState)
             if runs(state.process):
-                found[state.member] = state
-    return found
+                states[state.member] = state
+    return states
 
 
 def shortened(problem: str) -> str:

@@ -14,6 +14,7 @@ class Events:
     def __init__(self, most: int = MAX_EVENT_BYTES) -> None:
         self._most, self._rest = most, b""
         self._data: list[bytes] = []
+        self._size = 0
 
     def add(self, received: bytes) -> Iterator[bytes]:
         """Yield the data of the events that are complete now; raises ValueError for an endless one."""
@@ -24,12 +25,17 @@ class Events:
             if not line.strip(b"\r"):
                 if self._data:
                     yield b"\n".join(self._data)
-                    self._data = []
+                    self._data, self._size = [], 0
             elif line.startswith(b"data:"):
                 self._data.append(line[5:].strip())
-        if len(self._rest) + sum(map(len, self._data)) > self._most:
-            raise ValueError(f"an event of more than {self._most} bytes")
+                self._size += len(line)
+                self._bound()
+        self._bound()
 
     def end(self) -> Iterator[bytes]:
         """Yield the data of an event that the end of the stream ends."""
         yield from self.add(b"\n\n")
+
+    def _bound(self) -> None:
+        if len(self._rest) + self._size > self._most:
+            raise ValueError(f"an event of more than {self._most} bytes")

@@ -69,7 +69,13 @@ class Chunk(msgspec.Struct):
 
     choices: list[WireChoice] | None = None
     usage: WireUsage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def problem(self) -> str:
+        """The error, as JSON; "" where there is none."""
+        error = bytes(self.error)
+        return "" if error == b"null" else error.decode("utf-8", "replace")
 
 
 _DECODER = msgspec.json.Decoder(Chunk)
