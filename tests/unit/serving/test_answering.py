@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from quorum.runtimes.base import Done, Generated, Question, Reply, Usage
+from quorum.runtimes.base import Done, Generated, Question, Reply, Unsent, Usage
 from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.option_base import Options
 from quorum.runtimes.options import HfOptions
@@ -196,6 +196,8 @@ def test_who_was_not_called_took_nothing() -> None:
     for status in (Status.NOT_ASKED, Status.OVERLOADED, Status.BUDGET):
         ask(lambda _, status=status: status, "a")  # type: ignore[misc]
         assert LAST[0][:4] == (0, 0, 0, 0)
+    assert ask(lambda _: Unsent(Status.ERROR), "a") == [("", Status.ERROR, None)]
+    assert LAST[0][:4] == (0, 0, 0, 0)
     for status in (Status.TIMEOUT, Status.ERROR):
         ask(lambda _, status=status: status, "a")  # type: ignore[misc]
         assert LAST[0][:4] == CALLED[:4]

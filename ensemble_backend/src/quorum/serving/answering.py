@@ -22,6 +22,7 @@ from quorum.runtimes.base import (
     Runtime,
     RuntimeConfigError,
     RuntimeSettings,
+    Unsent,
 )
 from quorum.runtimes.by_adapter import Joined, Part, split
 from quorum.runtimes.cancellation import Cancellation
@@ -162,6 +163,8 @@ class Answering:
         return _Task(part, instructions, schema, fields_of(self._catalogue, part.attributes))
 
     def _votes(self, question: Question, reply: Reply) -> Sequence[Vote]:
+        if isinstance(reply, Unsent):
+            return abstain(reply.status, len(question.attributes))
         if isinstance(reply, Status):
             return abstain(reply, len(question.attributes))
         if not isinstance(reply, Generated):
@@ -180,6 +183,8 @@ def _spent(reply: Reply, seconds: float) -> Spent:
     if isinstance(reply, Generated):
         usage = reply.usage
         return Spent(1, None, None, None, seconds) if usage is None else Spent(1, *usage, seconds)
+    if isinstance(reply, Unsent):
+        return Spent()
     if isinstance(reply, Status):
         return Spent() if reply in _NOT_CALLED else Spent(1, None, None, None, seconds)
     return Spent(1, seconds=seconds)
