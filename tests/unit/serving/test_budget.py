@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +111,59 @@ def test_processes_at_once_spend_no_call_twice(tmp_path: Path) -> None:
     assert sum(spent) in (300, 600)
 
 
-def test_another_files_bytes_are_no_counts(tmp_path: Path, clock: Clock) -> None:
-    own = budget(tmp_path, calls_per_day=2)
-    counts_path(tmp_path, "m").write_bytes(b"x" * 500)
-    assert calls(own) == 2
+FULL = Counts(Window(3, 4, 0.5), Window(1, 9, 2.5), 7.5, 30, b"12345678")
+
+
+def test_counts_are_read_as_they_were_written() -> None:
     assert Counts.unpack(b"") == Counts()
-    full = Counts(Window(3, 4, 0.5), Window(1, 9, 2.5), 7.5, 30)
-    assert Counts.unpack(full.pack()) == full
+    assert Counts.unpack(FULL.pack()) == FULL
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"x" * 500, FULL.pack()[:-1], FULL.pack() + b"x", replace(FULL, usual_cost=float("nan")).pack()],
+    ids=["other", "cut", "longer", "nan"],
+)
+def test_a_damaged_file_counts_as_nothing_and_is_logged_once(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    own = budget(tmp_path, calls_per_day=2)
+    counts_path(tmp_path, "m").write_bytes(data)
+    assert calls(own) == 2
+    assert sum("counted as 0" in message for message in caplog.messages) == 1
+
+
+def test_a_call_that_costs_more_than_the_limit_is_made_once_in_each_window(
+    tmp_path: Path, clock: Clock
+) -> None:
+    own = budget(tmp_path, Price(per_call=7.0), per_day=5.0)
+    for _ in range(3):
+        assert calls(own) == 1
+        clock.now_s += DAY_S
+
+
+def test_what_calls_cost_lately_is_set_aside(tmp_path: Path, clock: Clock) -> None:
+    own = budget(tmp_path, Price(per_1k_prompt_tokens=1.0), per_day=1000.0)
+    for _ in range(100):
+        assert spend(own, Spent(1, 9000))
+    clock.now_s += DAY_S
+    for _ in range(400):
+        assert spend(own, Spent(1, 1000))
+    hold = own.take()
+    assert hold
+    assert hold.cost == pytest.approx(1.0, abs=0.02)
+
+
+def test_another_price_says_nothing_of_what_calls_cost(tmp_path: Path, clock: Clock) -> None:
+    assert spend(budget(tmp_path, Price(per_call=100.0), per_day=1000.0))
+    hold = budget(tmp_path, Price(per_call=0.1), per_day=1000.0).take()
+    assert hold
+    assert hold.cost == 0.0
+
+
+def test_what_is_known_of_a_call_is_charged(tmp_path: Path, clock: Clock) -> None:
+    own = budget(tmp_path, Price(per_call=1.0, per_1k_prompt_tokens=1.0), per_day=3.0)
+    assert [spend(own, CALLED) for _ in range(4)] == [True, True, True, False]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
