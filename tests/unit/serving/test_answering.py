@@ -94,6 +94,17 @@ def test_votes_that_cannot_be_packed_become_abstentions() -> None:
     assert unpack_votes(packed(votes)) == [("", Status.ERROR, None)] * 2
 
 
+def test_votes_whose_usage_cannot_be_packed_become_abstentions() -> None:
+    sent = packed([Vote("red", Status.ANSWERED)], Spent(1, 10**30))
+    assert unpack_answer(sent) == ([("", Status.ERROR, None)], CALLED)
+
+
+def test_counts_that_cannot_be_cost_no_votes() -> None:
+    usage = Usage(10**30, -5, 10**30)
+    assert ask(lambda _: Generated('{"a":"x"}', usage=usage), "a") == [("x", 0, None)]
+    assert LAST[0][:4] == (1, 2**53, 0, 2**53)
+
+
 TWO = HfOptions(model="base", lora="usual", adapters={"size": "sizes", "color": "colors", "width": "sizes"})
 
 
