@@ -110,22 +110,23 @@ class BudgetWatch:
         self.spent: dict[str, BudgetSpent] = {}
 
     def add(self, row: int, result: Extraction) -> None:
-        """Take the answer to a row, counted from 1."""
-        absent = {
-            vote.member for answer in result.answers for vote in answer.votes if vote.status is Status.BUDGET
-        }
-        members = {vote.member for answer in result.answers for vote in answer.votes}
+        """Take the answer to a row of the file, counted from 1."""
+        statuses = [(vote.member, vote.status) for answer in result.answers for vote in answer.votes]
+        absent = {member for member, status in statuses if status is Status.BUDGET}
+        # Others say nothing of a budget: a member that was not asked may have none left.
+        answering = {member for member, status in statuses if status is Status.ANSWERED}
+        members = {member for member, _ in statuses}
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         for name in sorted(absent):
             self.spent.setdefault(name, BudgetSpent(now, row)).answers += 1
-        if new := sorted(absent - self._absent):
-            left = f"{len(members - absent)} of {len(members)} members"
+        before, self._absent = self._absent, self._absent - answering | absent
+        if new := sorted(absent - before):
+            left = f"{len(members - self._absent)} of {len(members)} members"
             self._note(
                 f"{now}, row {row}: the budget of {', '.join(new)} is spent; answers go on with {left}"
             )
-        if back := sorted(self._absent & members - absent):
+        if back := sorted(before - self._absent):
             self._note(f"{now}, row {row}: {', '.join(back)} answers again")
-        self._absent = absent
 
 
 def spent_in_words(spent: Spent, currency: str = "") -> str:
