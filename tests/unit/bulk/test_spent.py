@@ -15,7 +15,7 @@ from quorum.bulk.answers import CsvSink, VotesSink, extraction_json
 from quorum.bulk.judging.asking import Asking
 from quorum.bulk.judging.labels import Labels
 from quorum.bulk.listings import Listing
-from quorum.bulk.spent import BudgetWatch, Totals, money, spent_in_words
+from quorum.bulk.spent import BudgetWatch, Totals, money, rounded, spent_in_words
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import VotesWriter, read_votes
@@ -91,8 +91,11 @@ def test_totals_say_of_how_many_answers_something_is_not_known() -> None:
 
 
 def test_amounts_are_short() -> None:
-    assert [money(x, "EUR") for x in (0, 0.0000123, 0.5, 12.345)] == [
-        "0.00 EUR", "1.23e-05 EUR", "0.5 EUR", "12.35 EUR"
+    assert [money(x, "EUR") for x in (0, 0.0000123, 0.5, 0.9999, 1, 12.345)] == [
+        "0.00 EUR", "1.23e-05 EUR", "0.5 EUR", "1.00 EUR", "1.00 EUR", "12.35 EUR"
+    ]  # fmt: skip
+    assert [rounded(x) for x in (0, 0.0123, 999.6, 9999, 10_000, 1_234_567)] == [
+        "0", "0.0123", "1 000", "10 000", "10 000", "1 230 000"
     ]  # fmt: skip
     assert spent_in_words(Spent(1, 300, 20, 200, 0.5, 0.01)) == (
         "1 call, 300 prompt tokens (200 cached), 20 answer tokens, cost 0.01"

@@ -141,8 +141,15 @@ def spent_in_words(spent: Spent, currency: str = "") -> str:
 
 def money(amount: float, currency: str) -> str:
     """An amount with three digits that count, or two decimals."""
-    number = f"{amount:.2f}" if amount >= 1 or not amount else f"{amount:.3g}"
+    short = f"{amount:.3g}"
+    number = short if 0 < float(short) < 1 else f"{amount:.2f}"
     return f"{number} {currency}".strip()
+
+
+def rounded(number: float) -> str:
+    """A number with three digits that count; a large one with its zeros, in groups of three."""
+    short = float(f"{number:.3g}")
+    return f"{short:,.0f}".replace(",", " ") if short >= 1000 else f"{number:.3g}"
 
 
 def _tokens(prompt: float, answer: float, cached: float) -> str:
