@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from quorum.serving import budget as module
-from quorum.serving.budget import Budget, Counts, Window, counts_path
+from quorum.serving.budget import Budget, Counts, Window, counts_path, read_windows
 from quorum_contract import Price, Spent
 from quorum_contract.usage import CALLED
 
@@ -175,6 +175,19 @@ def test_a_folder_that_cannot_be_written_counts_in_shared_memory(
     tmp_path.chmod(0o500)
     own = budget(tmp_path, calls_per_day=1)
     assert (spend(own), spend(own)) == (True, False)
+
+
+def test_what_was_spent_so_far_can_be_read(tmp_path: Path, clock: Clock) -> None:
+    nothing = read_windows(tmp_path, "m")
+    assert [(w.calls, w.cost) for w in nothing] == [(0, 0.0)] * 2
+    own = budget(tmp_path, Price(per_call=0.5), calls_per_day=9)
+    assert spend(own)
+    clock.now_s += 60
+    assert spend(own)
+    assert own.take()
+    assert [(w.calls, w.cost) for w in read_windows(tmp_path, "m")] == [(2, 1.0), (3, 1.5)]
+    counts_path(tmp_path, "m").write_bytes(b"damaged")
+    assert [w.calls for w in read_windows(tmp_path, "m")] == [0, 0]
 
 
 def test_a_link_in_place_of_the_counts_is_not_followed(

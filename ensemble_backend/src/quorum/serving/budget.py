@@ -234,19 +234,33 @@ def open_counts(root: Path, member: str) -> int:
         OSError: Neither the folder nor shared memory can be written to.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    path = counts_path(root, member)
+    path, shared = counts_path(root, member), _shared_path(root, member)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, flags, 0o600)
     except OSError as error:
-        name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-        shared = SHARED_MEMORY / f"quorum-budget-{name}-{member}"
         logger.warning(
             "member %s: %s cannot be written (%s); what it spends is counted in %s, until this machine or"
             " container starts again",
             member, path, error.strerror, shared,
         )  # fmt: skip
         return os.open(shared, flags, 0o600)
+
+
+def read_windows(root: Path, member: str) -> tuple[Window, Window]:
+    """What a member has spent in this minute and on this day; nothing where no file says it."""
+    path, seconds = counts_path(root, member), time.time()
+    try:
+        counts = Counts.unpack((path if path.exists() else _shared_path(root, member)).read_bytes())
+    except (OSError, ValueError):
+        counts = Counts()
+    minute, day = (int(seconds // length_s) for length_s in WINDOWS_S.values())
+    return counts.minute.at(minute), counts.day.at(day)
+
+
+def _shared_path(root: Path, member: str) -> Path:
+    name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    return SHARED_MEMORY / f"quorum-budget-{name}-{member}"
 
 
 def counts_path(root: Path, member: str) -> Path:
