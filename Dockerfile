@@ -39,7 +39,9 @@ ENV PATH=/opt/quorum/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     QUORUM_HOST=0.0.0.0
 RUN groupadd --gid 10001 quorum \
-    && useradd --uid 10001 --gid quorum --home-dir /srv/quorum --create-home --shell /usr/sbin/nologin quorum
+    && useradd --uid 10001 --gid quorum --home-dir /srv/quorum --create-home --shell /usr/sbin/nologin quorum \
+    && mkdir -p /srv/quorum/.quorum/budgets \
+    && chown -R quorum:quorum /srv/quorum
 WORKDIR /srv/quorum
 COPY --chown=quorum:quorum deploy.yaml ./
 COPY --chown=quorum:quorum model_repository model_repository
@@ -78,7 +80,7 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
     QUORUM_HOST=0.0.0.0
 RUN groupadd --gid 10001 quorum \
     && useradd --uid 10001 --gid quorum --home-dir /srv/quorum --create-home --shell /usr/sbin/nologin quorum \
-    && mkdir -p /models /srv/quorum/model_repository.gpu /srv/quorum/engines \
+    && mkdir -p /models /srv/quorum/model_repository.gpu /srv/quorum/engines /srv/quorum/.quorum/budgets \
     && chown -R quorum:quorum /models /srv/quorum
 WORKDIR /srv/quorum
 COPY --chown=quorum:quorum deploy.gpu.yaml deploy.gpu-fp8.yaml deploy.engine.yaml ./

@@ -13,6 +13,7 @@ from support.command import quorum_json
 from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
 
 import quorum
+from quorum.operations.budgets import budgets_of
 from quorum.serving.budget import counts_path
 from quorum.votes import read_votes
 from quorum_client import Client, Status
@@ -102,6 +103,14 @@ def test_a_budget_runs_out_in_the_middle_of_a_run(live: Live, folder: Path) -> N
     spent = [cell.usage[place] for cell in table.cells]
     assert sum(one.cost or 0 for one in spent if one) == pytest.approx(6 * DEAR, rel=1e-4)
     assert sum(one.calls for one in spent if one) == pytest.approx(6, rel=1e-4)
+
+
+def test_what_the_server_spent_can_be_read(live: Live) -> None:
+    with Client(live.url) as client:
+        client.extract(title(2), ATTRIBUTES)
+    found = budgets_of(live.spec)["dear"].to_json()
+    assert found["minute_calls"] in (0, 1), "0 in the next minute"
+    assert (found["day_calls"], found["day_cost"], found["per_day"]) == (1, DEAR, 10.0)
 
 
 def test_a_restart_does_not_give_a_budget_back(live: Live, folder: Path) -> None:

@@ -29,6 +29,18 @@ def test_the_parts_of_a_price_add_up(price: Price, cost: float) -> None:
     assert price.of(CALL) == pytest.approx(cost)
 
 
+def test_more_cached_tokens_than_a_prompt_has_cost_as_all_of_it() -> None:
+    price = Price(per_1k_prompt_tokens=1.0, per_1k_cached_tokens=0.1)
+    assert price.of(Spent(1, 1000, 0, 9000)) == pytest.approx(0.1)
+
+
+def test_what_is_known_of_a_call_costs_at_least() -> None:
+    price = Price(0.5, 1.0, 2.0, 3.0, 0.1)
+    assert price.of_known(CALLED) == 0.5
+    assert price.of_known(Spent(1, 1000, None, None, 1.0)) == 4.5
+    assert price.of_known(CALL) == price.of(CALL)
+
+
 def test_what_was_not_called_costs_nothing() -> None:
     assert Price(1, 1, 1, 1).of(Spent()) == 0.0
 

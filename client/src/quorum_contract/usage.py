@@ -71,6 +71,8 @@ class Price(NamedTuple):
     def of(self, spent: Spent) -> float | None:
         """What it costs; None where a figure that has a price is not known."""
         calls, prompt, answer, cached, seconds, _ = spent
+        if cached and prompt is not None:
+            cached = min(cached, prompt)
         if not calls:
             return 0.0
         cost = self.per_call * calls
@@ -92,6 +94,10 @@ class Price(NamedTuple):
                 return None
             cost += self.per_second * seconds
         return cost
+
+    def of_known(self, spent: Spent) -> float:
+        """What it costs at least: what is not known of it counts as 0."""
+        return self.of(Spent(*(figure or 0 for figure in spent))) or 0.0
 
 
 FREE = Price()

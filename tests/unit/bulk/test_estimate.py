@@ -46,7 +46,7 @@ def test_a_sample_that_was_asked_says_what_the_run_takes(tmp_path: Path) -> None
     assert found.seconds is not None
     assert found.seconds.middle == pytest.approx(37.5)
     words = in_words(found, "EUR")
-    assert words.startswith("100 listings; about 200 calls; about 3.1e+04 (")
+    assert words.startswith("100 listings; about 200 calls; about 31 000 (")
     assert "cost about 1.50 EUR" in words
     assert json.dumps(found.to_json(), allow_nan=False)
 

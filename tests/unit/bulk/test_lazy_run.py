@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import quorum
 from quorum.cli import app
-from quorum_client import Answer, AsyncClient, Client, Extraction, InvalidRequest, Status, Vote
+from quorum_client import Answer, AsyncClient, Client, Extraction, InvalidRequest, Spent, Status, Vote
 from quorum_contract import LAZY, LAZY_CANARY
 
 
@@ -27,7 +27,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     async def extract(_: AsyncClient, text: str, *__: Any, lazy: bool = False, **___: Any) -> Extraction:
         found.append(lazy)
-        return Extraction("id", answers, 1, 0.01, LAZY)
+        return Extraction("id", answers, 1, 0.01, LAZY, usage={"alpha": Spent(1), "beta": Spent()})
 
     def extract_now(_: Client, text: str, *__: Any, lazy: bool = False, **___: Any) -> Extraction:
         found.append(lazy)
@@ -66,6 +66,25 @@ def test_a_lazy_run_asks_the_lazy_channel_and_counts_what_was_not_asked(
     assert "learn weights" not in again.stderr
 
 
+def test_a_dry_run_asks_the_lazy_channel(tmp_path: Path, asked: list[Any]) -> None:
+    deployment(tmp_path, lazy={})
+    result = extract("--lazy", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert asked == [LAZY, True]
+    assert "about 1 calls" in result.output, "as the answers said"
+    assert "each member is counted" not in result.output
+
+
+def test_a_dry_run_without_a_server_says_that_lazy_answers_ask_fewer(
+    tmp_path: Path, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Client, "is_ready", lambda _: False)
+    deployment(tmp_path, lazy={})
+    result = extract("--lazy", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "each member is counted as asked" in result.output
+
+
 def test_one_question_can_be_asked_lazily(tmp_path: Path, asked: list[Any]) -> None:
     deployment(tmp_path, lazy={})
     result = CliRunner().invoke(app, ["ask", "a shoe", "--attributes", "color", "--lazy"])
@@ -78,8 +97,9 @@ def test_without_the_section_a_lazy_run_says_what_to_add(tmp_path: Path, asked: 
     spec = deployment(tmp_path)
     with pytest.raises(InvalidRequest, match=r"deploy\.yaml has no section `lazy`; add"):
         quorum.ask(spec, "a shoe", ["color"], lazy=True)
-    result = extract("--lazy")
-    assert result.exit_code != 0
-    assert "has no section `lazy`" in result.stderr
+    for more in ((), ("--dry-run",)):
+        result = extract("--lazy", *more)
+        assert result.exit_code != 0
+        assert "has no section `lazy`" in result.stderr
     assert asked == []
     assert not Path("o.csv").exists()

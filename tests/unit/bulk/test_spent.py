@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from quorum.bulk.answers import CsvSink, VotesSink, extraction_json
+from quorum.bulk.judging.asking import Asking
+from quorum.bulk.judging.labels import Labels
 from quorum.bulk.listings import Listing
-from quorum.bulk.spent import BudgetWatch, Totals, money, spent_in_words
+from quorum.bulk.spent import BudgetWatch, Totals, money, rounded, spent_in_words
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import VotesWriter, read_votes
-from quorum_client import Answer, Extraction, Spent, Status, Vote
+from quorum_client import Answer, AsyncClient, Extraction, Spent, Status, Vote
 
 LISTING = Listing("p", "text", "")
 USAGE = {"a": Spent(1, 300, 20, 0, 0.5, 0.01), "b": Spent(1, 310, 10, 0, 0.5, 0.02)}
@@ -86,8 +91,11 @@ def test_totals_say_of_how_many_answers_something_is_not_known() -> None:
 
 
 def test_amounts_are_short() -> None:
-    assert [money(x, "EUR") for x in (0, 0.0000123, 0.5, 12.345)] == [
-        "0.00 EUR", "1.23e-05 EUR", "0.5 EUR", "12.35 EUR"
+    assert [money(x, "EUR") for x in (0, 0.0000123, 0.5, 0.9999, 1, 12.345)] == [
+        "0.00 EUR", "1.23e-05 EUR", "0.5 EUR", "1.00 EUR", "1.00 EUR", "12.35 EUR"
+    ]  # fmt: skip
+    assert [rounded(x) for x in (0, 0.0123, 999.6, 9999, 10_000, 1_234_567)] == [
+        "0", "0.0123", "1 000", "10 000", "10 000", "1 230 000"
     ]  # fmt: skip
     assert spent_in_words(Spent(1, 300, 20, 200, 0.5, 0.01)) == (
         "1 call, 300 prompt tokens (200 cached), 20 answer tokens, cost 0.01"
@@ -108,3 +116,45 @@ def test_a_spent_budget_is_noted_when_it_begins_and_when_it_ends() -> None:
     ]
     assert (watch.spent["b"].row, watch.spent["b"].answers) == (2, 3)
     assert watch.spent["b"].since.endswith("Z")
+
+
+def test_a_member_that_was_not_asked_does_not_answer_again() -> None:
+    notes: list[str] = []
+    watch = BudgetWatch(notes.append)
+    spent, not_asked = {"b": Status.BUDGET}, {"b": Status.NOT_ASKED}
+    for row, statuses in enumerate((spent, not_asked, spent, not_asked, {}), start=1):
+        watch.add(row, extraction(**statuses))
+    assert [note.split(", ", 1)[1] for note in notes] == [
+        "row 1: the budget of b is spent; answers go on with 1 of 2 members",
+        "row 5: b answers again",
+    ]
+    assert watch.spent["b"].answers == 2
+
+
+def test_judge_names_the_row_of_the_file() -> None:
+    class Asked:
+        def extract_many(self, items: Iterable[Any], **_: Any) -> AsyncIterator[Extraction]:
+            async def answers() -> AsyncIterator[Extraction]:
+                for _ in items:
+                    yield extraction(("color",), b=Status.BUDGET)
+
+            return answers()
+
+    def nothing(*_: Any) -> None:
+        pass
+
+    notes: list[str] = []
+    asking = Asking(
+        client=cast("AsyncClient", Asked()),
+        labels=cast("Labels", SimpleNamespace(decider=nothing, cell=nothing)),
+        decided_by=nothing,
+        keep=nothing,
+        note=notes.append,
+        concurrency=1,
+    )
+    pairs = [SimpleNamespace(text="t", keyphrase="k", category="", item="i", line=line) for line in (7, 9)]
+    asyncio.run(asking.ask(cast("Any", [(pair,) for pair in pairs])))
+    assert [note.split(", ")[1] for note in notes] == [
+        "row 7: the budget of b is spent; answers go on with 1 of 2 members"
+    ]
+    assert asking.budgets.spent["b"].row == 7

@@ -64,6 +64,32 @@ def test_what_is_no_price_or_budget_is_refused(tmp_path: Path, member: dict[str,
         load(tmp_path, {"a": member})
 
 
+@pytest.mark.parametrize(
+    ("price", "is_counted"),
+    [
+        ({}, False),
+        ({"per_1k_answer_tokens": 0}, False),
+        ({"per_call": 0.1}, True),
+        ({"per_1k_prompt_tokens": 1}, True),
+        ({"per_1k_cached_tokens": 1}, True),
+        ({"per_second": 1}, True),
+    ],
+)
+def test_a_budget_in_money_that_cannot_be_counted_is_remarked(
+    tmp_path: Path, price: dict[str, Any], is_counted: bool
+) -> None:
+    remarks = quorum.validate(load(tmp_path, {"a": {"price": price, "budget": {"per_day": 1}}}))
+    assert [remark.split(":")[0] for remark in remarks] == ([] if is_counted else ["a"])
+    assert is_counted or "its budget in money limits nothing" in remarks[0]
+
+
+def test_a_member_without_an_llm_has_no_tokens_for_a_budget(tmp_path: Path) -> None:
+    (tmp_path / "products.jsonl").write_text('{"text": "red", "attributes": {"color": "red"}}\n', "utf-8")
+    found = {"runtime": "catalogue", "options": {"products": "products.jsonl"}, "budget": {"per_day": 1}}
+    (remark,) = quorum.validate(load(tmp_path, {"a": {**found, "price": {"per_1k_prompt_tokens": 1}}}))
+    assert remark.startswith("a: its budget in money limits nothing")
+
+
 def test_some_prices_and_none_of_others_is_remarked(tmp_path: Path) -> None:
     assert quorum.validate(load(tmp_path, {"a": {}, "b": {}})) == ()
     assert quorum.validate(load(tmp_path, {"a": {"price": {}}, "b": {"price": {"per_call": 1}}})) == ()

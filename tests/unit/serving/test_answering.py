@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from quorum.runtimes.base import Done, Generated, Question, Reply, Usage
+from quorum.runtimes.base import Done, Generated, Question, Reply, Unsent, Usage
 from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.option_base import Options
 from quorum.runtimes.options import HfOptions
@@ -92,6 +92,17 @@ def test_the_prompt_holds_the_question() -> None:
 def test_votes_that_cannot_be_packed_become_abstentions() -> None:
     votes = [Vote("\ud800", Status.ANSWERED), Vote("red", Status.ANSWERED)]
     assert unpack_votes(packed(votes)) == [("", Status.ERROR, None)] * 2
+
+
+def test_votes_whose_usage_cannot_be_packed_become_abstentions() -> None:
+    sent = packed([Vote("red", Status.ANSWERED)], Spent(1, 10**30))
+    assert unpack_answer(sent) == ([("", Status.ERROR, None)], CALLED)
+
+
+def test_counts_that_cannot_be_cost_no_votes() -> None:
+    usage = Usage(10**30, -5, 10**30)
+    assert ask(lambda _: Generated('{"a":"x"}', usage=usage), "a") == [("x", 0, None)]
+    assert LAST[0][:4] == (1, 2**53, 0, 2**53)
 
 
 TWO = HfOptions(model="base", lora="usual", adapters={"size": "sizes", "color": "colors", "width": "sizes"})
@@ -196,6 +207,8 @@ def test_who_was_not_called_took_nothing() -> None:
     for status in (Status.NOT_ASKED, Status.OVERLOADED, Status.BUDGET):
         ask(lambda _, status=status: status, "a")  # type: ignore[misc]
         assert LAST[0][:4] == (0, 0, 0, 0)
+    assert ask(lambda _: Unsent(Status.ERROR), "a") == [("", Status.ERROR, None)]
+    assert LAST[0][:4] == (0, 0, 0, 0)
     for status in (Status.TIMEOUT, Status.ERROR):
         ask(lambda _, status=status: status, "a")  # type: ignore[misc]
         assert LAST[0][:4] == CALLED[:4]

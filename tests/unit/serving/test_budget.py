@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from quorum.serving import budget as module
-from quorum.serving.budget import Budget, Counts, Window, counts_path
+from quorum.serving.budget import Budget, Counts, Window, counts_path, read_windows
 from quorum_contract import Price, Spent
 from quorum_contract.usage import CALLED
 
@@ -110,13 +111,59 @@ def test_processes_at_once_spend_no_call_twice(tmp_path: Path) -> None:
     assert sum(spent) in (300, 600)
 
 
-def test_another_files_bytes_are_no_counts(tmp_path: Path, clock: Clock) -> None:
-    own = budget(tmp_path, calls_per_day=2)
-    counts_path(tmp_path, "m").write_bytes(b"x" * 500)
-    assert calls(own) == 2
+FULL = Counts(Window(3, 4, 0.5), Window(1, 9, 2.5), 7.5, 30, b"12345678")
+
+
+def test_counts_are_read_as_they_were_written() -> None:
     assert Counts.unpack(b"") == Counts()
-    full = Counts(Window(3, 4, 0.5), Window(1, 9, 2.5), 7.5, 30)
-    assert Counts.unpack(full.pack()) == full
+    assert Counts.unpack(FULL.pack()) == FULL
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"x" * 500, FULL.pack()[:-1], FULL.pack() + b"x", replace(FULL, usual_cost=float("nan")).pack()],
+    ids=["other", "cut", "longer", "nan"],
+)
+def test_a_damaged_file_counts_as_nothing_and_is_logged_once(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    own = budget(tmp_path, calls_per_day=2)
+    counts_path(tmp_path, "m").write_bytes(data)
+    assert calls(own) == 2
+    assert sum("counted as 0" in message for message in caplog.messages) == 1
+
+
+def test_a_call_that_costs_more_than_the_limit_is_made_once_in_each_window(
+    tmp_path: Path, clock: Clock
+) -> None:
+    own = budget(tmp_path, Price(per_call=7.0), per_day=5.0)
+    for _ in range(3):
+        assert calls(own) == 1
+        clock.now_s += DAY_S
+
+
+def test_what_calls_cost_lately_is_set_aside(tmp_path: Path, clock: Clock) -> None:
+    own = budget(tmp_path, Price(per_1k_prompt_tokens=1.0), per_day=1000.0)
+    for _ in range(100):
+        assert spend(own, Spent(1, 9000))
+    clock.now_s += DAY_S
+    for _ in range(400):
+        assert spend(own, Spent(1, 1000))
+    hold = own.take()
+    assert hold
+    assert hold.cost == pytest.approx(1.0, abs=0.02)
+
+
+def test_another_price_says_nothing_of_what_calls_cost(tmp_path: Path, clock: Clock) -> None:
+    assert spend(budget(tmp_path, Price(per_call=100.0), per_day=1000.0))
+    hold = budget(tmp_path, Price(per_call=0.1), per_day=1000.0).take()
+    assert hold
+    assert hold.cost == 0.0
+
+
+def test_what_is_known_of_a_call_is_charged(tmp_path: Path, clock: Clock) -> None:
+    own = budget(tmp_path, Price(per_call=1.0, per_1k_prompt_tokens=1.0), per_day=3.0)
+    assert [spend(own, CALLED) for _ in range(4)] == [True, True, True, False]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -128,6 +175,19 @@ def test_a_folder_that_cannot_be_written_counts_in_shared_memory(
     tmp_path.chmod(0o500)
     own = budget(tmp_path, calls_per_day=1)
     assert (spend(own), spend(own)) == (True, False)
+
+
+def test_what_was_spent_so_far_can_be_read(tmp_path: Path, clock: Clock) -> None:
+    nothing = read_windows(tmp_path, "m")
+    assert [(w.calls, w.cost) for w in nothing] == [(0, 0.0)] * 2
+    own = budget(tmp_path, Price(per_call=0.5), calls_per_day=9)
+    assert spend(own)
+    clock.now_s += 60
+    assert spend(own)
+    assert own.take()
+    assert [(w.calls, w.cost) for w in read_windows(tmp_path, "m")] == [(2, 1.0), (3, 1.5)]
+    counts_path(tmp_path, "m").write_bytes(b"damaged")
+    assert [w.calls for w in read_windows(tmp_path, "m")] == [0, 0]
 
 
 def test_a_link_in_place_of_the_counts_is_not_followed(

@@ -208,6 +208,25 @@ def test_a_worker_that_exits_is_replaced(worker: Worker, folder: Path, caplog: A
     assert re.search(rf"^m: its worker \(pid \d+\) ended with exit code {EXIT_CODE}; 1 questions", lost)
 
 
+def test_a_lost_question_that_cannot_be_settled_costs_no_other(
+    worker: Worker, folder: Path, caplog: Any
+) -> None:
+    (folder / "fault").write_text("hang")
+
+    def full(_: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    deadline = time.monotonic_ns() + 60 * 10**9
+    worker.member(0).ask(ASKED, pack_question(ASKED), deadline, full, Cancellation())
+    came = threading.Event()
+    worker.member(0).ask(ASKED, pack_question(ASKED), deadline, lambda _: came.set(), Cancellation())
+    os.kill(pid_of(worker), signal.SIGKILL)
+    assert came.wait(30)
+    (folder / "fault").unlink()
+    wait_until_back(worker)
+    assert "m: a question could not be settled" in caplog.messages
+
+
 def test_questions_abstain_at_once_while_there_is_no_worker(worker: Worker, folder: Path) -> None:
     (folder / "fault").write_text("exit")
     ask(worker)

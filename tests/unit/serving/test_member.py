@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -280,4 +282,45 @@ def test_what_a_question_without_an_answer_may_have_cost_stays_set_aside(tmp_pat
     held.asked[1](b"no votes")
     ask(member, sent)
     assert len(held.asked) == 2
+    timer.close()
+
+
+def _full_disk(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_answer_is_sent_though_its_cost_cannot_be_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from quorum.serving.member import Member
+
+    timer, held, sent = Deadlines(), Held(), list[bytes]()
+    member = Member(SETTINGS, held, timer, Budget("m", {"calls_per_day": 9}, None, tmp_path))
+    ask(member, sent)
+    monkeypatch.setattr(os, "pwrite", _full_disk)
+    votes = pack_votes([Vote("x", Status.ANSWERED)] * 2, Spent(2))
+    held.asked[0](votes)
+    timer.close()
+    assert sent == [votes]
+    assert "its budget could not count an answer" in caplog.text
+
+
+@pytest.mark.parametrize("call", ["pread", "pwrite"])
+def test_a_budget_that_cannot_be_read_or_written_is_an_abstention(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    from quorum.serving.member import Member
+
+    timer, held, sent = Deadlines(), Held(), list[bytes]()
+    member = Member(SETTINGS, held, timer, Budget("m", {"calls_per_day": 9}, None, tmp_path))
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, _full_disk)
+        for _ in range(3):
+            ask(member, sent)
+    assert sent == [pack_votes(abstain(Status.ERROR, 2))] * 3, "it has places for two questions"
+    assert not held.asked
+    assert "its budget cannot be read" in caplog.text
+    assert "Traceback" not in caplog.text
+    ask(member, sent)
+    assert len(held.asked) == 1
     timer.close()

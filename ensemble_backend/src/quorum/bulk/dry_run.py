@@ -8,11 +8,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from quorum.bulk.ask import ask_in_order, attributes_of, fields_of
+from quorum.bulk.ask import ask_in_order, attributes_of, check_lazy, fields_of
 from quorum.bulk.callbacks import Note, ignore
 from quorum.bulk.estimate import Expected, Request, Sample, expect, parts_in_words, sample_of, sample_size
 from quorum.bulk.listings import Listing, read_listings
-from quorum.bulk.run import ExtractOptions
+from quorum.bulk.run import ExtractOptions, asked_channel
 from quorum.bulk.waits import check_ready
 from quorum.deployment.schema import Deployment
 from quorum.server.exposure import client_key
@@ -41,8 +41,10 @@ def estimate_extract(
     Raises:
         ListingsError: The listings cannot be read.
         NoAttributesError: There is nothing to ask for.
+        quorum_client.InvalidRequest: ``lazy`` without lazy channels.
     """
     chosen = options or ExtractOptions()
+    check_lazy(deployment, chosen.lazy)
     names = attributes_of(deployment, chosen.attributes, note)
     listings = read_listings(Path(file), chosen.text_column, chosen.id_column, fields_of(deployment, names))
     requests = [Request(listing.text, listing.category, names) for listing in listings]
@@ -55,6 +57,8 @@ def estimate_extract(
         return json.dumps(values, ensure_ascii=False)
 
     sample = _ask_some(deployment, listings, names, chosen, note)
+    if chosen.lazy and not sample.spent:
+        note("each member is counted as asked about each listing; asked in rows, some are not")
     return expect(deployment, requests, answer_of, sample, chosen.concurrency)
 
 
@@ -73,7 +77,7 @@ def _ask_some(
     """Ask a sample of the listings, if the server answers."""
     url = options.url or endpoint_of(deployment).grpc_url
     try:
-        check_ready(url, options.channel)
+        check_ready(url, asked_channel(options))
     except QuorumError as error:
         note(f"no server, so that nothing is asked, and the time is not estimated: {error}")
         return Sample()
@@ -82,7 +86,9 @@ def _ask_some(
     async def ask() -> list[Extraction]:
         client = AsyncClient(url, channel=options.channel, timeout_s=options.timeout_s, key=client_key())
         async with client:
-            answers = ask_in_order(client, some, names, options.concurrency, options.priority)
+            answers = ask_in_order(
+                client, some, names, options.concurrency, options.priority, lazy=options.lazy
+            )
             return [answer async for _, answer in answers if isinstance(answer, Extraction)]
 
     answers = asyncio.run(ask())

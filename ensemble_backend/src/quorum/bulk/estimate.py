@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from quorum.bulk.spent import money
+from quorum.bulk.spent import money, rounded
 from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.records import Record
 from quorum.tasks.prompt import build_prompt
@@ -167,9 +167,7 @@ def parts_in_words(expected: Expected, currency: str = "") -> list[str]:
         prompts, answers = _about(expected.prompt_tokens), _about(expected.answer_tokens)
         parts.append(f"{prompts} prompt tokens and {answers} answer tokens{of}")
     if expected.cost:
-        cost = expected.cost
-        ends = "" if cost.low is None or cost.low == cost.high else f" ({cost.low:.3g} to {cost.high:.3g})"
-        parts.append(f"cost about {money(cost.middle, currency)}{ends}")
+        parts.append(f"cost about {money(expected.cost.middle, currency)}{_ends(expected.cost)}")
     if expected.seconds:
         unit, each = ("h", 1 / _HOUR_S) if expected.seconds.middle >= _LONG_S else ("s", 1.0)
         parts.append(f"{_about(expected.seconds, each)} {unit} by the first requests")
@@ -177,10 +175,13 @@ def parts_in_words(expected: Expected, currency: str = "") -> list[str]:
 
 
 def _about(found: Range, factor: float = 1.0) -> str:
-    about = f"about {found.middle * factor:.3g}"
+    return f"about {rounded(found.middle * factor)}{_ends(found, factor)}"
+
+
+def _ends(found: Range, factor: float = 1.0) -> str:
     if found.low is None or found.high is None or found.low == found.high:
-        return about
-    return f"{about} ({found.low * factor:.3g} to {found.high * factor:.3g})"
+        return ""
+    return f" ({rounded(found.low * factor)} to {rounded(found.high * factor)})"
 
 
 def _sum_of(sample: Sequence[float | None], of: int) -> Range | None:

@@ -231,7 +231,7 @@ def extract(
         canary_share=options.canary_share,
         key=client_key(),
     )
-    check_ready(url, LAZY_OF.get(options.channel, options.channel) if options.lazy else options.channel)
+    check_ready(url, asked_channel(options))
     count = _Count(budgets=BudgetWatch(note))
     with ExitStack() as files:
         columns, catalogue = list(listings[0].row), deployment.catalogue()
@@ -337,6 +337,11 @@ def _report(count: _Count, left: int, interrupted: bool, options: ExtractOptions
         spent=count.spent,
         budgets=count.budgets.spent,
     )
+
+
+def asked_channel(options: ExtractOptions) -> str:
+    """The channel that a run asks: with ``lazy`` the lazy one of the one named."""
+    return LAZY_OF.get(options.channel, options.channel) if options.lazy else options.channel
 
 
 def _path(name: str | Path | None) -> Path | None:

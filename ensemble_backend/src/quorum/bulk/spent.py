@@ -110,22 +110,23 @@ class BudgetWatch:
         self.spent: dict[str, BudgetSpent] = {}
 
     def add(self, row: int, result: Extraction) -> None:
-        """Take the answer to a row, counted from 1."""
-        absent = {
-            vote.member for answer in result.answers for vote in answer.votes if vote.status is Status.BUDGET
-        }
-        members = {vote.member for answer in result.answers for vote in answer.votes}
+        """Take the answer to a row of the file, counted from 1."""
+        statuses = [(vote.member, vote.status) for answer in result.answers for vote in answer.votes]
+        absent = {member for member, status in statuses if status is Status.BUDGET}
+        # Others say nothing of a budget: a member that was not asked may have none left.
+        answering = {member for member, status in statuses if status is Status.ANSWERED}
+        members = {member for member, _ in statuses}
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         for name in sorted(absent):
             self.spent.setdefault(name, BudgetSpent(now, row)).answers += 1
-        if new := sorted(absent - self._absent):
-            left = f"{len(members - absent)} of {len(members)} members"
+        before, self._absent = self._absent, self._absent - answering | absent
+        if new := sorted(absent - before):
+            left = f"{len(members - self._absent)} of {len(members)} members"
             self._note(
                 f"{now}, row {row}: the budget of {', '.join(new)} is spent; answers go on with {left}"
             )
-        if back := sorted(self._absent & members - absent):
+        if back := sorted(before - self._absent):
             self._note(f"{now}, row {row}: {', '.join(back)} answers again")
-        self._absent = absent
 
 
 def spent_in_words(spent: Spent, currency: str = "") -> str:
@@ -140,8 +141,15 @@ def spent_in_words(spent: Spent, currency: str = "") -> str:
 
 def money(amount: float, currency: str) -> str:
     """An amount with three digits that count, or two decimals."""
-    number = f"{amount:.2f}" if amount >= 1 or not amount else f"{amount:.3g}"
+    short = f"{amount:.3g}"
+    number = short if 0 < float(short) < 1 else f"{amount:.2f}"
     return f"{number} {currency}".strip()
+
+
+def rounded(number: float) -> str:
+    """A number with three digits that count; a large one with its zeros, in groups of three."""
+    short = float(f"{number:.3g}")
+    return f"{short:,.0f}".replace(",", " ") if short >= 1000 else f"{number:.3g}"
 
 
 def _tokens(prompt: float, answer: float, cached: float) -> str:

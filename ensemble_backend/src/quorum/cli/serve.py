@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 import quorum
+from quorum.bulk.spent import money
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, adapters_text, err, note, out, print_json
 from quorum.cli.describe import refuse_misfits
 from quorum.cli.rollout import describe_missing
@@ -127,7 +128,7 @@ def status(
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
-    """Show channels, versions, members and last incidents of the running server.
+    """Show channels, versions, members, their budgets and last incidents of the running server.
 
     Exit code 1 if a channel does not answer. `--json` has all recent incidents.
 
@@ -136,8 +137,9 @@ def status(
     Example: `quorum up & quorum status --wait 120`
     """
     with err.status("asking every channel"):
-        report = quorum.status(quorum.load_deployment(deploy), wait)
-    print_json(report) if json else _show(report)
+        deployment = quorum.load_deployment(deploy)
+        report = quorum.status(deployment, wait)
+    print_json(report) if json else _show(report, deployment.currency)
     if not report.all_answer:
         raise typer.Exit(1)
 
@@ -161,7 +163,7 @@ def clean(json: JsonOption = False) -> None:
         note("nothing was left by a dead server")
 
 
-def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
+def _show(report: quorum.ServerStatus | quorum.FleetStatus, currency: str) -> None:
     if isinstance(report, quorum.FleetStatus):
         out.print(_fleet_table(report))
         return
@@ -186,7 +188,8 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus) -> None:
         adapters = [Text(adapters_text(report.adapters.get(name, {})))] * bool(report.adapters)
         state = Text(m.state, "" if m.state == "READY" else "bold red")
         members.add_row(name, state, *adapters, Text(m.reason))
-    for table in (channels, versions, members, *_endpoints(report), *_retriever_tables(report.retriever)):
+    more = (*_endpoints(report), *_budgets(report, currency), *_retriever_tables(report.retriever))
+    for table in (channels, versions, members, *more):
         out.print(table)
     _note(report)
 
@@ -211,6 +214,24 @@ def _endpoints(report: quorum.ServerStatus) -> list[Table]:
                 Text(e.problem),
             )
     return [table] if report.endpoints else []
+
+
+def _budgets(report: quorum.ServerStatus, currency: str) -> list[Table]:
+    """What members with a budget have spent of it."""
+    table = Table("budget of", "this minute", "today (UTC)")
+    for name, b in report.budgets.items():
+        minute = _spent_of(b.minute_calls, b.calls_per_minute, b.minute_cost, b.per_minute, currency)
+        today = _spent_of(b.day_calls, b.calls_per_day, b.day_cost, b.per_day, currency)
+        table.add_row(name, minute, today)
+    return [table] if report.budgets else []
+
+
+def _spent_of(calls: int, most: int | None, cost: float | None, limit: float | None, currency: str) -> str:
+    counted = f"{calls} calls" if most is None else f"{calls} of {most} calls"
+    if cost is None:
+        return counted
+    paid = money(cost, currency) if limit is None else f"{money(cost, '')} of {money(limit, currency)}"
+    return f"{counted}, {paid}"
 
 
 def _retriever_tables(report: quorum.RetrieverStatus | None) -> list[Table]:

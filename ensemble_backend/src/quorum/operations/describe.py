@@ -11,6 +11,7 @@ from typing import Any
 from quorum.capacity.preflight import Preflight, preflight
 from quorum.decision.catalogue_change import CatalogueChange
 from quorum.decision.weights import Weights, WeightsError
+from quorum.deployment.price import WITHOUT_LLM
 from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.operations.member_answers import foreign_members
 from quorum.operations.scores import missing_scores
@@ -34,6 +35,7 @@ from quorum.tasks.catalogue import Catalogue
 from quorum.votes.schema import how_to_fit
 from quorum_contract import RETRIEVER
 from quorum_contract.errors import QuorumError
+from quorum_contract.usage import FREE
 
 
 class MisfitError(QuorumError, ValueError):
@@ -57,7 +59,8 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
 
     Returns:
         Warnings about members that can start, but were tuned for no attribute of the catalogue, or have no
-        price where others have one, and about API keys that are not here: the machine that serves must have
+        price where others have one, or a budget in money that limits nothing, and about API keys that are not
+        here: the machine that serves must have
         them.
 
     Raises:
@@ -84,7 +87,12 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
             raise MisfitError(f"{where}{_KEYS.get(type(member.options), '')}: {error}") from error
     if problems := [f"version {number}: {why}" for number, why in damaged_retrievers(deployment).items()]:
         raise MisfitError("\n".join(f"{deployment.repository_path / RETRIEVER}: {why}" for why in problems))
-    return (*foreign_members(deployment), *unpriced_members(deployment), *_missing_at_start(deployment))
+    return (
+        *foreign_members(deployment),
+        *unpriced_members(deployment),
+        *uncounted_budgets(deployment),
+        *_missing_at_start(deployment),
+    )
 
 
 def unpriced_members(deployment: Deployment) -> tuple[str, ...]:
@@ -97,6 +105,23 @@ def unpriced_members(deployment: Deployment) -> tuple[str, ...]:
         "asked for is not known; write `price: {}` for a member that is free"
     )
     return (remark,)
+
+
+def uncounted_budgets(deployment: Deployment) -> tuple[str, ...]:
+    """Say which members have a budget in money by a price of nothing that their runtime counts."""
+    return tuple(
+        f"{member.name}: its budget in money limits nothing, as its `price` has no part above 0 that runtime"
+        f" {member.runtime} counts; add `per_call`, or limit `calls_per_minute` and `calls_per_day`"
+        for member in deployment.members
+        if member.budget and member.budget.is_money and not _is_counted(member)
+    )
+
+
+def _is_counted(member: MemberSpec) -> bool:
+    price = member.priced or FREE
+    of_tokens = (price.per_1k_prompt_tokens, price.per_1k_cached_tokens, price.per_1k_answer_tokens)
+    has_tokens = member.runtime not in WITHOUT_LLM
+    return bool(price.per_call or price.per_second) or (has_tokens and any(of_tokens))
 
 
 _KEYS = {CatalogueOptions: ".options.products", EncoderOptions: ".options.model"}

@@ -13,6 +13,7 @@ from quorum.decision.catalogue_change import UNCHANGED, CatalogueChange
 from quorum.decision.kept import kept_attributes
 from quorum.decision.weights import WeightsError
 from quorum.deployment.schema import Deployment
+from quorum.operations.budgets import BudgetStatus, budgets_of
 from quorum.operations.scores import missing_scores
 from quorum.operations.servers import servers_of, store_of
 from quorum.records import Record, plain
@@ -31,9 +32,7 @@ from quorum.server.workers import WorkerState, endpoints_of, workers_of
 from quorum_contract import LAZY_OF, RECOMMEND_CHANNELS, RETRIEVER, VOTE
 from quorum_contract.errors import QuorumError
 
-_CONTROL_TIMEOUT_S = 5.0
-_POLL_S = 0.5
-_HOPE_S = 10.0
+_CONTROL_TIMEOUT_S, _POLL_S, _HOPE_S = 5.0, 0.5, 10.0
 _SHOWN = 3
 DOWN = "DOWN"
 """State of a member whose worker does not answer, though its model is loaded."""
@@ -139,6 +138,7 @@ class ServerStatus(Record):
         workers: By model, since when its worker answers or does not, and why; of this machine's server only.
         retriever: None where no version of it is published.
         endpoints: By member of runtime ``openai``, what it asks; of this machine's server only.
+        budgets: By member with a budget, what was spent of it on this machine.
     """
 
     url: str
@@ -154,6 +154,7 @@ class ServerStatus(Record):
     adapters: dict[str, dict[str, str]] = field(default_factory=dict)
     retriever: RetrieverStatus | None = None
     endpoints: dict[str, RemoteState] = field(default_factory=dict)
+    budgets: dict[str, BudgetStatus] = field(default_factory=dict)
 
     @property
     def all_answer(self) -> bool:
@@ -281,6 +282,7 @@ def _server_status(deployment: Deployment) -> ServerStatus:
         adapters=deployment.adapters(),
         retriever=_retriever(store, endpoint.grpc_url, state, models),
         endpoints=endpoints_of(running.pid) if running else {},
+        budgets=budgets_of(deployment),
     )
 
 

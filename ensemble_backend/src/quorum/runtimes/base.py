@@ -86,7 +86,17 @@ class Generated(NamedTuple):
     usage: Usage | None = None
 
 
-Reply = Generated | list[Vote] | Status
+class Unsent(NamedTuple):
+    """An abstention of a runtime that did not reach its LLM, so that it was no call.
+
+    Attributes:
+        status: Of the abstention.
+    """
+
+    status: Status
+
+
+Reply = Generated | list[Vote] | Status | Unsent
 """The generated text; a vote per attribute, of a runtime without an LLM; or the status of an abstention."""
 Done = Callable[[Reply], None]
 

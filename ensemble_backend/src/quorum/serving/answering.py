@@ -22,6 +22,7 @@ from quorum.runtimes.base import (
     Runtime,
     RuntimeConfigError,
     RuntimeSettings,
+    Unsent,
 )
 from quorum.runtimes.by_adapter import Joined, Part, split
 from quorum.runtimes.cancellation import Cancellation
@@ -34,12 +35,14 @@ from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import Vote, abstain, parse_answer
 from quorum.tasks.prompt import fields_of, fill_prompt, instructions_for
 from quorum_contract import NOT_APPLICABLE, Spent, Status
-from quorum_contract.usage import add_up
+from quorum_contract.usage import CALLED, add_up
 
 logger = logging.getLogger(__name__)
 
 Done = Callable[[bytes], None]
 """Takes a member's packed votes; called once for each question."""
+_MOST_TOKENS = 2**53
+"""Above it a float holds not every whole number; servers may send any."""
 _NOT_CALLED = frozenset({Status.NOT_ASKED, Status.OVERLOADED, Status.REFUSED, Status.BUDGET})
 
 
@@ -162,6 +165,8 @@ class Answering:
         return _Task(part, instructions, schema, fields_of(self._catalogue, part.attributes))
 
     def _votes(self, question: Question, reply: Reply) -> Sequence[Vote]:
+        if isinstance(reply, Unsent):
+            return abstain(reply.status, len(question.attributes))
         if isinstance(reply, Status):
             return abstain(reply, len(question.attributes))
         if not isinstance(reply, Generated):
@@ -179,7 +184,12 @@ def _spent(reply: Reply, seconds: float) -> Spent:
     """What one call of a runtime took."""
     if isinstance(reply, Generated):
         usage = reply.usage
-        return Spent(1, None, None, None, seconds) if usage is None else Spent(1, *usage, seconds)
+        if usage is None:
+            return Spent(1, None, None, None, seconds)
+        prompt, answer, cached = (min(max(count, 0), _MOST_TOKENS) for count in usage)
+        return Spent(1, prompt, answer, cached, seconds)
+    if isinstance(reply, Unsent):
+        return Spent()
     if isinstance(reply, Status):
         return Spent() if reply in _NOT_CALLED else Spent(1, None, None, None, seconds)
     return Spent(1, seconds=seconds)
@@ -191,7 +201,8 @@ def packed(votes: Sequence[Vote], spent: Spent = Spent()) -> bytes:  # noqa: B00
         return pack_votes(votes, spent)
     except Exception:
         logger.exception("votes could not be packed; abstaining instead")
-        return pack_votes(abstain(Status.ERROR, len(votes)), spent)
+        # What cannot be packed may be `spent`.
+        return pack_votes(abstain(Status.ERROR, len(votes)), CALLED)
 
 
 def options_of(member: Mapping[str, Any]) -> Options:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import logging
+import math
 import os
 import struct
 import threading
@@ -28,8 +29,9 @@ logger = logging.getLogger(__name__)
 FOLDER = ".quorum/budgets"
 """The folder of the counts, beside ``deploy.yaml``."""
 WINDOWS_S = {"minute": 60, "day": 86_400}
-_LAYOUT = struct.Struct("<8sqqdqqddq")
-_MAGIC = b"qbudget1"
+_MARK_BYTES, _RECENT = 8, 50
+_LAYOUT = struct.Struct(f"<8sqqdqqddq{_MARK_BYTES}s")
+_MAGIC = b"qbudget2"
 _ROUNDING = 1e-9
 
 
@@ -52,40 +54,57 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The content of the file: the windows, and how much all priced calls have cost so far.
+    """The content of the file: the windows, and what calls have cost lately.
 
     Attributes:
         minute: The last minute with a call.
         day: The last day with a call.
-        cost: Of all calls with a known cost.
-        calls: Number of these.
+        usual_cost: Of a call, on average: of all with a known cost, and the later the more once these are
+            more than :data:`_RECENT`.
+        priced: Number of these, at most ``_RECENT``.
+        price: Mark of the price that they had (:func:`_mark_of`).
     """
 
     minute: Window = Window()
     day: Window = Window()
-    cost: float = 0.0
-    calls: int = 0
+    usual_cost: float = 0.0
+    priced: int = 0
+    price: bytes = bytes(_MARK_BYTES)
 
-    @property
-    def usual_cost(self) -> float:
-        """What a call has cost on average."""
-        return self.cost / self.calls if self.calls else 0.0
+    def with_price(self, mark: bytes) -> Counts:
+        """The counts, for calls with another price than those so far: what one costs is not known yet."""
+        return self if self.price == mark else replace(self, usual_cost=0.0, priced=0, price=mark)
+
+    def plus_priced(self, cost: float) -> Counts:
+        """With one more call whose cost is known."""
+        priced = min(self.priced + 1, _RECENT)
+        usual = self.usual_cost + (cost - self.usual_cost) / priced
+        return replace(self, usual_cost=usual, priced=priced)
 
     def pack(self) -> bytes:
         """The bytes of the file."""
         minute, day = self.minute, self.day
         return _LAYOUT.pack(
             _MAGIC, minute.number, minute.calls, minute.cost, day.number, day.calls, day.cost,
-            self.cost, self.calls,
+            self.usual_cost, self.priced, self.price,
         )  # fmt: skip
 
     @classmethod
     def unpack(cls, data: bytes) -> Counts:
-        """Inverse of :meth:`pack`; another file's bytes are no counts."""
-        if len(data) != _LAYOUT.size or not data.startswith(_MAGIC):
+        """Inverse of :meth:`pack`; raises ValueError for other bytes. A new file has none."""
+        if not data:
             return cls()
-        _, minute, minute_calls, minute_cost, day, day_calls, day_cost, cost, calls = _LAYOUT.unpack(data)
-        return cls(Window(minute, minute_calls, minute_cost), Window(day, day_calls, day_cost), cost, calls)
+        if len(data) != _LAYOUT.size or not data.startswith(_MAGIC):
+            raise ValueError("not the counts of a budget")
+        _, minute, minute_calls, minute_cost, day, day_calls, day_cost, usual, priced, mark = _LAYOUT.unpack(
+            data
+        )
+        numbers = (minute_calls, minute_cost, day_calls, day_cost, usual, priced)
+        if not all(math.isfinite(number) and number >= 0 for number in numbers):
+            raise ValueError("counts that cannot be")
+        return cls(
+            Window(minute, minute_calls, minute_cost), Window(day, day_calls, day_cost), usual, priced, mark
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +117,7 @@ class Hold:
 
 
 class Budget:
-    """The budget of one member. Money is set aside for calls in flight, by what calls have cost so far.
+    """The budget of one member. Money is set aside for calls in flight, by what calls have cost lately.
 
     Args:
         member: Its name.
@@ -109,7 +128,7 @@ class Budget:
     """
 
     def __init__(self, member: str, limits: Mapping[str, Any], price: Price | None, root: Path) -> None:
-        self._member, self._price = member, price
+        self._member, self._price, self._mark = member, price, _mark_of(price)
         self._money = limits.get("per_minute"), limits.get("per_day")
         self._calls = limits.get("calls_per_minute"), limits.get("calls_per_day")
         self._lock = threading.Lock()
@@ -119,7 +138,7 @@ class Budget:
     def take(self) -> Hold | None:
         """Let a call through; None: the budget is spent."""
         with self._changing() as now:
-            counts = now.counts
+            counts = now.counts.with_price(self._mark)
             usual = counts.usual_cost
             minute, day = counts.minute.at(now.minute), counts.day.at(now.day)
             if (
@@ -132,26 +151,31 @@ class Budget:
             return Hold(usual, now.minute, now.day)
 
     def settle(self, hold: Hold, spent: Spent) -> None:
-        """Count what the call took; where its cost is not known, what was set aside."""
+        """Count what the call took; where its cost is not known, what was set aside or is known of it."""
         cost = self._price.of(spent) if self._price else 0.0
-        more = int(spent.calls) - 1, (hold.cost if cost is None else cost) - hold.cost
+        known = cost is not None and spent.calls > 0
+        if cost is None:
+            cost = max(hold.cost, self._price.of_known(spent) if self._price else 0.0)
+        more = int(spent.calls) - 1, cost - hold.cost
         with self._changing() as now:
-            counts = now.counts
+            counts = now.counts.with_price(self._mark)
             minute, day = counts.minute.at(now.minute), counts.day.at(now.day)
             # What was set aside in a window that is over stays there.
             minute = minute.plus(*more) if hold.minute == now.minute else minute
             day = day.plus(*more) if hold.day == now.day else day
-            known = (counts.cost + cost, counts.calls + 1) if cost is not None and spent.calls else None
-            total, calls = known or (counts.cost, counts.calls)
-            now.counts = Counts(minute, day, total, calls)
+            counts = counts.plus_priced(cost) if known else counts
+            now.counts = replace(counts, minute=minute, day=day)
 
     @staticmethod
     def _is_spent(window: Window, calls: int | None, money: float | None, usual: float) -> bool:
         if calls is not None and window.calls >= calls:
             return True
-        # The first calls are let through: what one costs is not known yet.
-        return money is not None and (
-            window.cost >= money * (1 - _ROUNDING) or window.cost + usual > money * (1 + _ROUNDING)
+        # The first calls are let through: what one costs is not known yet. So is the first of a window: calls
+        # that cost more than the limit would else never be made again, and never be found to cost less.
+        return (
+            money is not None
+            and bool(window.calls)
+            and (window.cost >= money * (1 - _ROUNDING) or window.cost + usual > money * (1 + _ROUNDING))
         )
 
     def _note(self, minute: Window, day: Window) -> None:
@@ -163,13 +187,25 @@ class Budget:
                 self._member, minute.calls, minute.cost, day.calls, day.cost,
             )  # fmt: skip
 
+    def _read(self) -> Counts:
+        try:
+            return Counts.unpack(os.pread(self._file, _LAYOUT.size + 1, 0))
+        except ValueError as error:
+            logger.warning(
+                "member %s: the file of what it spent holds %s: it is damaged, or of another release; what"
+                " was spent so far is counted as 0",
+                self._member, error,
+            )  # fmt: skip
+            os.ftruncate(self._file, 0)
+            return Counts()
+
     @contextmanager
     def _changing(self) -> Iterator[_Now]:
         """Read the counts, and write them back if they were replaced, while no other process does."""
         with self._lock:
             fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
-                before = Counts.unpack(os.pread(self._file, _LAYOUT.size, 0))
+                before = self._read()
                 seconds = time.time()
                 now = _Now(before, int(seconds // WINDOWS_S["minute"]), int(seconds // WINDOWS_S["day"]))
                 yield now
@@ -186,6 +222,11 @@ class _Now:
     day: int
 
 
+def _mark_of(price: Price | None) -> bytes:
+    """Tells prices apart."""
+    return hashlib.sha256(repr(price).encode()).digest()[:_MARK_BYTES]
+
+
 def open_counts(root: Path, member: str) -> int:
     """Open the file of a member's counts, and return its descriptor.
 
@@ -193,19 +234,33 @@ def open_counts(root: Path, member: str) -> int:
         OSError: Neither the folder nor shared memory can be written to.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    path = counts_path(root, member)
+    path, shared = counts_path(root, member), _shared_path(root, member)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, flags, 0o600)
     except OSError as error:
-        name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-        shared = SHARED_MEMORY / f"quorum-budget-{name}-{member}"
         logger.warning(
             "member %s: %s cannot be written (%s); what it spends is counted in %s, until this machine or"
             " container starts again",
             member, path, error.strerror, shared,
         )  # fmt: skip
         return os.open(shared, flags, 0o600)
+
+
+def read_windows(root: Path, member: str) -> tuple[Window, Window]:
+    """What a member has spent in this minute and on this day; nothing where no file says it."""
+    path, seconds = counts_path(root, member), time.time()
+    try:
+        counts = Counts.unpack((path if path.exists() else _shared_path(root, member)).read_bytes())
+    except (OSError, ValueError):
+        counts = Counts()
+    minute, day = (int(seconds // length_s) for length_s in WINDOWS_S.values())
+    return counts.minute.at(minute), counts.day.at(day)
+
+
+def _shared_path(root: Path, member: str) -> Path:
+    name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    return SHARED_MEMORY / f"quorum-budget-{name}-{member}"
 
 
 def counts_path(root: Path, member: str) -> Path:

@@ -198,7 +198,14 @@ class Member:
         if leave is None:
             send(packed(abstain(Status.OVERLOADED, count)))
             return
-        hold = self._budget.take() if self._budget else None
+        try:
+            hold = self._budget.take() if self._budget else None
+        except OSError as error:
+            # Without counts its calls would have no limit, and the other members can answer.
+            logger.warning("member %s: its budget cannot be read: %s; it abstains", self._name, error)
+            leave()
+            send(packed(abstain(Status.ERROR, count)))
+            return
         if self._budget and hold is None:
             leave()
             send(packed(abstain(Status.BUDGET, count)))
@@ -223,13 +230,17 @@ class Member:
         self._answering.ask(admitted, body, deadline, done, cancellation)
 
     def _settle(self, hold: Hold, votes: bytes) -> None:
-        """Count what an answer took, in the budget."""
+        """Count what an answer took, in the budget; where that fails, what was set aside stays counted."""
         try:
             spent = unpack_answer(votes).spent
         except ValueError:
             spent = CALLED
-        if self._budget:
-            self._budget.settle(hold, spent)
+        try:
+            if self._budget:
+                self._budget.settle(hold, spent)
+        except Exception:
+            # The answer is there, and may have been paid for.
+            logger.exception("member %s: its budget could not count an answer", self._name)
 
 
 def _budget(member: Mapping[str, Any], args: Mapping[str, str]) -> Budget | None:

@@ -17,7 +17,7 @@ import msgspec
 from quorum.evaluation.task_scores import parse_share
 from quorum.records import Record
 from quorum.runtimes import create
-from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings
+from quorum.runtimes.base import Generated, Question, Reply, RuntimeSettings, Unsent
 from quorum.runtimes.options import HfOptions
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds import answer_schema
@@ -109,11 +109,11 @@ def ask(settings: RuntimeSettings[Any], asked: Sequence[Asked]) -> list[list[Vot
         AskingError: It failed to answer a question, or took more than an hour for it.
     """
     style = settings.style or "instruct"
-    replies: dict[int, Reply] = {}
+    replies: dict[int, Generated | list[Vote] | Status] = {}
     free = threading.Semaphore(_IN_FLIGHT)
 
     def keep(number: int, reply: Reply) -> None:
-        replies[number] = reply
+        replies[number] = reply.status if isinstance(reply, Unsent) else reply
         free.release()
 
     runtime = create(settings)
@@ -146,7 +146,7 @@ def ask(settings: RuntimeSettings[Any], asked: Sequence[Asked]) -> list[list[Vot
     return [_votes(settings.catalogue, one, replies[number]) for number, one in enumerate(asked)]
 
 
-def _votes(catalogue: Catalogue, one: Asked, reply: Reply) -> list[Vote]:
+def _votes(catalogue: Catalogue, one: Asked, reply: Generated | list[Vote] | Status) -> list[Vote]:
     if isinstance(reply, Status):
         return abstain(reply, len(one.attributes))
     if isinstance(reply, Generated):

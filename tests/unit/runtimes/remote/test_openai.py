@@ -26,7 +26,7 @@ from support.fault_server import (
 from support.hf_members import ask
 from support.openai_members import member, question, votes
 
-from quorum.runtimes.base import Generated, Reply, RuntimeConfigError, Usage
+from quorum.runtimes.base import Generated, Reply, RuntimeConfigError, Unsent, Usage
 from quorum.runtimes.openai import OpenAiRuntime
 from quorum.runtimes.remote.endpoint import Endpoint, Limits
 from quorum.runtimes.remote.line import Line, Place
@@ -271,12 +271,12 @@ def test_a_breaker_opens_and_closes_and_few_requests_are_repeated(served: tuple[
             assert questions < 20
         sent = len(server.requests)
         for _ in range(20):
-            assert ask_one(runtime) is Status.ERROR
+            assert ask_one(runtime) == Unsent(Status.ERROR)
         assert len(server.requests) == sent, "an open breaker lets nothing through"
         assert sent <= 1.1 * questions
         server.fault = ""
         began = time.monotonic()
-        while isinstance(ask_one(runtime), Status):
+        while not isinstance(ask_one(runtime), Generated):
             time.sleep(0.05)
         assert time.monotonic() - began < 3.0
         assert state_of(runtime)["state"] == "closed"
@@ -310,10 +310,22 @@ def test_a_slow_question_is_asked_of_another_endpoint_too(served: tuple[FaultSer
         slow.stop.set()
 
 
+def test_a_question_that_one_endpoint_got_was_sent(served: tuple[FaultServer, str]) -> None:
+    server, url = served
+    server.fault = "500"
+    with member(url, replicas=[f"http://127.0.0.1:{free_port()}/v1"]) as runtime:
+        replies = [ask_one(runtime) for _ in range(15)]
+        found = runtime._caller.state()
+    assert found.repeated, "some asked both"
+    sent = sum(reply is Status.ERROR for reply in replies)
+    assert sent == len(server.requests)
+    assert sent + sum(reply == Unsent(Status.ERROR) for reply in replies) == 15
+
+
 def test_a_dead_endpoint_and_a_name_without_address_are_statuses() -> None:
     for url in (f"http://127.0.0.1:{free_port()}/v1", "http://nowhere.invalid/v1"):
         with member(url) as runtime:
-            assert ask_one(runtime) is Status.ERROR
+            assert ask_one(runtime) == Unsent(Status.ERROR)
             assert "ConnectError" in str(state_of(runtime)["problem"])
 
 
@@ -331,13 +343,13 @@ def test_tls_is_verified_by_an_authority_of_ones_own(certificates: Path) -> None
             assert isinstance(ask_one(runtime), Generated)
         for options in ({"ca_file": "stranger.pem"}, {}):
             with member(url, root=certificates, **options) as runtime:
-                assert ask_one(runtime) is Status.ERROR
+                assert ask_one(runtime) == Unsent(Status.ERROR)
                 assert "certificate" in str(state_of(runtime)["problem"]).lower()
     with (
         fault_server(certificates, "stranger") as (_, url),
         member(url, ca_file="ca.pem", root=certificates) as runtime,
     ):
-        assert ask_one(runtime) is Status.ERROR
+        assert ask_one(runtime) == Unsent(Status.ERROR)
 
 
 def test_the_key_is_sent_and_shown_nowhere(

@@ -119,6 +119,12 @@ def chunk(**choice: Any) -> Any:
     return read_chunk(json.dumps({"choices": [choice]}).encode())
 
 
+def test_a_prompt_has_no_more_cached_tokens_than_tokens() -> None:
+    chunk = read_chunk(b'{"usage": {"prompt_tokens": 9, "prompt_cache_hit_tokens": 40}}')
+    assert chunk.usage
+    assert chunk.usage.read() == Usage(9, 0, 9)
+
+
 def test_an_answer_of_chunks_has_scores_usage_and_an_end() -> None:
     answer = Answer(["a"])
     parts = ['{"a"', ': "gr', "ö"[:1], 'ße"}']

@@ -123,7 +123,7 @@ class Asking:
                 self.latencies.append(result.latency_s)
                 if result.spent:
                     self.spent.append(result.spent)
-                self.budgets.add(at, result)
+                self.budgets.add(asked[0].line, result)
                 version = result.weights_version
                 self.decided_by(self.labels.decider(version))
                 answered = zip(asked, result.answers, strict=True)

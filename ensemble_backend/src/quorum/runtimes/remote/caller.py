@@ -13,7 +13,7 @@ from collections.abc import Collection, Coroutine, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
-from quorum.runtimes.base import Question, Reply
+from quorum.runtimes.base import Question, Reply, Unsent
 from quorum.runtimes.control_tokens import ControlTokens
 from quorum.runtimes.remote.budget import RetryBudget
 from quorum.runtimes.remote.endpoint import End, Ending, Endpoint
@@ -86,7 +86,7 @@ class Caller:
 
     async def _answer(self, asked: Asked) -> Reply:
         failed: list[Endpoint] = []
-        status: Reply = Status.ERROR
+        status: Reply = Unsent(Status.ERROR)
         until, tokens = time.monotonic() + self._max_wait_s, asked.prompt_tokens + self._max_tokens
         while True:
             place = await self._line.enter(tokens, until, asked.deadline, failed)
@@ -98,7 +98,8 @@ class Caller:
                 continue
             if outcome.end.ending not in (Ending.FAILED, Ending.OVERLOADED):
                 return outcome.reply
-            status = outcome.reply
+            if not isinstance(outcome.reply, Unsent):
+                status = outcome.reply
             failed.append(place.endpoint)
             if len(failed) >= _TRIES or not self._budget.pay():
                 return status

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import httpx2
 
-from quorum.runtimes.base import Reply
+from quorum.runtimes.base import Reply, Unsent
 from quorum.runtimes.openai_options import OpenAiOptions
 from quorum.runtimes.remote.address import chat_url, shown
 from quorum.runtimes.remote.answer import Answer
@@ -36,6 +36,8 @@ _USAGE_S, _ERROR_S = 0.5, 0.5
 _ERROR_BYTES, _SHOWN_CHARS = 4096, 200
 _OF_THE_QUESTION = frozenset({400, 413, 422})
 _OF_LOAD = frozenset({429})
+_UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.InvalidURL)
+"""Errors before a request is sent: the endpoint was not reached."""
 _DONE = b"[DONE]"
 _HEADERS = {
     "content-type": "application/json",
@@ -137,7 +139,8 @@ class Exchange:
                     return self._clean(await self._refused(response, asked, version, key), key)
                 return self._clean(await self._answered(response, asked), key)
         except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
-            return self._clean(_failed(f"{type(error).__name__}: {error}"), key)
+            failed = self._clean(_failed(f"{type(error).__name__}: {error}"), key)
+            return replace(failed, reply=Unsent(Status.ERROR)) if isinstance(error, _UNSENT) else failed
 
     def _body(self, asked: Asked) -> bytes:
         options = self._options

@@ -31,7 +31,9 @@ class WireUsage(msgspec.Struct):
         details = self.prompt_tokens_details
         cached = details.cached_tokens if details else self.prompt_cache_hit_tokens
         counts = (self.prompt_tokens, self.completion_tokens, cached)
-        return Usage(*(max(count or 0, 0) for count in counts))
+        prompt, answer, held = (max(count or 0, 0) for count in counts)
+        # Some services count more cached tokens than the prompt has.
+        return Usage(prompt, answer, min(held, prompt))
 
 
 class TokenScore(msgspec.Struct):

@@ -185,7 +185,11 @@ class Worker:
             self._link = None
             lost, self._pending = self._pending, {}
         for pending in lost.values():
-            pending.abstain(Status.ERROR, CALLED)
+            try:
+                pending.abstain(Status.ERROR, CALLED)
+            except Exception:
+                # The others are still waited for.
+                logger.exception("%s: a question could not be settled", self._model)
         now = time.monotonic_ns()
         return sum(pending.deadline_ns > now for pending in lost.values())
 
