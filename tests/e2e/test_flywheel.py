@@ -17,7 +17,7 @@ from support.tiny_encoder import write_encoder
 
 import quorum
 from quorum.repository.store import Store
-from quorum.retrieval.judged import read_judged
+from quorum.retrieval.judged_files import read_judged
 from quorum_client import Client
 from quorum_contract import RETRIEVER
 

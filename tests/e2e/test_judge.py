@@ -17,7 +17,7 @@ from support.supervised import Supervised, supervised, until
 import quorum
 from quorum.bulk.judging.journal import JudgeError, path_of
 from quorum.bulk.judging.pairs import PairsError
-from quorum.retrieval.judged import read_judged
+from quorum.retrieval.judged_files import read_judged
 from quorum.votes import read_votes
 from quorum_client import AsyncClient, Extraction, InvalidRequest
 

@@ -21,7 +21,8 @@ from quorum.deployment.schema import Deployment
 from quorum.evaluation.retriever_canary import Pooled, RetrieverReport, difference_of
 from quorum.operations.canary import CanaryReportError
 from quorum.operations.servers import store_of
-from quorum.retrieval.judged import JudgedPair, check_new, write_judged
+from quorum.retrieval.judged import JudgedPair
+from quorum.retrieval.judged_files import check_new, write_judged
 from quorum.rollout.channels import RolloutError
 from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of

@@ -40,7 +40,8 @@ from quorum.operations.index import IndexOptions, index_keyphrases
 from quorum.operations.rollout import publish
 from quorum.records import plain
 from quorum.repository.retriever_config import settings_of_retriever
-from quorum.retrieval.judged import Judged, check_question, read_judged, read_provenance
+from quorum.retrieval.judged import Judged, check_question
+from quorum.retrieval.judged_files import read_judged, read_provenance
 from quorum.retrieval.manifest import RETRIEVER_FILE, STUDENT_FILE, check_student, read_retriever
 from quorum.retrieval.version_folder import remove_parts
 from quorum.rollout.lock import WorseVersion

@@ -16,7 +16,8 @@ from quorum.bulk.judging.pairs import Pair, Pairs
 from quorum.decision.catalogue_change import OUTSIDE
 from quorum.deployment.schema import Deployment
 from quorum.files import write_atomic
-from quorum.retrieval.judged import SIGNALS, SUFFIXES, JudgedError, JudgedPair, read_provenance, write_judged
+from quorum.retrieval.judged import SIGNALS, JudgedError, JudgedPair
+from quorum.retrieval.judged_files import SUFFIXES, read_provenance, write_judged
 from quorum.tasks.default import Default
 from quorum.votes import Cell as VotesCell
 from quorum.votes import Origin, check_target
