@@ -243,7 +243,7 @@ async def _judge(judged: _Judged, pairs: Sequence[Pair], options: RetrieverCanar
         client=judging_client(judged.deployment, options.url, _TIMEOUT_S),
         labels=Labels(judged.deployment),
         decided_by=judged.decided_by,
-        keep=judged.keep,
+        keep=lambda cells, _: judged.keep(cells),
         note=note,
         concurrency=options.concurrency,
         away_s=options.away_s,

@@ -127,8 +127,7 @@ def flywheel(
             version=published.get("version"),
             refused=refused,
             gate=published.get("gate", ""),
-            members=(members := len(deployment.member_names)),
-            calls=judged["requests"] * members,
+            members=len(deployment.member_names),
             **judged,
             learned=pooled["pairs"],
             replaced=pooled["replaced"],
@@ -204,6 +203,7 @@ class _Turn:
                 "judged": asked - sum(count for why, count in left_out.items() if why != BROKEN),
                 "left_out": left_out,
                 "requests": len(requests_of(read.good, chosen.per_request)),
+                "spent": stated["spent"],
             }
 
         inputs = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one turn of the loop changed, the calls and seconds it took, and what its encoders could save."""
+"""What one turn of the loop changed, what it cost, and what its encoders could save."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TABLES = ("figures", "differences")
 
 @dataclass(frozen=True, slots=True)
 class FlywheelReport(Record):
-    """What a turn changed, the calls and seconds it took, and what its encoders could save.
+    """What a turn changed, what it cost, and what its encoders could save.
 
     Attributes:
         out: Its folder, with ``judged.parquet``, ``student`` and ``version``.
@@ -31,7 +31,7 @@ class FlywheelReport(Record):
         left_out: Why others have none -> pairs, or broken rows.
         requests: Asked of the ensemble for them, repetitions aside.
         members: Each of which answers every request.
-        calls: Requests times members: counted, not measured.
+        spent: Calls, tokens and cost of the answers to them, as :class:`quorum.JudgeReport` has them.
         learned: Pairs that the student learned from or was chosen by.
         replaced: Pairs of earlier days that the day judged again.
         changed: Pairs of earlier days that no longer count: their item has another text.
@@ -51,7 +51,7 @@ class FlywheelReport(Record):
     left_out: Mapping[str, int]
     requests: int
     members: int
-    calls: int
+    spent: Mapping[str, Any]
     learned: int
     replaced: int
     changed: int
