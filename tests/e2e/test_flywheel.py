@@ -17,7 +17,7 @@ from support.tiny_encoder import write_encoder
 
 import quorum
 from quorum.repository.store import Store
-from quorum.retrieval.judged import read_judged
+from quorum.retrieval.judged_files import read_judged
 from quorum_client import Client
 from quorum_contract import RETRIEVER
 
@@ -131,7 +131,7 @@ def test_a_turn_that_is_killed_at_every_step_pays_nothing_twice(served: Supervis
     rows = FILES["day.jsonl"]
     requests = len(NAMES) * -(-len(LEARNED) // PER_REQUEST)
     assert (report["pairs"], report["judged"], report["left_out"]) == (len(rows), len(rows), {})
-    assert (report["requests"], report["members"], report["calls"]) == (requests, 3, 3 * requests)
+    assert (report["requests"], report["members"], report["spent"]["calls"]) == (requests, 3, 3 * requests)
     assert f"of {len(rows)} pairs are judged already" in said["after judge"]
     for kill, words in SAID.items():
         at = KILLS.index(kill)

@@ -17,7 +17,7 @@ from support.supervised import Supervised, supervised, until
 import quorum
 from quorum.bulk.judging.journal import JudgeError, path_of
 from quorum.bulk.judging.pairs import PairsError
-from quorum.retrieval.judged import read_judged
+from quorum.retrieval.judged_files import read_judged
 from quorum.votes import read_votes
 from quorum_client import AsyncClient, Extraction, InvalidRequest
 
@@ -89,6 +89,8 @@ def test_a_run_writes_labels_votes_and_what_is_left_out(served: Supervised, whol
     assert whole["left_out"] == {"NO_QUORUM": lone}
     assert (whole["judged"], whole["asked"], whole["left"]) == (len(PAIRS) - lone, len(PAIRS), 0)
     assert whole["by_votes"] == whole["judged"]
+    requests = len({item for item, _, _ in PAIRS}) * -(-KEYPHRASES // 16)
+    assert (whole["spent"]["calls"], whole["spent"]["cost"]) == (3 * requests, None)
     found = read_judged(served.folder / "whole.jsonl")
     assert found.provenance["weights"]["version"] == 1
     assert found.provenance["weights"]["hash"].startswith("sha256:")

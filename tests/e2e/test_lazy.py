@@ -21,6 +21,7 @@ from tritonclient.grpc import service_pb2 as pb
 from quorum.decision.cell import Parameters, decide_one
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.settle import is_settled
+from quorum.decision.stopping import Stopping, recorded_stopping, with_stopping
 from quorum.decision.weights import Weights
 from quorum.operations.status import _channels
 from quorum.server.probe import take_pulse
@@ -31,6 +32,7 @@ from quorum_contract import CANARY, CANCEL, LAZY, LAZY_CANARY, OPEN, QUESTION, S
 
 MEMBERS = ("frail", "alpha", "beta", "gamma")
 PRODUCTS = 24
+RISK = 0.02
 TIMEOUT_S = 3.0
 EQUAL = Parameters((1.0,) * len(MEMBERS))
 ROWS = (("frail", "alpha"), ("beta",), ("gamma",))
@@ -44,10 +46,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def live(place: Path) -> Iterator[Live]:
-    """`frail` runs in a worker, and has the faults that the file `fault` names."""
+    """Asks open attributes alone; weights without limits are not moved by the flip risk.
+
+    `frail` runs in a worker, and has the faults that the file `fault` names.
+    """
     frail = {"options": {"isolated": True, "faults": "fault"}}
     members: dict[str, Any] = {name: frail if name == "frail" else {} for name in MEMBERS}
-    with running(write_deployment(place, members, lazy={"whole_questions": False})) as live:
+    lazy = {"whole_questions": False, "flip_risk": RISK}
+    with running(write_deployment(place, members, lazy=lazy)) as live:
+        yield live
+
+
+@pytest.fixture(scope="module")
+def default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Asks whole questions, as by default."""
+    members: dict[str, Any] = {name: {} for name in MEMBERS}
+    with running(write_deployment(tmp_path_factory.mktemp("default"), members, lazy={})) as live:
         yield live
 
 
@@ -76,29 +90,40 @@ def statuses(reply: Reply, member: str) -> set[int]:
     return {status for _, status in reply.votes[member]}
 
 
-def check_rows(full: Reply, lazy: Reply, rows: Sequence[Sequence[str]], parameters: Parameters) -> int:
-    """Check that each member was asked exactly what its row left open; returns how many cells were not."""
+def check_rows(
+    full: Reply, lazy: Reply, rows: Sequence[Sequence[str]], parameters: Parameters, whole: bool = False
+) -> int:
+    """Check that each member was asked exactly what its row left open; returns how many cells were not.
+
+    ``whole``: everything while any cell is open.
+    """
     spared = 0
-    for at in range(len(full.values)):
-        ballots: dict[str, tuple[str, int]] = {}
-        for row in rows:
-            so_far = [ballots.get(name) for name in MEMBERS]
-            settled = bool(ballots) and is_settled(QuorumRule(), parameters, so_far)
-            for name in row:
-                expected = ("", Status.NOT_ASKED) if settled else full.votes[name][at]
+    ballots: list[dict[str, tuple[str, int]]] = [{} for _ in full.values]
+    for row in rows:
+        so_far = [[cell.get(name) for name in MEMBERS] for cell in ballots]
+        settled = [any(cell) and is_settled(QuorumRule(), parameters, cell) for cell in so_far]
+        if whole:
+            settled = [all(settled)] * len(settled)
+        for name in row:
+            for at, cell in enumerate(ballots):
+                expected = ("", Status.NOT_ASKED) if settled[at] else full.votes[name][at]
                 assert lazy.votes[name][at] == expected, (at, name)
-                ballots[name] = lazy.votes[name][at]
-                spared += settled
+                cell[name] = lazy.votes[name][at]
+            spared += sum(settled)
     return spared
 
 
-def test_values_are_those_of_all_members_and_cells_are_spared(live: Live) -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_values_are_those_of_all_members_and_cells_are_spared(
+    whole: bool, request: pytest.FixtureRequest
+) -> None:
+    live: Live = request.getfixturevalue("default" if whole else "live")
     spared = 0
     for product in range(PRODUCTS):
         full, lazy = ask(live, product, STABLE), ask(live, product, LAZY)
         assert lazy.values == full.values
         assert (lazy.members, lazy.version) == (full.members, full.version)
-        spared += check_rows(full, lazy, ROWS, EQUAL)
+        spared += check_rows(full, lazy, ROWS, EQUAL, whole)
     assert spared > PRODUCTS
 
 
@@ -194,6 +219,35 @@ def test_the_text_counts_as_for_all_members(changing: Live) -> None:
         assert lazy.values == full.values
         spared += sum(status == Status.NOT_ASKED for name in MEMBERS for _, status in lazy.votes[name])
     assert spared > 0
+
+
+def stops_at_color(live: Live) -> Weights:
+    """Equal weights with a limit, of the color alone, by which one vote is enough."""
+    stopping = Stopping((-4.0, 0.0, 0.0, 0.0), ((RISK, 0.05),), {"1": (-1.0, 0.5)}, ("color",), 100, 100)
+    return with_stopping(
+        Weights("majority", MEMBERS, EQUAL, catalogue=live.spec.catalogue().hashes), stopping
+    )
+
+
+def test_at_a_flip_risk_asking_stops_where_limits_were_learned(changing: Live) -> None:
+    live, rollout = changing, rollout_of(changing)
+    weights = stops_at_color(live)
+    rollout.promote(rollout.publish(weights).version)
+    stopping, color = recorded_stopping(weights.settings), ATTRIBUTES.index("color")
+    assert stopping is not None
+    flips = 0
+    for product in range(PRODUCTS):
+        full, lazy = ask(live, product, STABLE), ask(live, product, LAZY)
+        first = full.votes["frail"][color]
+        assert [lazy.votes[name][color] for name in MEMBERS] == [first, *[("", Status.NOT_ASKED)] * 3]
+        assert lazy.values[color] == first[0]
+        _, plain = decide_one(EQUAL, [lazy.votes[name][color] for name in MEMBERS])
+        assert lazy.confidence[color] == pytest.approx(stopping.confidence(1, plain), abs=1e-6)
+        others = [at for at in range(len(ATTRIBUTES)) if at != color]
+        assert [lazy.values[at] for at in others] == [full.values[at] for at in others]
+        assert any(lazy.votes["alpha"][at][1] == Status.ANSWERED for at in others), "others have no limit"
+        flips += lazy.values[color] != full.values[color]
+    assert 0 < flips < PRODUCTS
 
 
 def test_promotions_fail_no_lazy_request(changing: Live) -> None:

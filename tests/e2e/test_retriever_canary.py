@@ -22,7 +22,8 @@ from quorum.deployment import load_deployment
 from quorum.evaluation.retriever_canary import RetrieverReport
 from quorum.operations.canary import CanaryReportError
 from quorum.operations.canary_retriever import RetrieverCanaryOptions, retriever_canary_report
-from quorum.retrieval.judged import JudgedError, read_judged
+from quorum.retrieval.judged import JudgedError
+from quorum.retrieval.judged_files import read_judged
 from quorum_client import AsyncClient, Extraction, ServerError
 from quorum_contract import BULK
 

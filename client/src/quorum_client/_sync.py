@@ -88,9 +88,10 @@ class Client(Calls):
             priority: ``"bulk"`` for one of many that can wait: the server admits it only while fewer than
                 ``gate.max_bulk_in_flight`` requests are inside, and one that it refuses as overloaded is not
                 sent again; :meth:`extract_many` does that.
-            lazy: Ask members in rows, and later ones only for attributes that they can still change: the same
-                values, with fewer calls of members, from the channel ``quorum_lazy``, or its canary. Votes of
-                members that were not asked are ``Status.NOT_ASKED``. Without a ``channel``.
+            lazy: Ask members in rows, and later ones only while they can still change a value: fewer calls of
+                members, from the channel ``quorum_lazy``, or its canary, and the same values, unless
+                ``deploy.yaml`` allows others. Votes of members that were not asked are
+                ``Status.NOT_ASKED``. Without a ``channel``.
 
         Raises:
             QuorumError: One of the tree in :mod:`quorum_client.errors`.

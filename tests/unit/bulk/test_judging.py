@@ -30,7 +30,7 @@ from quorum.decision.cell import Parameters, decide_one, share_out
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.default import Default
-from quorum_client import Unavailable
+from quorum_client import Extraction, Spent, Unavailable
 
 ASKED = Default("Would a buyer who searches for {name} want it?", ("0", "1", "2", "3"), {"bad": "0"})
 CATALOGUE = Catalogue.of([Attribute("brand")], default=ASKED)
@@ -234,6 +234,12 @@ def test_shares_agree_with_the_decision_and_labels_lie_between(
     assert own * confidence - 1e-9 <= label <= own * confidence + 1 - confidence + 1e-9
 
 
+def answer(*parts: Spent) -> Extraction:
+    usage = {f"m{at}": part for at, part in enumerate(parts)}
+    cost = sum(part.cost or 0.0 for part in parts)
+    return Extraction("id", (), 1, 0.1, cost=cost, usage=usage)
+
+
 def journal(path: Path, **of: Any) -> Journal:
     path.touch()
     return Journal(path, {**RUN, **of})
@@ -245,13 +251,16 @@ def test_a_journal_goes_on_where_a_kill_left_it(tmp_path: Path) -> None:
     cells = [Cell(1, votes, "3", 0.9, 0.95, 0.0, True), Cell(2, votes, reason="NO_QUORUM")]
     with journal(path) as begun:
         begun.decide_by(Decider(2, "sha256:a"))
-        begun.add(cells)
+        begun.add(cells, answer(Spent(1, 90, 10, 0, 0.1, 0.5), Spent(1, None, None, None, 0.1, 0.25)))
     whole = path.read_bytes()
     for cut in range(len(whole.splitlines(keepends=True)[-1])):
         path.write_bytes(whole + whole.splitlines(keepends=True)[-1].replace(b'"line":1', b'"line":3')[:cut])
         with journal(path) as again:
             assert again.done == {1, 2}
             assert again.decided == 1
+            spent = again.spent
+            assert (spent.answers, spent.calls, spent.prompt_tokens, spent.cost) == (1, 2, 90, 0.75)
+            assert (spent.without_tokens, spent.without_cost) == (1, 0)
             assert [*again.cells()] == cells
             again.add([Cell(3, reason="NO_ANSWER")])
         with journal(path) as last:

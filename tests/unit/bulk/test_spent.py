@@ -15,7 +15,7 @@ from quorum.bulk.answers import CsvSink, VotesSink, extraction_json
 from quorum.bulk.judging.asking import Asking
 from quorum.bulk.judging.labels import Labels
 from quorum.bulk.listings import Listing
-from quorum.bulk.spent import BudgetWatch, Totals, money, rounded, spent_in_words
+from quorum.bulk.spent import BudgetWatch, Totals, money, rounded, spent_in_words, totals_in_words
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import VotesWriter, read_votes
@@ -85,6 +85,10 @@ def test_totals_say_of_how_many_answers_something_is_not_known() -> None:
         " cost 0.06 EUR, 0.03 EUR per answer (not known of 1 answers)"
     )
     assert totals.to_json()["answers_without_cost"] == 1
+    assert totals_in_words(totals.to_json(), "EUR") == (
+        "5 calls, 1220 prompt tokens, 60 answer tokens, cost 0.06 EUR (tokens not known of 1 answers)"
+        " (cost not known of 1 answers)"
+    )
     nothing = Totals()
     nothing.add(extraction(usage={}, cost=None))
     assert nothing.answers == 0

@@ -21,7 +21,8 @@ from quorum.distill.options import DistillOptions
 from quorum.distill.run import DistillReport, distill_student
 from quorum.files import hash_file
 from quorum.retrieval.encode import TextEncoder
-from quorum.retrieval.judged import JudgedError, JudgedPair, write_judged
+from quorum.retrieval.judged import JudgedError, JudgedPair
+from quorum.retrieval.judged_files import write_judged
 from quorum.retrieval.manifest import check_student, read_student
 from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.encoder_folder import open_folder

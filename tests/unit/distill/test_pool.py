@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from quorum.distill.pool import Pooled, pool
-from quorum.retrieval.judged import JudgedError, JudgedPair, gather, read_judged, write_judged
+from quorum.retrieval.judged import JudgedError, JudgedPair, gather
+from quorum.retrieval.judged_files import read_judged, write_judged
 
 
 def pair(item: int, label: float, keyphrase: str = "k", text: str = "t") -> JudgedPair:

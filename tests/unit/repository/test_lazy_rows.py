@@ -152,6 +152,17 @@ def test_weights_of_other_members_choose_no_rows(tmp_path: Path) -> None:
     assert lazy_rows(spec, LAZY, 2, spec.repository_path) == [["a", "b"], ["c"]]
 
 
+def test_ways_of_asking_change_the_vote_and_no_member(tmp_path: Path) -> None:
+    files = dict[str, str]()
+    for lazy in ({}, {"whole_questions": False}, {"flip_risk": 0.02}):
+        spec = plain(tmp_path, lazy=lazy)
+        render(spec)
+        fresh = {p.parent.name: p.read_text("utf-8") for p in spec.repository_path.glob("*/config.pbtxt")}
+        if files:
+            assert [name for name in fresh if fresh[name] != files[name]] == ["quorum_vote"]
+        files = files or fresh
+
+
 def test_without_the_section_nothing_is_rendered_otherwise(tmp_path: Path) -> None:
     without = load_deployment(write_deployment(tmp_path, {name: {} for name in NAMES}))
     render(without)

@@ -14,7 +14,8 @@ from support.tiny_encoder import write_encoder
 
 from quorum.evaluation.retrieval import Truth, ceiling, rate_bm25, rate_vectors, score
 from quorum.operations.evaluate_retrieval import RetrievalOptions, evaluate_retrieval
-from quorum.retrieval.judged import JudgedError, JudgedPair, gather, read_judged, write_judged
+from quorum.retrieval.judged import JudgedError, JudgedPair, gather
+from quorum.retrieval.judged_files import read_judged, write_judged
 from quorum.retrieval.manifest import ManifestError
 
 OPTIONS = RetrievalOptions(engine="onnxruntime", threads=1, k=3)

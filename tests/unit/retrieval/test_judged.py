@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from quorum.retrieval.judged import JudgedError, JudgedPair, check_new, gather, read_judged, write_judged
+from quorum.retrieval.judged import JudgedError, JudgedPair, gather
+from quorum.retrieval.judged_files import check_new, read_judged, write_judged
 
 
 def pair(item: str, text: str, keyphrase: str) -> JudgedPair:

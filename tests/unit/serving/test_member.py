@@ -141,7 +141,7 @@ def test_a_row_may_end_before_the_question() -> None:
 class Rows:
     """The step of a model with two members, whose tickets are valid."""
 
-    def __init__(self, tmp_path: Path, whole: bool = False) -> None:
+    def __init__(self, tmp_path: Path) -> None:
         from quorum.serving import member
         from quorum.serving.progress import Grace
 
@@ -149,7 +149,6 @@ class Rows:
         settings = {"grace_ms": 20, "min_members": 1, "voters": ["m", "n"]}
         self.used: list[int] = []
         self.step = step = member.TritonPythonModel()
-        step._whole = whole
         step._name, step._direct, step._names, step._prefixes = "model", False, ["m", "n"], ["m_", "n_"]
         step._admission = SimpleNamespace(
             is_valid=lambda ticket, *_: ticket == 1, seal=lambda body: 0, use=self.used.append
@@ -181,9 +180,9 @@ def votes_in(response: Any) -> list[list[Any]]:
     return [unpack_votes(tensor.array.tobytes()) for tensor in response.output_tensors]
 
 
-def opened(*positions: int, seconds: float = 60.0) -> bytes:
+def opened(*positions: int, seconds: float = 60.0, whole: bool = False) -> bytes:
     now = time.monotonic_ns()
-    return pack_open(positions, now + int(seconds * 1e9), now, 1)
+    return pack_open(positions, now + int(seconds * 1e9), now, 1, whole)
 
 
 def test_members_with_nothing_left_to_answer_are_not_asked(tmp_path: Path) -> None:
@@ -216,9 +215,9 @@ def test_members_of_the_first_row_are_asked_as_ever(tmp_path: Path, asked: tuple
 
 
 def test_whole_questions_are_asked_while_any_attribute_is_open(tmp_path: Path) -> None:
-    rows = Rows(tmp_path, whole=True)
-    assert rows.ask(opened()) == [[("", Status.NOT_ASKED, None)] * 3] * 2
-    assert rows.ask(opened(1)) is None
+    rows = Rows(tmp_path)
+    assert rows.ask(opened(whole=True)) == [[("", Status.NOT_ASKED, None)] * 3] * 2
+    assert rows.ask(opened(1, whole=True)) is None
     assert [admitted.attributes for admitted in rows.held.questions] == [("a", "b", "c")] * 2
     votes = [Vote(value, Status.ANSWERED) for value in "xyz"]
     for done in rows.held.asked:

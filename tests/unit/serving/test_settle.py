@@ -19,7 +19,7 @@ from quorum.decision.scores import LEVELS
 from quorum.decision.stopping import Stopping, recorded_stopping, with_stopping
 from quorum.decision.weights import Weights
 from quorum.serving.cells import Cells
-from quorum.serving.open_question import pack_open, unpack_open
+from quorum.serving.open_question import Open, pack_open, unpack_open
 from quorum.serving.packing import Admitted, PackedVote, add_ticket, pack_question, pack_votes
 from quorum_contract import OPEN, QUESTION, VOTES, Status
 from quorum_contract.tensors import ANSWERED
@@ -36,7 +36,12 @@ VALUES = ("cotton", "soft cotton", "red", "blue")
 class Step:
     """The vote's own step, asked as Triton asks it."""
 
-    def __init__(self, cells: Cells, rule: QuorumRule = QuorumRule()) -> None:  # noqa: B008  (it is frozen)
+    def __init__(
+        self,
+        cells: Cells,
+        rule: QuorumRule = QuorumRule(),  # noqa: B008  (it is frozen)
+        whole: bool = False,
+    ) -> None:
         from quorum.serving.vote import TritonPythonModel
 
         members = cells.weights.members
@@ -52,6 +57,7 @@ class Step:
             mark_answered=lambda: None,
         )
         step._quorum, step._cells, step._prices = rule, cells, [None] * len(members)
+        step._whole = whole
 
     def call(
         self, given: Mapping[str, bytes], outputs: Sequence[str], attributes: int = 1, ticket: int = 1
@@ -69,10 +75,13 @@ class Step:
         (response,) = self.step.execute([request])
         return {tensor.name: tensor.array for tensor in response.output_tensors}
 
-    def still_open(self, given: Mapping[str, bytes], attributes: int = 1, **how: Any) -> tuple[int, ...]:
+    def settle(self, given: Mapping[str, bytes], attributes: int = 1, **how: Any) -> Open:
         found = self.call(given, ["OPEN_2"], attributes, **how)
         assert list(found) == ["OPEN_2"]
-        return unpack_open(found["OPEN_2"].tobytes(), attributes).positions
+        return unpack_open(found["OPEN_2"].tobytes(), attributes)
+
+    def still_open(self, given: Mapping[str, bytes], attributes: int = 1, **how: Any) -> tuple[int, ...]:
+        return self.settle(given, attributes, **how).positions
 
     def decide(self, votes: Sequence[PackedVote]) -> tuple[bytes, int]:
         found = self.call(packed(dict(zip(self.step._members, votes, strict=True))), DECIDED)
@@ -171,6 +180,16 @@ def test_a_settled_attribute_is_not_opened_again_and_no_ticket_is_released() -> 
     assert step.released == []
     step.call(votes | {"c_VOTES": pack_votes([NOT_ASKED, NOT_ASKED])}, DECIDED, attributes=2)
     assert step.released == [1]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_next_row_is_told_whether_it_is_asked_whole_questions(whole: bool) -> None:
+    weights = Weights("majority", ("a", "b", "c"), Parameters((1.0, 1.0, 1.0)))
+    step = Step(Cells(weights, None, {}), whole=whole)
+    votes = {"a_VOTES": pack_votes([("red", 0, None)] * 2)}
+    votes |= {"b_VOTES": pack_votes([("red", 0, None), ("blue", 0, None)])}
+    found = step.settle(votes, attributes=2)
+    assert (found.positions, found.whole) == ((1,), whole)
 
 
 def test_without_a_valid_ticket_or_weights_nothing_more_is_asked() -> None:

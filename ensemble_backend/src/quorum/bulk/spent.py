@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -37,13 +38,16 @@ class Totals:
 
     def add(self, result: Extraction) -> None:
         """Add an answer; one of a server of an earlier release says nothing."""
-        if not result.usage:
-            return
+        if result.usage:
+            self.add_parts(result.usage.values(), result.cost)
+
+    def add_parts(self, parts: Iterable[Spent], cost: float | None) -> None:
+        """Add an answer by what its members took, and its cost."""
         self.answers += 1
-        self.without_cost += result.cost is None
-        self.cost += result.cost or 0.0
+        self.without_cost += cost is None
+        self.cost += cost or 0.0
         is_known = True
-        for spent in result.usage.values():
+        for spent in parts:
             self.calls += int(spent.calls)
             self.prompt_tokens += spent.prompt_tokens or 0
             self.answer_tokens += spent.answer_tokens or 0
@@ -137,6 +141,16 @@ def spent_in_words(spent: Spent, currency: str = "") -> str:
     if spent.cost is not None:
         parts.append(f"cost {money(spent.cost, currency)}")
     return ", ".join(parts)
+
+
+def totals_in_words(stated: Mapping[str, Any], currency: str = "") -> str:
+    """What :meth:`Totals.to_json` says, for people."""
+    names = ("calls", "prompt_tokens", "answer_tokens", "cached_tokens", "cost")
+    words = spent_in_words(Spent(**{name: stated[name] for name in names}), currency)
+    for what, number in (("tokens", stated["prompt_tokens"]), ("cost", stated["cost"])):
+        if number is not None and (unknown := stated[f"answers_without_{what}"]):
+            words += f" ({what} not known of {unknown} answers)"
+    return words
 
 
 def money(amount: float, currency: str) -> str:

@@ -38,7 +38,7 @@ LazyOption = Annotated[
     bool,
     typer.Option(
         "--lazy",
-        help="Ask members in rows, later ones only what they can still change: the same values, fewer calls."
+        help="Ask members in rows, later ones only while they can still change a value: fewer calls."
         " Needs `lazy` in deploy.yaml.",
     ),
 ]

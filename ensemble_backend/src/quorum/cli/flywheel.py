@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 import quorum
+from quorum.bulk.spent import totals_in_words
 from quorum.cli.console import (
     DEPLOY,
     DeployOption,
@@ -126,21 +127,23 @@ def _turn(
     if json:
         print_json(report)
     else:
-        _show(report)
+        _show(report, spec.currency)
     if report.refused:
         raise typer.Exit(1)
 
 
-def _show(report: quorum.FlywheelReport) -> None:
+def _show(report: quorum.FlywheelReport, currency: str) -> None:
     out.print(table_of("held out", report.evaluation.figures, report.evaluation.k))
     out.print(table_of("difference", report.evaluation.differences, report.evaluation.k))
     for remark in report.evaluation.remarks:
         note(remark)
     note(
         f"{counted(report.judged, 'pair')} of {report.pairs} judged, by"
-        f" {counted(report.requests, 'request')} to {counted(report.members, 'member')}:"
-        f" {counted(report.calls, 'call')}; {counted(report.learned, 'pair')} learned"
+        f" {counted(report.requests, 'request')} to {counted(report.members, 'member')};"
+        f" {counted(report.learned, 'pair')} learned"
     )
+    if report.spent:
+        note(f"the ensemble answered by {totals_in_words(report.spent, currency)}")
     for number, why in (
         (report.replaced, "of earlier days were judged again: the new label counts"),
         (report.changed, "of earlier days no longer count: the item has another text"),

@@ -10,6 +10,7 @@ import typer
 
 import quorum
 from quorum.bulk.judging.estimate import in_words
+from quorum.bulk.spent import totals_in_words
 from quorum.cli.console import (
     DEPLOY,
     CommandError,
@@ -127,3 +128,5 @@ def _show(report: quorum.JudgeReport, currency: str) -> None:
             f"{counted(report.judged, 'pair')} judged by weights version {report.weights_version},"
             f" {report.asked} of them now; wrote {report.out}{also}"
         )
+    if report.spent:
+        note(totals_in_words(report.spent, currency))

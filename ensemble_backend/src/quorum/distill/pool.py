@@ -9,7 +9,8 @@ from itertools import chain
 from pathlib import Path
 
 from quorum.distill.split import keys_of, same_key
-from quorum.retrieval.judged import Judged, JudgedPair, open_judged, write_judged
+from quorum.retrieval.judged import Judged, JudgedPair
+from quorum.retrieval.judged_files import open_judged, write_judged
 
 
 @dataclass(slots=True)

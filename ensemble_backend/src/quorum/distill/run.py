@@ -25,7 +25,8 @@ from quorum.distill.student import EPOCHS, RATES, FitOptions, Lesson, Student, T
 from quorum.distill.write import ASSISTANT, finish, int8_vectors, write_assistant, write_student
 from quorum.files import hash_file
 from quorum.records import Record
-from quorum.retrieval.judged import Judged, JudgedError, asked_hash, check_question, read_judged
+from quorum.retrieval.judged import Judged, JudgedError, asked_hash, check_question
+from quorum.retrieval.judged_files import read_judged
 from quorum.retrieval.manifest import STUDENT_FILE, StudentManifest
 from quorum.retrieval.vectors import Vectors
 from quorum.tasks.attribute import CatalogueError

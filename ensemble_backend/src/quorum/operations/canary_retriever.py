@@ -21,7 +21,8 @@ from quorum.deployment.schema import Deployment
 from quorum.evaluation.retriever_canary import Pooled, RetrieverReport, difference_of
 from quorum.operations.canary import CanaryReportError
 from quorum.operations.servers import store_of
-from quorum.retrieval.judged import JudgedPair, check_new, write_judged
+from quorum.retrieval.judged import JudgedPair
+from quorum.retrieval.judged_files import check_new, write_judged
 from quorum.rollout.channels import RolloutError
 from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
@@ -242,7 +243,7 @@ async def _judge(judged: _Judged, pairs: Sequence[Pair], options: RetrieverCanar
         client=judging_client(judged.deployment, options.url, _TIMEOUT_S),
         labels=Labels(judged.deployment),
         decided_by=judged.decided_by,
-        keep=judged.keep,
+        keep=lambda cells, _: judged.keep(cells),
         note=note,
         concurrency=options.concurrency,
         away_s=options.away_s,

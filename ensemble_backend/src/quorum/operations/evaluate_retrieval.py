@@ -15,7 +15,8 @@ from quorum.evaluation.retrieval import Rated, Truth, ceiling, never_shown, rate
 from quorum.evaluation.stats import Estimate
 from quorum.records import Record
 from quorum.retrieval.encode import TextEncoder, encode_in_parts
-from quorum.retrieval.judged import Judged, JudgedError, read_judged
+from quorum.retrieval.judged import Judged, JudgedError
+from quorum.retrieval.judged_files import read_judged
 from quorum.retrieval.keyphrase_lines import Broken, read_lines
 from quorum.retrieval.manifest import ManifestError, check_student
 from quorum.runtimes.onnx_network import Engine

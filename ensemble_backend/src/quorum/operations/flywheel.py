@@ -40,7 +40,8 @@ from quorum.operations.index import IndexOptions, index_keyphrases
 from quorum.operations.rollout import publish
 from quorum.records import plain
 from quorum.repository.retriever_config import settings_of_retriever
-from quorum.retrieval.judged import Judged, check_question, read_judged, read_provenance
+from quorum.retrieval.judged import Judged, check_question
+from quorum.retrieval.judged_files import read_judged, read_provenance
 from quorum.retrieval.manifest import RETRIEVER_FILE, STUDENT_FILE, check_student, read_retriever
 from quorum.retrieval.version_folder import remove_parts
 from quorum.rollout.lock import WorseVersion
@@ -126,8 +127,7 @@ def flywheel(
             version=published.get("version"),
             refused=refused,
             gate=published.get("gate", ""),
-            members=(members := len(deployment.member_names)),
-            calls=judged["requests"] * members,
+            members=len(deployment.member_names),
             **judged,
             learned=pooled["pairs"],
             replaced=pooled["replaced"],
@@ -203,15 +203,16 @@ class _Turn:
                 "judged": asked - sum(count for why, count in left_out.items() if why != BROKEN),
                 "left_out": left_out,
                 "requests": len(requests_of(read.good, chosen.per_request)),
+                "spent": stated["spent"],
             }
 
-        of = {
+        inputs = {
             "file of pairs": hash_file(self._day),
             "question": self._asked,
             "text columns": list(chosen.text),
             "limit": chosen.limit,
         }
-        return steps.do("judge", of, out, act, describe)
+        return steps.do("judge", inputs, out, act, describe)
 
     def distil(self, steps: Steps, stages: Stages | None) -> Any:
         """Teach a student by all judged pairs; ``judged.parquet`` and ``student``."""
@@ -239,14 +240,14 @@ class _Turn:
                 pass
             return pooled or asdict(pool(self._options.before, folder / DAY, self._held(), judged))
 
-        of = {
+        inputs = {
             "day's judged pairs": hash_file(folder / DAY),
             "judged pairs before": None if self._options.before is None else hash_file(self._options.before),
             "held-out pairs": hash_file(self._held_out),
             "base": read_base(self._base, "encoder").hash,
             "settings": plain(asdict(options)),
         }
-        return steps.do("distil", of, student / STUDENT_FILE, act, describe)
+        return steps.do("distil", inputs, student / STUDENT_FILE, act, describe)
 
     def index(self, steps: Steps) -> Any:
         """Embed the keyphrases; ``version``."""
@@ -257,14 +258,14 @@ class _Turn:
             found = read_retriever(version)
             return {"keyphrases": found.keyphrases, "content": found.content_hash}
 
-        of = {
+        inputs = {
             "student": hash_file(student / STUDENT_FILE),
             "file of keyphrases": hash_file(self._keyphrases),
             "blocklist": None if options.blocklist is None else hash_file(options.blocklist),
             "settings": plain(asdict(options)),
         }
         return steps.do(
-            "index", of, version / RETRIEVER_FILE,
+            "index", inputs, version / RETRIEVER_FILE,
             lambda: index_keyphrases(self._keyphrases, student, version, options, note=self._note), describe,
         )  # fmt: skip
 
@@ -277,9 +278,9 @@ class _Turn:
             change = publish(self._guarded(), version, force=self._options.force, note=self._note)
             return {"version": change.version, "gate": str(change.comparison or "")}
 
-        of = {"version": read_retriever(version).content_hash}
+        inputs = {"version": read_retriever(version).content_hash}
         try:
-            return steps.do("publish", of, None, lambda: None, act), ""
+            return steps.do("publish", inputs, None, lambda: None, act), ""
         except WorseVersion as error:
             return {}, str(error)
 
@@ -299,13 +300,13 @@ class _Turn:
             found = evaluate_retrieval(self._held_out, student, options, note=self._note)
             return {"evaluation": plain(found), "savings": plain(savings_of(student, self._held_out))}
 
-        of = {
+        inputs = {
             "student": hash_file(student / STUDENT_FILE),
             "held-out pairs": hash_file(self._held_out),
             "file of keyphrases": hash_file(self._keyphrases),
             "student to compare with": hash_file(against / STUDENT_FILE) if against else None,
         }
-        return steps.do("measure", of, None, lambda: None, describe)
+        return steps.do("measure", inputs, None, lambda: None, describe)
 
     def _held(self) -> Judged:
         return read_judged(self._held_out)

@@ -31,7 +31,7 @@ class FlywheelReport(Record):
         left_out: Why others have none -> pairs, or broken rows.
         requests: Asked of the ensemble for them, repetitions aside.
         members: Each of which answers every request.
-        calls: Prompts that members answered: requests times members.
+        spent: Calls, tokens and cost of the answers to them, as :class:`quorum.JudgeReport` has them.
         learned: Pairs that the student learned from or was chosen by.
         replaced: Pairs of earlier days that the day judged again.
         changed: Pairs of earlier days that no longer count: their item has another text.
@@ -51,7 +51,7 @@ class FlywheelReport(Record):
     left_out: Mapping[str, int]
     requests: int
     members: int
-    calls: int
+    spent: Mapping[str, Any]
     learned: int
     replaced: int
     changed: int

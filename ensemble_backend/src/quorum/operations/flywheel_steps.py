@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remember what each step of a turn made, and of what, so that a turn that was killed goes on."""
+"""Remember inputs and result of each step of a turn, so that a turn that was killed goes on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Steps:
     """The steps of one turn in its folder.
 
     A step is done when its product is there; products appear whole or not at all. Before a step begins, the
-    file says what it is of, so that what a killed process made is known as its own.
+    file has its inputs, so that what a killed process made is known as its own.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,63 +44,64 @@ class Steps:
     @property
     def seconds(self) -> dict[str, float]:
         """Step -> wall time of the process that ended it."""
-        return {name: found["seconds"] for name, found in self._steps.items() if "seconds" in found}
+        return {name: step["seconds"] for name, step in self._steps.items() if "seconds" in step}
 
     def do(
         self,
         name: str,
-        of: Mapping[str, Any],
+        inputs: Mapping[str, Any],
         product: Path | None,
         act: Callable[[], Any],
         describe: Callable[[], Mapping[str, Any]],
     ) -> Any:
-        """Do a step unless it is done; what it says of itself, as JSON values.
+        """Do a step unless it is done; its result, as JSON values.
 
         Args:
             name: Of the step.
-            of: What decides its product, by the words that a refusal names.
-            product: The file that is there when it is done; None: what it says of itself is all.
+            inputs: What decides its product, by the words that a refusal names.
+            product: The file that is there when it is done; None: its result is all.
             act: Makes the product.
-            describe: Called when the product is there.
+            describe: Makes the result, when the product is there.
 
         Raises:
-            FlywheelError: The product is there, and of something else.
+            FlywheelError: The product is there, and was made of other inputs.
         """
-        known, there = self._steps.get(name, {}), product is not None and product.exists()
-        # As it reads back, with lists for tuples.
-        of = json.loads(json.dumps(of))
-        if there and known.get("of") != of:
-            self._refuse(name, of, known.get("of"), product)
-        if known.get("of") == of and "said" in known and (there or product is None):
-            return known["said"]
-        self._write(name, {"of": of})
+        step, exists = self._steps.get(name, {}), product is not None and product.exists()
+        # As they read back, with lists for tuples.
+        inputs = json.loads(json.dumps(inputs))
+        if exists and step.get("inputs") != inputs:
+            self._refuse(name, inputs, step.get("inputs"), product)
+        if step.get("inputs") == inputs and "result" in step and (exists or product is None):
+            return step["result"]
+        self._write(name, {"inputs": inputs})
         start = time.monotonic()
-        if not there:
+        if not exists:
             act()
-        said = dict(describe())
-        self._write(name, {"of": of, "said": said, "seconds": round(time.monotonic() - start, 3)})
-        return json.loads(json.dumps(said))
+        result = dict(describe())
+        seconds = round(time.monotonic() - start, 3)
+        self._write(name, {"inputs": inputs, "result": result, "seconds": seconds})
+        return json.loads(json.dumps(result))
 
-    def _refuse(self, name: str, of: Mapping[str, Any], known: Any, product: Path | None) -> None:
-        if not isinstance(known, dict):
+    def _refuse(self, name: str, inputs: Mapping[str, Any], before: Any, product: Path | None) -> None:
+        if not isinstance(before, dict):
             raise FlywheelError(f"{product}: no step of a turn made it; name another --out")
-        others = ", ".join(key for key in of if known.get(key) != of[key])
+        others = ", ".join(key for key in inputs if before.get(key) != inputs[key])
         raise FlywheelError(
             f"{self.folder}: {name} was done with other inputs ({others}); go on with what it had, or begin"
             " a turn with another --out"
         )
 
-    def _write(self, name: str, found: Mapping[str, Any]) -> None:
-        # Later steps stay: each knows what it is of.
-        self._steps[name] = found
+    def _write(self, name: str, step: Mapping[str, Any]) -> None:
+        # Later steps stay: each knows its inputs.
+        self._steps[name] = step
         content = {"kind": _KIND, "schema_version": _SCHEMA, "steps": self._steps}
         write_atomic(self._path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
     def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self._path.read_text("utf-8"))
-            if found["kind"] == _KIND and found["schema_version"] == _SCHEMA:
-                steps: dict[str, Any] = {name: dict(step) for name, step in found["steps"].items()}
+            content = json.loads(self._path.read_text("utf-8"))
+            if content["kind"] == _KIND and content["schema_version"] == _SCHEMA:
+                steps: dict[str, Any] = {name: dict(step) for name, step in content["steps"].items()}
                 return steps
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise FlywheelError(f"{self._path}: cannot be read ({error}); name another --out") from error

@@ -45,7 +45,6 @@ def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -
         }
     inputs = [PACKED_QUESTION]
     if spec.lazy:
-        settings["whole_questions"] = spec.lazy.whole_questions
         inputs.append(PACKED_OPEN)
     outputs = [PACKED_VOTES.named(made) for _, made in _votes(members)]
     return python_model(
@@ -86,7 +85,7 @@ def vote_config(spec: Deployment, versions: Iterable[int]) -> pb.ModelConfig:
     votes = [PACKED_VOTES.named(f"{name}_{VOTES}") for name in spec.member_names]
     inputs, outputs, optional = [PACKED_QUESTION, *votes], [*ANSWERED], list[str]()
     if spec.lazy:
-        settings["flip_risk"] = spec.lazy.flip_risk
+        settings |= spec.lazy.model_dump(include={"flip_risk", "whole_questions"})
         inputs.append(PACKED_OPEN)
         outputs += [open_tensor(left) for left in _rows_to_come(spec)]
         optional = [tensor.name for tensor in inputs[1:]]

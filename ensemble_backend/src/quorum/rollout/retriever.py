@@ -16,7 +16,8 @@ from quorum.evaluation.retriever_guard import Encoders, RetrieverComparison, com
 from quorum.repository.retriever_config import settings_of_retriever
 from quorum.repository.state import RetrieverState
 from quorum.retrieval.encode import TextEncoder
-from quorum.retrieval.judged import JudgedError, check_question, read_judged
+from quorum.retrieval.judged import JudgedError, check_question
+from quorum.retrieval.judged_files import read_judged
 from quorum.retrieval.manifest import RETRIEVER_FILE, ManifestError, check_retriever, read_retriever
 from quorum.retrieval.version_check import check_vectors
 from quorum.rollout.kind import Kind

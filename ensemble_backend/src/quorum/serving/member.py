@@ -60,7 +60,6 @@ class TritonPythonModel:
         members: list[dict[str, Any]] = settings["members"]
         self._name = args["model_name"]
         self._direct = bool(settings["allow_direct"])
-        self._whole = bool(settings.get("whole_questions", False))
         self._names: list[str] = [member["name"] for member in members]
         self._prefixes = [f"{name}_" for name in self._names] if len(members) > 1 else [""]
         self._admission = own_admission()
@@ -114,7 +113,7 @@ class TritonPythonModel:
             reply.fill(packed(abstain(Status.NOT_ASKED, count)))
             return
         gate.use(ticket)
-        part = asked if asked is not None and len(asked.positions) < count and not self._whole else None
+        part = asked if asked is not None and len(asked.positions) < count and not asked.whole else None
         if part is not None:
             question = reduced(question, part)
             body = pack_question(question)

@@ -28,11 +28,13 @@ class Open(NamedTuple):
         positions: Positions of the attributes in the question, ascending.
         deadline_ns: When the row is not waited for any more, on the machine's monotonic clock.
         asked_ns: When it was asked: answers of earlier rows start no grace.
+        whole: Whether it is asked all attributes while any is open.
     """
 
     positions: Positions
     deadline_ns: int
     asked_ns: int
+    whole: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -50,7 +52,9 @@ def rows_in(requested: Iterable[str]) -> dict[str, int]:
     return {name: int(name[len(prefix) :]) for name in requested if name.startswith(prefix)}
 
 
-def pack_open(positions: Sequence[int], deadline_ns: int, now_ns: int, rows: int) -> bytes:
+def pack_open(
+    positions: Sequence[int], deadline_ns: int, now_ns: int, rows: int, whole: bool = False
+) -> bytes:
     """Pack what a row is asked.
 
     Args:
@@ -58,9 +62,10 @@ def pack_open(positions: Sequence[int], deadline_ns: int, now_ns: int, rows: int
         deadline_ns: The question's.
         now_ns: ``time.monotonic_ns()``.
         rows: Rows left, this one included; each gets an equal share of the time that is left.
+        whole: Whether the row is asked all attributes while any is open.
     """
     share = max(0, deadline_ns - now_ns) // rows
-    return _encode(Open(tuple(positions), min(deadline_ns, now_ns + share), now_ns))
+    return _encode(Open(tuple(positions), min(deadline_ns, now_ns + share), now_ns, whole))
 
 
 def unpack_open(data: bytes, attributes: int) -> Open:

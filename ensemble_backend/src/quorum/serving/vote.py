@@ -84,6 +84,7 @@ class TritonPythonModel:
         self._direct = bool(settings["allow_direct"])
         # A repository that an earlier release rendered has no such settings.
         self._quorum = QuorumRule(int(settings.get("min_members", 1)), float(settings.get("min_weight", 0.0)))
+        self._whole = bool(settings.get("whole_questions", False))
         prices = settings.get("prices", [None] * len(self._members))
         self._prices = [None if price is None else Price(**price) for price in prices]
         self._version = int(args["model_version"])
@@ -152,7 +153,7 @@ class TritonPythonModel:
                 positions = self._cells.still_open(self._quorum, question, votes, positions)
         except Exception:
             logger.exception("vote: could not settle a request")
-        packed = pack_open(positions, deadline, now, rows)
+        packed = pack_open(positions, deadline, now, rows, self._whole)
         return tensors.answer(tensors.packed_tensor(name, packed))
 
     def _votes_so_far(self, inputs: Mapping[str, bytes], attributes: int) -> list[PackedVote | None]:

@@ -21,7 +21,8 @@ from quorum.repository.history import History
 from quorum.repository.render import difference, render
 from quorum.repository.store import Store
 from quorum.retrieval.encode import TextEncoder
-from quorum.retrieval.judged import JudgedPair, write_judged
+from quorum.retrieval.judged import JudgedPair
+from quorum.retrieval.judged_files import write_judged
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.rollout.fleet import Fleet, SharedRepository
 from quorum.rollout.offline import quarantine, recover_offline, reset_weights

@@ -20,12 +20,14 @@ from quorum.server.runfile import endpoint_of
 from quorum_client import (
     AWAY_S,
     AsyncClient,
+    Extraction,
     InvalidRequest,
     Spent,
 )
 from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
 
+Keep = Callable[[list[Cell], Extraction | None], None]
 ROUNDS = 3
 """Times that a pair is asked in one run, where the server fails to answer: asking again does no harm."""
 
@@ -38,7 +40,7 @@ class Asking:
         client: Of the channel that is asked.
         labels: Make outcomes of answers.
         decided_by: Called with the weights of each answer, before ``keep``; may refuse them.
-        keep: Called with the outcomes of the pairs of one request.
+        keep: Called with the outcomes of the pairs of one request, and its answer; None: it was refused.
         note: Takes remarks: why the run waits.
         concurrency: Requests in flight.
         away_s: How long it waits for a server that is away, in seconds.
@@ -52,7 +54,7 @@ class Asking:
     client: AsyncClient
     labels: Labels
     decided_by: Callable[[Decider], None]
-    keep: Callable[[list[Cell]], None]
+    keep: Keep
     note: Note
     concurrency: int
     away_s: float = AWAY_S
@@ -115,7 +117,7 @@ class Asking:
                     refused += [(pair,) for pair in asked]
                 else:
                     # No member will ever be asked it.
-                    self.keep([Cell(asked[0].line, reason=f"INVALID_REQUEST: {result}")])
+                    self.keep([Cell(asked[0].line, reason=f"INVALID_REQUEST: {result}")], None)
             elif isinstance(result, QuorumError):
                 failed.append(asked)
                 self.last_error = str(result)
@@ -127,7 +129,7 @@ class Asking:
                 version = result.weights_version
                 self.decided_by(self.labels.decider(version))
                 answered = zip(asked, result.answers, strict=True)
-                self.keep([self.labels.cell(pair, answer, version) for pair, answer in answered])
+                self.keep([self.labels.cell(pair, answer, version) for pair, answer in answered], result)
             self.silent = self.silent + 1 if found_no_server(result) else 0
             if self.has_given_up():
                 return [*failed, *requests[at:]], refused

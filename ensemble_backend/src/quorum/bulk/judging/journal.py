@@ -2,7 +2,7 @@
 """Keep what a run of judging has so far, so that a killed one goes on: a file next to the output.
 
 JSON lines, only ever appended: first what the run is of, then the weights that decide, then for each answer
-its cells. A line that was cut off by a kill is dropped, and its pairs are asked again.
+its cells and what it took. A line that was cut off by a kill is dropped, and its pairs are asked again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from quorum.bulk.spent import Totals
+from quorum_client import Extraction, Spent
 from quorum_contract.errors import QuorumError
 
 KIND = "quorum.judging"
@@ -73,6 +75,8 @@ class Decider(msgspec.Struct, frozen=True):
 class _Line(msgspec.Struct, omit_defaults=True):
     weights: Decider | None = None
     cells: list[Cell] = msgspec.field(default_factory=list)
+    spent: list[Spent] = msgspec.field(default_factory=list)
+    cost: float | None = None
 
 
 def path_of(out: Path) -> Path:
@@ -87,6 +91,7 @@ class Journal:
         weights: Those that decide; None: nothing is answered yet.
         done: Lines of the pairs that have an outcome.
         decided: How many of these have a value.
+        spent: What the answers with these outcomes took.
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
@@ -100,6 +105,7 @@ class Journal:
         self.weights: Decider | None = None
         self.done: set[int] = set()
         self.decided = 0
+        self.spent = Totals()
         self._encoder = msgspec.json.Encoder()
         end = self._read()
         self._file = path.open("r+b", buffering=0)
@@ -129,10 +135,13 @@ class Journal:
                 f" remove {self._path} to judge all pairs by the new weights"
             )
 
-    def add(self, cells: list[Cell]) -> None:
-        """Write the outcomes of one answer."""
-        self._append(_Line(cells=cells))
-        self._count(cells)
+    def add(self, cells: list[Cell], answer: Extraction | None = None) -> None:
+        """Write the outcomes of one answer, and what it took; without one where the question was refused."""
+        line = _Line(cells=cells)
+        if answer is not None:
+            line.spent, line.cost = list(answer.usage.values()), answer.cost
+        self._append(line)
+        self._count(line)
         self._unsynced += 1
         if self._unsynced >= SYNC_EVERY or time.monotonic() - self._synced_at >= SYNC_S:
             self.sync()
@@ -174,9 +183,11 @@ class Journal:
         while raw:
             raw = raw[self._file.write(raw) or 0 :]
 
-    def _count(self, cells: list[Cell]) -> None:
-        self.done.update(cell.line for cell in cells)
-        self.decided += sum(not cell.reason for cell in cells)
+    def _count(self, line: _Line) -> None:
+        self.done.update(cell.line for cell in line.cells)
+        self.decided += sum(not cell.reason for cell in line.cells)
+        if line.spent:
+            self.spent.add_parts(line.spent, line.cost)
 
     def _read(self) -> int:
         """Read what is there; the place behind its last whole line."""
@@ -191,7 +202,7 @@ class Journal:
                     else:
                         found = decoder.decode(line)
                         self.weights = found.weights or self.weights
-                        self._count(found.cells)
+                        self._count(found)
                 except (msgspec.MsgspecError, RecursionError) as error:
                     raise JudgeError(
                         f"{self._path}:{number}: damaged ({error}); remove the file to judge all pairs again"
@@ -201,7 +212,7 @@ class Journal:
             raise JudgeError(other)
         if other:
             # It judged nothing, so it is begun anew.
-            self.weights, end = None, 0
+            self.weights, self.spent, end = None, Totals(), 0
         return end
 
     def _differs(self, header: Any) -> str:

@@ -16,7 +16,8 @@ from quorum.bulk.judging.pairs import Pair, Pairs
 from quorum.decision.catalogue_change import OUTSIDE
 from quorum.deployment.schema import Deployment
 from quorum.files import write_atomic
-from quorum.retrieval.judged import SIGNALS, SUFFIXES, JudgedError, JudgedPair, read_provenance, write_judged
+from quorum.retrieval.judged import SIGNALS, JudgedError, JudgedPair
+from quorum.retrieval.judged_files import SUFFIXES, read_provenance, write_judged
 from quorum.tasks.default import Default
 from quorum.votes import Cell as VotesCell
 from quorum.votes import Origin, check_target
@@ -30,12 +31,18 @@ RUN = "run"
 
 @dataclass(slots=True)
 class Written:
-    """Numbers of what was written, and the version of the weights."""
+    """Numbers of what was written, the version of the weights, and what the answers took."""
 
     version: int | None = None
     judged: int = 0
     by_votes: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
+    spent: Mapping[str, Any] = field(default_factory=dict)
+
+
+def spent_of(journal: Journal) -> dict[str, Any]:
+    """Calls, tokens and cost of the answers in a journal, as JSON values; {}: they do not say it."""
+    return journal.spent.to_json() if journal.spent.answers else {}
 
 
 def left_out_path(out: Path) -> Path:
@@ -78,6 +85,7 @@ def finished_before(out: Path, of: Mapping[str, Any]) -> Written | None:
             stated["input"]["pairs"] - sum(n for why, n in stated["left_out"].items() if why != BROKEN),
             stated["spread"]["by_votes"],
             stated["left_out"],
+            stated["spent"],
         )
     except (JudgedError, KeyError, TypeError):
         return None
@@ -98,7 +106,7 @@ def write_all(
     if votes is not None:
         votes.parent.mkdir(parents=True, exist_ok=True)
         _write_votes(deployment, rows, journal, votes)
-    written = Written(by_votes=sum(cell.by_votes for _, cell in rows))
+    written = Written(by_votes=sum(cell.by_votes for _, cell in rows), spent=spent_of(journal))
     reasons = Counter(cell.reason.partition(":")[0] for _, cell in rows if cell.reason)
     written.left_out = dict(sorted(reasons.items())) | ({BROKEN: len(pairs.broken)} if pairs.broken else {})
     _list_left_out(pairs, rows, left_out_path(out))
@@ -188,5 +196,6 @@ def _provenance(
         "input": {"hash": of["input"], "pairs": len(pairs.good), "broken": len(pairs.broken)},
         "spread": {"by_votes": written.by_votes},
         "left_out": written.left_out,
+        "spent": written.spent,
         RUN: dict(of),
     }

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,14 +16,14 @@ from quorum.bulk.judging.asking import Asking, judging_client
 from quorum.bulk.judging.estimate import Estimate, estimate, in_words
 from quorum.bulk.judging.journal import Cell, Journal, JudgeError, path_of
 from quorum.bulk.judging.labels import Labels, asked_by
-from quorum.bulk.judging.outputs import check_outputs, finished_before, left_out_path, write_all
+from quorum.bulk.judging.outputs import check_outputs, finished_before, left_out_path, spent_of, write_all
 from quorum.bulk.judging.pairs import TEXT, Pairs, read_pairs
 from quorum.bulk.judging.requests import Asked, requests_of
 from quorum.deployment.schema import Deployment
 from quorum.files import hash_file, locked, sync_folder
 from quorum.records import Record
 from quorum.tasks.default import Default
-from quorum_client import AWAY_S
+from quorum_client import AWAY_S, Extraction
 from quorum_contract import STABLE
 from quorum_contract.checks import MAX_ATTRIBUTES
 from quorum_contract.errors import QuorumError
@@ -81,6 +81,8 @@ class JudgeReport(Record):
         weights_version: Version that decided; None: nothing was answered.
         by_votes: Labels whose rest of the confidence the votes share out; that of the others is even.
         last_error: Why pairs failed.
+        spent: Calls, tokens and cost of all answers that are kept, those of earlier runs included, as
+            :meth:`quorum.bulk.spent.Totals.to_json` has them; {}: the server says nothing of them.
     """
 
     ended: Literal["complete", "interrupted", "unavailable", "failed", "dry_run"]
@@ -95,6 +97,7 @@ class JudgeReport(Record):
     weights_version: int | None = None
     by_votes: int = 0
     last_error: str = ""
+    spent: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Kept:
@@ -105,9 +108,9 @@ class _Kept:
         self._progress, self._total = progress, total
         progress(len(journal.done), total)
 
-    def __call__(self, cells: list[Cell]) -> None:
+    def __call__(self, cells: list[Cell], answer: Extraction | None) -> None:
         """Keep the outcomes of one request."""
-        self.journal.add(cells)
+        self.journal.add(cells, answer)
         self.asked += len(cells)
         self._progress(len(self.journal.done), self._total)
 
@@ -157,7 +160,7 @@ def judge(
         listed = left_out_path(out) if before.left_out else None
         return JudgeReport(
             "complete", before.judged, before.left_out, 0, 0, None, out, votes, listed, before.version,
-            before.by_votes,
+            before.by_votes, spent=before.spent,
         )  # fmt: skip
     check_outputs(out, votes, source)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -201,14 +204,15 @@ def _judge(
         gave_up = asking is not None and asking.has_given_up()
         ended: Any = "interrupted" if interrupted else "unavailable" if gave_up else "failed"
         return JudgeReport(
-            ended, journal.decided, {}, remaining, asked, expected, weights_version=version, last_error=error
-        )
+            ended, journal.decided, {}, remaining, asked, expected, weights_version=version, last_error=error,
+            spent=spent_of(journal),
+        )  # fmt: skip
     written = write_all(deployment, found, journal, of, out, votes)
     journal.remove()
     listed = left_out_path(out) if written.left_out else None
     return JudgeReport(
         "complete", written.judged, written.left_out, 0, asked, expected, out, votes, listed, version,
-        written.by_votes,
+        written.by_votes, spent=written.spent,
     )  # fmt: skip
 
 
@@ -220,7 +224,7 @@ def _asking(
         client=judging_client(deployment, options.url, options.timeout_s, options.channel),
         labels=labels,
         decided_by=kept.journal.decide_by if kept else lambda _: None,
-        keep=kept or (lambda _: None),
+        keep=kept or (lambda *_: None),
         note=note,
         concurrency=options.concurrency,
         away_s=options.away_s,
