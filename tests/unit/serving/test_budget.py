@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 from dataclasses import replace
@@ -202,3 +203,12 @@ def test_a_link_in_place_of_the_counts_is_not_followed(
     own = budget(tmp_path, calls_per_day=1)
     assert (spend(own), spend(own)) == (True, False), "it is counted in shared memory instead"
     assert target.read_text("utf-8") == "content"
+
+
+def test_a_lock_that_another_process_holds_is_not_waited_for(tmp_path: Path) -> None:
+    budget = Budget("m", {"calls_per_day": 5}, None, tmp_path)
+    with counts_path(tmp_path, "m").open("rb+") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError, match="holds its lock"):
+            budget.take()
+    assert budget.take() is not None

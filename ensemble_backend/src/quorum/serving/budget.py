@@ -33,6 +33,7 @@ _MARK_BYTES, _RECENT = 8, 50
 _LAYOUT = struct.Struct(f"<8sqqdqqddq{_MARK_BYTES}s")
 _MAGIC = b"qbudget2"
 _ROUNDING = 1e-9
+_LOCK_TRIES, _LOCK_PAUSE_S = 20, 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ class Budget:
     def _changing(self) -> Iterator[_Now]:
         """Read the counts, and write them back if they were replaced, while no other process does."""
         with self._lock:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            _lock(self._file)
             try:
                 before = self._read()
                 seconds = time.time()
@@ -220,6 +221,18 @@ class _Now:
     counts: Counts
     minute: int
     day: int
+
+
+def _lock(file: int) -> None:
+    """Lock the file; raises TimeoutError where another process, which may have stopped, holds it."""
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE_S)
+        else:
+            return
+    raise TimeoutError("another process holds its lock")
 
 
 def _mark_of(price: Price | None) -> bytes:

@@ -199,7 +199,7 @@ class Member:
             return
         try:
             hold = self._budget.take() if self._budget else None
-        except OSError as error:
+        except Exception as error:
             # Without counts its calls would have no limit, and the other members can answer.
             logger.warning("member %s: its budget cannot be read: %s; it abstains", self._name, error)
             leave()

@@ -26,7 +26,7 @@ from quorum_contract import Status
 _TRIES = 3
 _PAUSE_S = 0.1
 _TOKENS_PER_CHAR = 0.4
-_SHARE_NEW = 0.1
+_SHARE_NEW, _MOST_PER_CHAR = 0.1, 4.0
 _HEDGE_SHARE = 0.95
 _HEDGE_AFTER = 20
 
@@ -148,7 +148,8 @@ class Caller:
         """Learn how many tokens a prompt has, for limits."""
         usage = getattr(outcome.reply, "usage", None)
         if usage is not None and usage.prompt_tokens and asked.prompt:
-            per_char = usage.prompt_tokens / len(asked.prompt)
+            # A server may say anything.
+            per_char = min(usage.prompt_tokens / len(asked.prompt), _MOST_PER_CHAR)
             self._per_char += _SHARE_NEW * (per_char - self._per_char)
 
 
