@@ -226,7 +226,11 @@ class Member:
                 self._settle(holds.pop(), votes)
             send(votes)
 
-        self._answering.ask(admitted, body, deadline, done, cancellation)
+        try:
+            self._answering.ask(admitted, body, deadline, done, cancellation)
+        except Exception:
+            logger.exception("member %s: question failed", self._name)
+            done(packed(abstain(Status.ERROR, count)))
 
     def _settle(self, hold: Hold, votes: bytes) -> None:
         """Count what an answer took, in the budget; where that fails, what was set aside stays counted."""
