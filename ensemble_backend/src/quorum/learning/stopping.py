@@ -6,7 +6,8 @@ chance of a change by the votes at hand. Limits of that chance are then tested f
 upper bound of the share of answers that change, until one fails: learn, then test (Angelopoulos et al.,
 arXiv:2110.01052), with fixed sequence testing. Cells of one product are not independent, so that they count
 as fewer (the design effect; Korn and Graubard, "Confidence intervals for proportions with small expected
-number of positive counts estimated from survey data", Survey Methodology 24, 1998).
+number of positive counts estimated from survey data", Survey Methodology 24, 1998). Few flips do not tell how
+far cells of a product flip together, so the effect is estimated as if one more product had flipped whole.
 
 A limit holds for every way of asking in rows that was tested (:func:`quorum.learning.early_states.routes`).
 """
@@ -149,14 +150,18 @@ def find_limits(found: States, change: Floats, wanted: Sequence[Route]) -> tuple
 
 
 def is_kept(flipped: Flags, products: npt.NDArray[np.int32], risk: float) -> bool:
-    """Whether flips are surely fewer than a risk: so few are improbable if they were as many."""
+    """Whether flips are surely fewer than a risk: so few are improbable if they were as many.
+
+    Without a flip a product counts as one cell; with many flips their own variance over products decides.
+    """
     cells, flips = float(len(flipped)), float(flipped.sum())
-    if flips > 0.0:
-        share = flips / cells
-        away = np.bincount(products, flipped - share)
-        effect = max(1.0, float((away**2).sum()) / (flips * (1.0 - share) + 1e-12))
-        cells, flips = cells / effect, flips / effect
-    return chance_of_at_most(math.ceil(flips), math.floor(cells), risk) <= ERROR
+    sizes, share = np.bincount(products).astype(np.float64), flips / cells
+    away = np.bincount(products, flipped - share)
+    whole = float((sizes**2).sum()) / cells
+    effect = max(1.0, (float((away**2).sum()) + whole**2) / (flips * (1.0 - share) + whole))
+    # Less a rounding error of the division, which must not make a flip or lose a cell.
+    alike, changed = math.floor(cells / effect + 1e-9), math.ceil(flips / effect - 1e-9)
+    return chance_of_at_most(changed, alike, risk) <= ERROR
 
 
 def chance_of_at_most(flips: int, cells: int, risk: float) -> float:
@@ -171,8 +176,8 @@ def chance_of_at_most(flips: int, cells: int, risk: float) -> float:
     return min(1.0, math.fsum(math.exp(own) for own in logs))
 
 
-def fewest_cells(risk: float) -> int:
-    """Cells without a flip, of as many products, that it takes to support a flip risk."""
+def fewest_products(risk: float) -> int:
+    """Products with equally many cells, all without a flip, that it takes to support a flip risk."""
     return math.ceil(math.log(ERROR) / math.log1p(-risk))
 
 

@@ -12,7 +12,7 @@ from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.early import EarlyEvaluation, evaluate_early
 from quorum.learning.by_kind import learn as learn_table
-from quorum.learning.stopping import fewest_cells, learn_stopping
+from quorum.learning.stopping import fewest_products, learn_stopping
 from quorum.operations.learn_choice import catalogue_of
 from quorum.votes import VotesTable
 
@@ -53,8 +53,8 @@ def _remarks(found: Stopping | None, wanted: float) -> tuple[str, ...]:
     risks = ", ".join(f"{100 * risk:g} %" for risk, _ in found.limits) or "none"
     remarks = [f"stopping early: flip risks that {cells} support: {risks}"]
     if wanted and not found.limit(wanted):
-        needed = fewest_cells(wanted)
-        why = f"it takes {needed} and more" if found.cells < needed else "too many answers change"
+        needed = fewest_products(wanted)
+        why = f"it takes {needed} products and more" if found.products < needed else "too many answers change"
         remarks.append(
             f"lazy.flip_risk {wanted:g} is not supported ({why}): members are asked until nothing can change "
             "the answer"
