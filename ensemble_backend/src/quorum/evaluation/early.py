@@ -21,7 +21,7 @@ from quorum.decision.stopping import Stopping
 from quorum.decision.weights import Weights
 from quorum.evaluation.heldout import assign_folds
 from quorum.evaluation.measures import calibration_error
-from quorum.learning.early_states import Flags, Ints, Route, States, route_of, states
+from quorum.learning.early_states import Flags, Ints, Route, States, indices_of, route_of, states
 from quorum.learning.stopping import chances, learn_stopping
 from quorum.records import Record
 from quorum.votes.table import VotesTable
@@ -124,6 +124,9 @@ def evaluate_early(
 
     Returns:
         The figures; None if there are no cells of single values of two members and as many products as folds.
+
+    Raises:
+        VotesError: The rows have other members than the table.
     """
     known, quorum = kinds or {}, rule or QuorumRule()
     groups = [has_one_value(kind_in(known, name)) for _, name in table.group_names]
@@ -156,7 +159,7 @@ def _rows(
 ) -> list[list[int]]:
     if rows is None:
         return [[member] for member in order(weights.default.weights, costs)]
-    return [[weights.members.index(name) for name in row] for row in rows]
+    return indices_of(rows, weights.members)
 
 
 def _stops(part: _Part, risk: float) -> Ints:

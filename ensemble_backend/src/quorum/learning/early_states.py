@@ -23,7 +23,7 @@ from quorum.decision.lazy import order, standing
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.stopping import FEATURES, features_of
 from quorum.decision.weights import Weights
-from quorum.votes.schema import Cell
+from quorum.votes.schema import Cell, check_wanted
 from quorum.votes.table import VotesTable
 from quorum_contract import DecisionStatus, Status
 
@@ -119,8 +119,14 @@ def routes(weights: Weights, rows: Sequence[Sequence[str]] | None = None, seed: 
         orders = [draws.permutation(size).tolist() for _ in range(DRAWN_ORDERS)]
         found += [route_of([[member] for member in own]) for own in orders]
         if rows:
-            found.append(route_of([[weights.members.index(name) for name in row] for row in rows]))
+            found.append(route_of(indices_of(rows, weights.members)))
     return list(dict.fromkeys(found))
+
+
+def indices_of(rows: Sequence[Sequence[str]], members: Sequence[str]) -> list[list[int]]:
+    """The index of each member of rows; raises VotesError for rows of other members."""
+    check_wanted(members, [name for row in rows for name in row])
+    return [[members.index(name) for name in row] for row in rows]
 
 
 def route_of(rows: Sequence[Sequence[int]]) -> Route:

@@ -35,6 +35,7 @@ from quorum.votes import VotesTable, read_votes
 from quorum.votes.exploded import look_like_spans
 from quorum.votes.outside import as_one
 from quorum.votes.readable import readable
+from quorum.votes.schema import check_wanted
 from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
 
@@ -88,7 +89,7 @@ def evaluate(
         report: HTML file to write as well, with plots and a learning curve; None: none.
 
     Raises:
-        VotesError: The table cannot be read.
+        VotesError: The table cannot be read; or, with ``lazy``, is of other members than the deployment.
         NothingToScoreError: It has no gold, or too little.
         TunedRowsError: Cells that members were tuned on are to be left out, and cannot be.
         CardError: What a member was tuned on cannot be read.
@@ -98,7 +99,11 @@ def evaluate(
     chosen, path = options or EvaluateOptions(), Path(votes)
     counts = deployment.catalogue().value_counts() if deployment else None
     draws = chosen.draws or (1 if chosen.gold_labels is None else USUAL_DRAWS)
-    table, tuned = tuned_rows(read_votes(path), deployment, leave_out=chosen.leave_out_tuned)
+    recorded = read_votes(path)
+    if chosen.lazy and deployment:
+        # Rows and quorum are of its members.
+        check_wanted(recorded.members, deployment.member_names)
+    table, tuned = tuned_rows(recorded, deployment, leave_out=chosen.leave_out_tuned)
     table = pooled(table, deployment)
     page = Path(report) if report is not None else None
     if page and (page.is_dir() or not page.parent.is_dir()):
