@@ -21,6 +21,7 @@ from quorum.decision.evidence import Evidence
 from quorum.decision.forms import decide
 from quorum.decision.lazy import order, standing
 from quorum.decision.quorum_rule import QuorumRule
+from quorum.decision.settle import is_settled
 from quorum.decision.stopping import FEATURES, features_of
 from quorum.decision.weights import Weights
 from quorum.votes.schema import Cell, check_wanted
@@ -202,6 +203,8 @@ def _fill(
             continue
         ahead = standing(parameters, known, scores, text)
         if ahead is None or given != DecisionStatus.DECIDED:
+            # It may be withheld in any case.
+            found.final[place] = is_settled(rule, parameters, known, scores, text)
             continue
         found.final[place] = ahead.is_final
         found.open[place] = not ahead.is_final

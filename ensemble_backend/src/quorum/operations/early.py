@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.stopping import Stopping, with_stopping
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
+from quorum.evaluation.costs import asking_costs
 from quorum.evaluation.early import EarlyEvaluation, evaluate_early
 from quorum.learning.by_kind import learn as learn_table
 from quorum.learning.stopping import fewest_products, learn_stopping
@@ -40,7 +41,7 @@ def with_learned_stopping(
     seed: int,
 ) -> tuple[Weights, tuple[str, ...]]:
     """The weights with what these votes say about stopping early, and remarks for people."""
-    found = learn_stopping(table, weights, relearn, kinds, _rule(deployment), _rows(deployment), seed)
+    found = learn_stopping(table, weights, relearn, kinds, rule_of(deployment), _rows(deployment), seed)
     wanted = deployment.lazy.flip_risk if deployment and deployment.lazy else 0.0
     return with_stopping(weights, found), _remarks(found, wanted)
 
@@ -63,18 +64,30 @@ def _remarks(found: Stopping | None, wanted: float) -> tuple[str, ...]:
 
 
 def judge_early(
-    table: VotesTable, deployment: Deployment | None, kinds: AnswerKinds, folds: int, seed: int
+    table: VotesTable,
+    deployment: Deployment | None,
+    kinds: AnswerKinds,
+    costs: Mapping[str, float] | None,
+    folds: int,
+    seed: int,
 ) -> EarlyEvaluation | None:
-    """Measure what asking in rows would save with the weights that "auto" learns from these votes."""
-    catalogue = catalogue_of(deployment)
+    """Measure what asking in rows would save with the weights that "auto" learns from these votes.
+
+    ``costs`` are those of a member's call, None if they are not known: without ``lazy.rows`` members are
+    asked by weight per cost.
+    """
+    catalogue, asking = catalogue_of(deployment), asking_costs(table.members, costs) if costs else None
 
     def learn(seen: VotesTable) -> Weights:
         return learn_table(seen, kinds=kinds, **catalogue)
 
-    return evaluate_early(table, learn, kinds, _rule(deployment), _rows(deployment), folds=folds, seed=seed)
+    return evaluate_early(
+        table, learn, kinds, rule_of(deployment), _rows(deployment), costs=asking, folds=folds, seed=seed
+    )
 
 
-def _rule(deployment: Deployment | None) -> QuorumRule:
+def rule_of(deployment: Deployment | None) -> QuorumRule:
+    """The quorum of a deployment; without one, one answer is enough."""
     vote = deployment.vote if deployment else None
     return QuorumRule(vote.min_members, vote.min_weight) if vote else QuorumRule()
 

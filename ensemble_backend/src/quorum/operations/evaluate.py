@@ -26,7 +26,7 @@ from quorum.evaluation.given import evaluate_weights as evaluate_weights_on
 from quorum.evaluation.report import report_html
 from quorum.evaluation.score import NothingToScoreError
 from quorum.files import write_atomic
-from quorum.operations.early import judge_early
+from quorum.operations.early import judge_early, rule_of
 from quorum.operations.scores import unlike_served
 from quorum.operations.servers import store_of
 from quorum.operations.tuned_rows import tuned_rows
@@ -115,7 +115,7 @@ def evaluate(
         result = evaluate_table(
             table, chosen.methods, chosen.folds, chosen.gold_labels, chosen.seed, draws=draws,
             value_counts=counts, others=live, kinds=kinds_of(deployment), encoders=encoders_of(deployment),
-            prices=deployment.prices if deployment else None,
+            prices=deployment.prices if deployment else None, rule=rule_of(deployment),
         )  # fmt: skip
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error
@@ -124,8 +124,9 @@ def evaluate(
     left_out = (tuned.remark,) if tuned and tuned.remark else ()
     result = replace(result, notes=(*left_out, *result.notes, *remarks), tuned=tuned)
     if chosen.lazy:
-        kinds = kinds_of(deployment)
-        result = replace(result, early=judge_early(table, deployment, kinds, chosen.folds, chosen.seed))
+        kinds, costs = kinds_of(deployment), result.costs.per_call if result.costs else None
+        early = judge_early(table, deployment, kinds, costs, chosen.folds, chosen.seed)
+        result = replace(result, early=early)
     if page:
         curve = learning_curve(
             table, _CURVE, folds=chosen.folds, seed=chosen.seed, draws=draws, value_counts=counts,
