@@ -2,10 +2,12 @@
 """Limits of early stopping: flips on other products keep their risk; votes that are too few support none."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from quorum.decision.cell import Parameters
 from quorum.decision.lazy import order
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.settle import is_settled
@@ -65,6 +67,18 @@ def test_flips_on_other_products_keep_their_risk_in_every_order():
     early = found.stops(stopping.limit(0.05), change, orders[0])
     assert found.at(found.same, exact, orders[0]).all()
     assert early.mean() < 0.95 * exact.mean()
+
+
+def test_of_many_members_the_rows_that_are_asked_are_tested():
+    """Without rows of its own a deployment asks several members first, by weight per cost."""
+    members = tuple("abcdefg")
+    weights = replace(equal_weights(members), default=Parameters((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)))
+    found = routes(weights)
+    assert route_of([[6, 5, 4], [3], [2], [1], [0]]) in found
+    assert route_of([[6, 5, 4, 3, 2], [1], [0]]) in found
+    rows = [["a"], ["c", "b"], ["d"], ["e"], ["f"], ["g"]]
+    assert route_of([[0], [2, 1], [3], [4], [5], [6]]) in routes(weights, rows)
+    assert route_of([[0, 2, 1], [3], [4], [5], [6]]) in routes(weights, rows)
 
 
 def test_stopping_as_served_is_stopping_as_learned():

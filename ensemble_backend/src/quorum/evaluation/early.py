@@ -138,8 +138,9 @@ def evaluate_early(
     for part in range(folds):
         seen = table.take(np.flatnonzero(fold != part))
         weights = learn(seen)
-        stopping = learn_stopping(seen, weights, learn, known, quorum, rows, seed)
-        route = route_of(_rows(weights, rows, costs))
+        asked = _rows(weights, rows, costs)
+        named = [[weights.members[member] for member in row] for row in asked]
+        stopping, route = learn_stopping(seen, weights, learn, known, quorum, named, seed), route_of(asked)
         held = states(table, np.flatnonzero(fold == part), weights, route, known, quorum)
         change = chances(stopping.change, held.features) if stopping else np.ones(held.final.shape)
         parts.append(_Part(held, route, change, stopping))

@@ -108,19 +108,22 @@ class States:
 def routes(weights: Weights, rows: Sequence[Sequence[str]] | None = None, seed: int = 0) -> list[Route]:
     """The ways of asking that limits are tested for, those by weight, one member after the other, first.
 
-    These are all ways to put few members into rows. Of more members these are the rows of the deployment, if
-    there are any, and :data:`DRAWN_ORDERS` random orders, one member after the other.
+    These are all ways to put few members into rows. Of more members these are ``rows``, by default one member
+    a row by weight, also with the first two, three and so on of them as one row: a deployment without rows of
+    its own chooses its first row by weights and flip risk. Further :data:`DRAWN_ORDERS` random orders, one
+    member after the other.
     """
     size = len(weights.members)
-    found = [route_of([[member] for member in order(weights.default.weights)])]
+    by_weight = [[member] for member in order(weights.default.weights)]
+    found = [route_of(by_weight)]
     if size <= MOST_ORDERED:
         found += _routes_from(0, (1 << size) - 1)
     else:
         draws = np.random.default_rng(seed)
         orders = [draws.permutation(size).tolist() for _ in range(DRAWN_ORDERS)]
         found += [route_of([[member] for member in own]) for own in orders]
-        if rows:
-            found.append(route_of(indices_of(rows, weights.members)))
+        route = route_of(indices_of(rows, weights.members) if rows else by_weight)
+        found += [route[first:] for first in range(len(route))]
     return list(dict.fromkeys(found))
 
 

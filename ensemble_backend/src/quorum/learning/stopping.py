@@ -62,7 +62,7 @@ def learn_stopping(
         relearn: Learns them again without the gold of some products, where gold taught them.
         kinds: Of the attributes; only those of single values count.
         rule: Quorum of the deployment; None: one answer is enough.
-        rows: Rows of the deployment; None: any order.
+        rows: Rows of the deployment, for limits of many members; None: one member a row, by weight.
         seed: Draws folds, cells of a large table and orders of many members.
 
     Returns:

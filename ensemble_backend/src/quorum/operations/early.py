@@ -15,6 +15,7 @@ from quorum.evaluation.early import EarlyEvaluation, evaluate_early
 from quorum.learning.by_kind import learn as learn_table
 from quorum.learning.stopping import fewest_products, learn_stopping
 from quorum.operations.learn_choice import catalogue_of
+from quorum.repository.lazy_rows import ranked_models
 from quorum.votes import VotesTable
 
 NOT_BY_UPDATE = (
@@ -41,7 +42,8 @@ def with_learned_stopping(
     seed: int,
 ) -> tuple[Weights, tuple[str, ...]]:
     """The weights with what these votes say about stopping early, and remarks for people."""
-    found = learn_stopping(table, weights, relearn, kinds, rule_of(deployment), _rows(deployment), seed)
+    rows = _rows(deployment) or (_ranked(deployment, weights) if deployment else None)
+    found = learn_stopping(table, weights, relearn, kinds, rule_of(deployment), rows, seed)
     wanted = deployment.lazy.flip_risk if deployment and deployment.lazy else 0.0
     return with_stopping(weights, found), _remarks(found, wanted)
 
@@ -90,6 +92,12 @@ def rule_of(deployment: Deployment | None) -> QuorumRule:
     """The quorum of a deployment; without one, one answer is enough."""
     vote = deployment.vote if deployment else None
     return QuorumRule(vote.min_members, vote.min_weight) if vote else QuorumRule()
+
+
+def _ranked(deployment: Deployment, weights: Weights) -> list[list[str]]:
+    """A row for each model, by weight per cost: without rows of its own the deployment asks in this order."""
+    models = deployment.models()
+    return [[member.name for member in models[name]] for name in ranked_models(deployment, weights)]
 
 
 def _rows(deployment: Deployment | None) -> Sequence[Sequence[str]] | None:
