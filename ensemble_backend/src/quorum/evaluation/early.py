@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import AnswerKinds, has_one_value, kind_in
+from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.arrays import Floats
 from quorum.decision.lazy import order
 from quorum.decision.quorum_rule import QuorumRule
@@ -21,12 +21,13 @@ from quorum.decision.stopping import Stopping
 from quorum.decision.weights import Weights
 from quorum.evaluation.heldout import assign_folds
 from quorum.evaluation.measures import calibration_error
-from quorum.learning.early_states import Flags, Ints, Route, States, indices_of, route_of, states
+from quorum.learning.early_states import Flags, Ints, Route, States, indices_of, route_of, single_rows, states
 from quorum.learning.stopping import chances, learn_stopping
 from quorum.records import Record
 from quorum.votes.table import VotesTable
 
-RISKS = (0.01, 0.02, 0.05)
+JUDGED_RISKS = (0.01, 0.02, 0.05)
+"""Those of :data:`quorum.decision.stopping.RISKS` that are measured."""
 LEAST_CELLS = 20
 """Cells of an attribute that can be named as the worst."""
 Learn = Callable[[VotesTable], Weights]
@@ -129,8 +130,7 @@ def evaluate_early(
         VotesError: The rows have other members than the table.
     """
     known, quorum = kinds or {}, rule or QuorumRule()
-    groups = [has_one_value(kind_in(known, name)) for _, name in table.group_names]
-    single = np.flatnonzero(np.array(groups, np.bool_)[table.groups]) if groups else np.zeros(0, np.int64)
+    single = single_rows(table, known)
     table = table if len(single) == len(table) else table.take(single)
     if len(table.members) < 2 or table.n_products < folds:
         return None
@@ -148,10 +148,13 @@ def evaluate_early(
     results = [
         _judged("all members", table, parts, lambda p: np.full(len(p.states.rows), len(p.route) - 1)),
         _judged("until nothing can change", table, parts, lambda p: p.states.stops(0.0, None, p.route)),
-        *(_judged(f"flip risk {risk:.3g}", table, parts, partial(_stops, risk=risk)) for risk in RISKS),
+        *(
+            _judged(f"flip risk {risk:.3g}", table, parts, partial(_stops, risk=risk))
+            for risk in JUDGED_RISKS
+        ),
         *(_judged(f"first surer than {bar:g}", table, parts, partial(_surer, bar=bar)) for bar in surer),
     ]
-    missing = [r for r in RISKS if not all(p.stopping and p.stopping.limit(r) for p in parts)]
+    missing = [r for r in JUDGED_RISKS if not all(p.stopping and p.stopping.limit(r) for p in parts)]
     return EarlyEvaluation(tuple(results), len(table), table.n_products, size, tuple(missing))
 
 

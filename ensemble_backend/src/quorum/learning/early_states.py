@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import AnswerKinds, kind_in, parameters_for
+from quorum.decision.answer_kinds import AnswerKinds, has_one_value, kind_in, parameters_for
 from quorum.decision.arrays import Floats
 from quorum.decision.cell import ANSWERED, Ballot, share_out
 from quorum.decision.evidence import Evidence
@@ -146,6 +146,12 @@ def _routes_from(asked: int, everyone: int) -> Iterator[Route]:
         if mask & asked == asked:
             for rest in _routes_from(mask, everyone):
                 yield (mask, *rest)
+
+
+def single_rows(table: VotesTable, kinds: AnswerKinds) -> Ints:
+    """Rows of the cells that are answered by a single value."""
+    groups = [has_one_value(kind_in(kinds, name)) for _, name in table.group_names]
+    return np.flatnonzero(np.array(groups, np.bool_)[table.groups]) if groups else np.zeros(0, np.int64)
 
 
 def states(

@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import AnswerKinds, has_one_value, kind_in
+from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.arrays import Floats
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.stopping import FEATURES, RISKS, Stopping
 from quorum.decision.weights import Weights
 from quorum.learning.by_kind import is_taught_by_gold
-from quorum.learning.early_states import Flags, Ints, Route, States, routes, states
+from quorum.learning.early_states import Flags, Ints, Route, States, routes, single_rows, states
 from quorum.learning.newton import minimise
 from quorum.learning.set_confidence import fit_chance
 from quorum.votes.table import VotesTable
@@ -183,8 +183,7 @@ def fewest_products(risk: float) -> int:
 
 def _single(table: VotesTable, kinds: AnswerKinds, seed: int) -> Ints:
     """Rows of single values; of many, those of random products."""
-    groups = [has_one_value(kind_in(kinds, name)) for _, name in table.group_names]
-    rows = np.flatnonzero(np.array(groups, np.bool_)[table.groups]) if groups else np.zeros(0, np.int64)
+    rows = single_rows(table, kinds)
     if len(rows) <= MOST_CELLS:
         return rows
     place = np.random.default_rng(seed).permutation(table.n_products)[table.products[rows]]
