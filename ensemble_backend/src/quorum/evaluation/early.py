@@ -37,6 +37,10 @@ Learn = Callable[[VotesTable], Weights]
 class EarlyResult(Record):
     """One way of asking, on cells whose products taught nothing; shares in [0, 1].
 
+    Each cell counts by the votes with which its own asking stops, as if its attribute were asked alone. With
+    ``lazy.whole_questions`` the members that other cells of the product need vote on it too, so that the
+    share of the questions is about that of the calls.
+
     Attributes:
         how: The way, for people.
         asked: Share of the questions, one per member and cell, that were asked.
