@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.deployment import write_deployment
 from support.scored import scored_table
 
 from quorum.decision import weights as weights_file
 from quorum.decision.stopping import recorded_stopping
-from quorum.votes import write_votes
+from quorum.votes import build_table, write_votes
 
 
 @pytest.fixture
@@ -60,3 +61,35 @@ def test_an_evaluation_shows_what_rows_save(votes: Path, run: Any) -> None:
     assert "do not support a flip risk of 1.0%" in " ".join(err.split())
     code, text, err = run("evaluate", "votes.jsonl", "--methods", "majority", "--json")
     assert "early" not in json.loads(text)
+
+
+def test_a_deployment_that_asks_in_rows_learns_when_to_stop(folder: Path, run: Any) -> None:
+    members = tuple(f"m{at}" for at in range(6))
+    write_deployment(folder, {name: {} for name in members})
+    with (folder / "deploy.yaml").open("a", encoding="utf-8") as file:
+        file.write("lazy: {flip_risk: 0.05}\n")
+    table = scored_table(np.random.default_rng(0), 240, len(members))
+    write_votes(build_table(members, table.cells), folder / "votes.jsonl")
+    code, _, err = run("learn", "votes.jsonl", "--no-judge")
+    assert code == 0, err
+    assert "stopping early: flip risks that 240 cells of 80 products support: " in " ".join(err.split())
+
+
+@pytest.mark.parametrize("members", [("alpha", "beta"), ("alpha", "beta", "gamma", "delta")])
+def test_rows_of_other_members_than_the_votes_are_refused(
+    folder: Path, run: Any, members: tuple[str, ...]
+) -> None:
+    """As `learn` refuses them."""
+    with (folder / "deploy.yaml").open("a", encoding="utf-8") as file:
+        file.write("lazy: {rows: [[alpha, beta], [gamma]]}\n")
+    table = scored_table(np.random.default_rng(0), 60, len(members))
+    write_votes(build_table(members, table.cells), folder / "votes.jsonl")
+    told = []
+    for command in (("learn", "--no-judge"), ("evaluate", "--methods", "majority", "--lazy")):
+        code, _, err = run(command[0], "votes.jsonl", *command[1:])
+        assert code == 1, err
+        told.append(" ".join(err.split()))
+    assert f"these are votes of {', '.join(members)}, wanted are votes of alpha, beta, gamma" in told[0]
+    assert told[1] == told[0]
+    code, _, err = run("evaluate", "votes.jsonl", "--methods", "majority")
+    assert code == 0, err

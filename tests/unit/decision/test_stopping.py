@@ -115,10 +115,9 @@ def test_a_low_chance_of_a_change_ends_the_asking():
 
 def test_the_confidence_of_some_members_is_put_on_the_scale_of_all(weights):
     stopping = stopping_of(weights, "colour")
-    some = [("red", 0), NOT_ASKED, NOT_ASKED]
-    assert confidence_at_hand(stopping, some, 0.9) == pytest.approx(0.75)
-    assert confidence_at_hand(stopping, [("red", 0), ("", int(Status.TIMEOUT)), ("red", 0)], 0.9) == 0.9
-    assert confidence_at_hand(None, some, 0.9) == 0.9
+    assert confidence_at_hand(stopping, 1, 3, 0.9) == pytest.approx(0.75)
+    assert confidence_at_hand(stopping, 3, 3, 0.9) == 0.9
+    assert confidence_at_hand(None, 1, 3, 0.9) == 0.9
 
 
 def test_weights_without_it_are_read_as_before():

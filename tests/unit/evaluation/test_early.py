@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 
 from quorum.decision.lazy import order
+from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import equal_weights
+from quorum.evaluation.costs import asking_costs
 from quorum.evaluation.early import evaluate_early
-from quorum.evaluation.heldout import calls_saved
+from quorum.evaluation.evaluate import evaluate
+from quorum.evaluation.heldout import questions_saved
 from quorum.votes import Cell, VotesTable, build_table
+from quorum_contract import Price
 
 MEMBERS = ("a", "b", "c")
 
@@ -45,10 +49,33 @@ def test_it_counts_as_the_evaluation_of_methods_does() -> None:
     ]
     table = build_table(MEMBERS, cells)
     found = evaluate_early(table, equal, surer=(0.99,))
-    assert 1.0 - found.results[1].asked == pytest.approx(calls_saved(table, equal_weights(MEMBERS)))
+    assert 1.0 - found.results[1].asked == pytest.approx(questions_saved(table, equal_weights(MEMBERS)))
     assert found.results[-1].how == "first surer than 0.99"
-    assert found.not_supported == (0.01,)
+    assert found.not_supported == (0.01, 0.02)
     assert found.results[2].asked == found.results[1].asked
+
+
+@pytest.mark.parametrize("rule", [QuorumRule(), QuorumRule(min_members=2), QuorumRule(min_weight=2.5)])
+def test_all_tables_of_an_evaluation_count_alike(rule: QuorumRule) -> None:
+    """By the quorum and the prices of the deployment, also where too few members answer."""
+    rng = np.random.default_rng(0)
+    cells = []
+    for i in range(300):
+        drawn = rng.integers(0, 3, 3)
+        votes = tuple(f"v{v}" if rng.random() < 0.8 else None for v in drawn)
+        cells.append(Cell(f"p{i // 2}", "", "", f"a{i % 2}", votes, ("v0",)))
+    table = build_table(MEMBERS, cells)
+    prices = {"a": Price(per_call=4.0), "b": Price(per_call=2.0), "c": Price(per_call=1.0)}
+    result = evaluate(table, ("majority",), prices=prices, rule=rule)
+    assert result.costs is not None
+    asking = asking_costs(MEMBERS, result.costs.per_call)
+    found = evaluate_early(table, equal, rule=rule, costs=asking)
+    assert found is not None
+    exact = found.results[1]
+    assert 0.0 < exact.asked < 1.0
+    assert 1.0 - result.methods["majority"].questions_saved == pytest.approx(exact.asked)
+    (in_turn,) = [row for row in result.costs.rows if row.name == "majority, in turn until settled"]
+    assert in_turn.calls == pytest.approx(3 * exact.calls)
 
 
 def test_rows_are_asked_together() -> None:

@@ -17,7 +17,7 @@ from quorum.evaluation import NothingToScoreError
 from quorum.evaluation.curve import learning_curve
 from quorum.evaluation.draws import Spread
 from quorum.evaluation.evaluate import evaluate
-from quorum.evaluation.heldout import assign_folds, calls_saved, confusion
+from quorum.evaluation.heldout import assign_folds, confusion, questions_saved
 from quorum.evaluation.measures import accuracy_at, calibration_error, micro_f1, reliability
 from quorum.evaluation.report import report_html
 from quorum.evaluation.stats import bootstrap_means
@@ -98,7 +98,13 @@ def test_evaluate_reports_every_member_and_method():
     assert plain["members"]["m0"]["accuracy"] == pytest.approx(table.correct()[:, 0].mean())
     for figures in plain["methods"].values():
         assert figures["ci95"][0] <= figures["accuracy"] <= figures["ci95"][1]
-        assert {"ece", "delta_best_member", "delta_best_member_ci95", "f1", "calls_saved"} <= figures.keys()
+        assert {
+            "ece",
+            "delta_best_member",
+            "delta_best_member_ci95",
+            "f1",
+            "questions_saved",
+        } <= figures.keys()
         assert figures["delta_best_member"] == pytest.approx(
             figures["accuracy"] - plain["members"]["m0"]["accuracy"]
         )
@@ -143,12 +149,12 @@ def test_what_cannot_be_evaluated_is_refused():
         evaluate(simulated(6, [0.9, 0.8, 0.7]), ("magic",))
 
 
-def test_calls_saved_by_hand():
+def test_questions_saved_by_hand():
     rows = [Cell("p", "", "", f"a{i}", v) for i, v in enumerate([("x", "x", "y"), ("x", "y", "z")])]
     table = build_table(["a", "b", "c"], rows)
-    assert calls_saved(table, equal_weights(table.members)) == pytest.approx(1 / 6)
+    assert questions_saved(table, equal_weights(table.members)) == pytest.approx(1 / 6)
     alone = Weights("loglinear", table.members, Parameters((3.0, 1.0, 1.0)))
-    assert calls_saved(table, alone) == pytest.approx(2 / 3)
+    assert questions_saved(table, alone) == pytest.approx(2 / 3)
 
 
 def test_learning_curve_rises():
@@ -254,7 +260,7 @@ def test_confusion_matrices_are_measured_where_the_value_set_is_closed():
     assert any("BIC prefers them to one accuracy per member for closed" in line for line in result.notes)
     assert "dawid_skene" not in result.verdict
     figures = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert figures["methods"]["dawid_skene"]["calls_saved"] is None
+    assert figures["methods"]["dawid_skene"]["questions_saved"] is None
     assert figures["notes"] == list(result.notes)
     assert result.notes[0] in report_html(result)
 

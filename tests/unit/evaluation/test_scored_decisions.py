@@ -16,7 +16,7 @@ from quorum.decision.weights import Weights, equal_weights, group_key
 from quorum.evaluation import apply
 from quorum.evaluation.canary import pairs_from_votes
 from quorum.evaluation.guard import compare
-from quorum.evaluation.heldout import calls_saved
+from quorum.evaluation.heldout import questions_saved
 from quorum.votes import Cell, VotesTable, build_table
 
 VALUES = (None, "n/a", "wool", "soft wool", "silk")
@@ -131,7 +131,7 @@ def test_stopping_early_is_exact_whatever_the_scores(members: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_calls_saved_are_those_of_each_cell(seed: int) -> None:
+def test_questions_saved_are_those_of_each_cell(seed: int) -> None:
     rng = np.random.default_rng([9, seed])
     table = draw_table(rng, 4)
     table = table.take([*range(len(table)), *range(len(table) // 2)])
@@ -140,10 +140,10 @@ def test_calls_saved_are_those_of_each_cell(seed: int) -> None:
         parameters = weights.parameters(cell.attribute, cell.category)
         scores, votes = cell.scores or (None,) * 4, ballots(cell)
         known: list[Ballot | None] = [None] * 4
-        for j in order(parameters.weights):
+        for j in order(weights.default.weights):
             known[j] = votes[j]
             asked += 1
             if is_settled(parameters, known, scores):
                 break
-    assert calls_saved(table, weights) == pytest.approx(1.0 - asked / (4 * len(table)))
-    assert calls_saved(table, weights) > 0.0
+    assert questions_saved(table, weights) == pytest.approx(1.0 - asked / (4 * len(table)))
+    assert questions_saved(table, weights) > 0.0

@@ -16,7 +16,7 @@ from quorum.evaluation.canary import pairs_from_votes
 from quorum.evaluation.evaluate import Evaluation, evaluate
 from quorum.evaluation.given import evaluate_weights
 from quorum.evaluation.guard import compare
-from quorum.evaluation.heldout import calls_saved
+from quorum.evaluation.heldout import questions_saved
 from quorum.evaluation.score import apply
 from quorum.votes import Cell, VotesTable, build_table
 
@@ -69,7 +69,7 @@ def test_tables_canary_guard_and_given_weights_decide_as_served() -> None:
     assert evaluate_weights(table, weights).weights.value == pytest.approx(right)
 
 
-def test_calls_saved_are_those_of_each_cell() -> None:
+def test_questions_saved_are_those_of_each_cell() -> None:
     rng = np.random.default_rng(1)
     table, weights, asked = draw_table(rng, 60), draw_weights(rng), 0
     for cell in table.cells:
@@ -79,7 +79,7 @@ def test_calls_saved_are_those_of_each_cell() -> None:
             asked += 1
             if is_settled(weights.default, known, (), text):
                 break
-    assert calls_saved(table, weights) == pytest.approx(1.0 - asked / (4 * len(table)))
+    assert questions_saved(table, weights) == pytest.approx(1.0 - asked / (4 * len(table)))
 
 
 def test_loglinear_is_shown_without_the_text_too() -> None:

@@ -19,6 +19,7 @@ from quorum.serving.open_question import pack_open
 from quorum.serving.packing import (
     Admitted,
     add_ticket,
+    pack_left_out,
     pack_question,
     pack_votes,
     unpack_answer,
@@ -192,6 +193,7 @@ def test_members_with_nothing_left_to_answer_are_not_asked(tmp_path: Path) -> No
     assert rows.ask(opened()) == [[("", Status.NOT_ASKED, None)] * 3] * 2
     assert rows.ask(opened(), ticket=2) == [[("", Status.REFUSED, None)] * 3] * 2
     assert (rows.held.asked, rows.used) == ([], [])
+    assert unpack_answer(pack_left_out(2)) == ([("", Status.NOT_ASKED, None)] * 2, Spent(), (0, 1))
     rows.timer.close()
 
 
@@ -267,7 +269,7 @@ def test_a_member_whose_budget_is_spent_abstains_without_asking(tmp_path: Path) 
         held.asked[number](pack_votes(votes, Spent(1, 5, 5)))
     ask(member, sent)
     assert len(held.asked) == 2
-    assert unpack_answer(sent[-1]) == ([("", Status.BUDGET, None)] * 2, Spent())
+    assert unpack_answer(sent[-1])[:2] == ([("", Status.BUDGET, None)] * 2, Spent())
     timer.close()
 
 

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from quorum.serving.open_question import Open, open_tensor, pack_open, reduced, rows_in, unpack_open
-from quorum.serving.packing import Admitted, pack_votes, spread_votes, unpack_votes
+from quorum.serving.packing import Admitted, pack_votes, spread_votes, unpack_answer, unpack_votes
 from quorum_contract import Status
 from quorum_contract.tensors import ANSWERED, PACKED_QUESTION, SHARE
 
@@ -62,6 +62,7 @@ def test_only_open_attributes_are_asked_and_votes_stand_at_their_places() -> Non
     assert reduced(question, Open((0, 2), 5, 1)) == Admitted("text", "shoes", ("a", "c"), 7)
     votes = spread_votes(pack_votes([RED, BLUE]), (0, 2), 3)
     assert unpack_votes(votes) == [RED, NOT_ASKED, BLUE]
+    assert unpack_answer(votes).left_out == (1,)
 
 
 def test_votes_of_another_number_stay_what_they_are() -> None:

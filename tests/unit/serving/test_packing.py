@@ -108,7 +108,7 @@ def test_votes_of_a_release_without_usage_are_read(old: list[tuple[Any, ...]]) -
 @pytest.mark.parametrize("spent", [Spent(), CALLED, Spent(2, 310, 24, 250, 0.125)])
 def test_what_an_answer_took_reads_back(spent: Spent) -> None:
     found = unpack_answer(pack_votes([("red", 0, -0.5)], spent))
-    assert found == ([("red", 0, -0.5)], spent)
+    assert found == ([("red", 0, -0.5)], spent, ())
     assert type(found.spent) is Spent
 
 

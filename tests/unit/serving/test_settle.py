@@ -20,7 +20,14 @@ from quorum.decision.stopping import Stopping, recorded_stopping, with_stopping
 from quorum.decision.weights import Weights
 from quorum.serving.cells import Cells
 from quorum.serving.open_question import Open, pack_open, unpack_open
-from quorum.serving.packing import Admitted, PackedVote, add_ticket, pack_question, pack_votes
+from quorum.serving.packing import (
+    Admitted,
+    PackedVote,
+    add_ticket,
+    pack_left_out,
+    pack_question,
+    pack_votes,
+)
 from quorum_contract import OPEN, QUESTION, VOTES, Status
 from quorum_contract.tensors import ANSWERED
 
@@ -243,12 +250,25 @@ def test_asking_stops_early_only_at_a_flip_risk_that_was_learned(risk: float, is
 def test_confidence_of_some_votes_is_put_on_the_scale_of_all_where_members_were_asked_in_rows() -> None:
     step = Step(Cells(learned(), None, {}))
     votes = packed({"a": ("red", 0, None), "b": NOT_ASKED, "c": NOT_ASKED})
-    last = {OPEN: pack_open([], 1, 1, 1)}
-    plain, in_rows = (step.call(given, DECIDED)["CONFIDENCE"][0] for given in (votes, votes | last))
+    last, left_out = {OPEN: pack_open([], 1, 1, 1)}, {f"{name}_VOTES": pack_left_out(1) for name in "bc"}
+    plain, in_rows = (
+        step.call(given, DECIDED)["CONFIDENCE"][0] for given in (votes, votes | left_out | last)
+    )
     stopping = recorded_stopping(learned().settings)
     assert stopping is not None
     assert in_rows == pytest.approx(stopping.confidence(1, float(plain)))
     assert in_rows < plain
+    # Asked, they had nothing to answer from: an encoder that was not tuned for the attribute.
+    assert step.call(votes | last, DECIDED)["CONFIDENCE"][0] == plain
+
+
+def test_members_that_were_asked_count_whatever_they_answer() -> None:
+    cells, question = Cells(learned(), None, {}), Admitted(TEXT, "", ("attribute 0",) * 2, 10**18)
+    votes = [("red", 0, None)] * 2 + [NOT_ASKED] * 4
+    plain = next(cells.decide(QuorumRule(), question, votes))[1]
+    some, everyone = (found[1] for found in cells.decide(QuorumRule(), question, votes, asked=(1, 3)))
+    assert everyone == plain
+    assert some < plain
 
 
 def test_all_patterns_are_tried() -> None:

@@ -47,8 +47,8 @@ def _together(evaluation: Evaluation) -> list[PointResult]:
     for name, method in evaluation.methods.items():
         accuracy = (100 * method.accuracy, 100 * method.ci95[0], 100 * method.ci95[1])
         points.append(_point(name, float(members), accuracy))
-        if method.calls_saved > 0:
-            asked = members * (1.0 - method.calls_saved)
+        if method.questions_saved > 0:
+            asked = members * (1.0 - method.questions_saved)
             points.append(_point(f"{name}, asked in turn", asked, accuracy))
     return points
 

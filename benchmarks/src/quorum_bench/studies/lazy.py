@@ -14,7 +14,7 @@ import numpy.typing as npt
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
-from quorum.evaluation.early import LEAST_CELLS, RISKS, evaluate_early
+from quorum.evaluation.early import JUDGED_RISKS, LEAST_CELLS, evaluate_early
 from quorum.evaluation.heldout import assign_folds, training
 from quorum.learning import learn
 from quorum.learning.early_states import Flags, Ints, Route, States, routes, states
@@ -140,7 +140,7 @@ def splits(inputs: Inputs) -> Iterator[Row]:
             found, orders = _states(table, *WAYS[weights])
             attributes = np.array([table.cells[row].attribute for row in found.rows.tolist()])
             drawn = [_split(found, orders, seed) for seed in range(inputs.splits)]
-            for risk in RISKS:
+            for risk in JUDGED_RISKS:
                 own = [split[risk] for split in drawn]
                 row = {"table": name, "weights": weights, "risk": risk, "splits": inputs.splits}
                 yield row | _over_splits(own, risk, attributes)
@@ -182,7 +182,7 @@ def _split(found: States, orders: Sequence[Route], seed: int) -> dict[float, _Tr
     own, held = found.take(np.flatnonzero(~test)), found.take(np.flatnonzero(test))
     stopping = stopping_from(own, (place[~test] // 3) % FOLDS, orders)
     change, tried = chances(stopping.change, held.features), {}
-    for risk in RISKS:
+    for risk in JUDGED_RISKS:
         limit = stopping.limit(risk)
         flips = []
         for route in orders:

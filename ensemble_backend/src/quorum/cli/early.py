@@ -31,6 +31,11 @@ def show_early(found: EarlyEvaluation) -> None:
         f"Asked: questions, one per member and cell ({found.cells} cells, {found.members} members). Calls: "
         f"one per member and product ({found.products}). Other answers: than all members give."
     )
+    note(
+        "Questions and answers are counted as if each attribute were asked alone. With lazy.whole_questions "
+        "a member that is called answers all attributes of the product: the share of questions asked is then "
+        "about that of the calls, and settled attributes get these votes too."
+    )
     if found.not_supported:
         risks = ", ".join(f"{risk:.1%}" for risk in found.not_supported)
         note(f"these votes do not support a flip risk of {risks}: members are asked until nothing can change")

@@ -128,7 +128,7 @@ def _show(result: quorum.Evaluation, *, lazy: bool) -> None:
     if result.warning:
         out.print(Text(result.warning, "bold red"), soft_wrap=True)
     show_tasks(result.tasks)
-    heads = ("right (95 %)", "to best member", "F1", "ECE", "right at\n80 %", "calls\nsaved")
+    heads = ("right (95 %)", "to best member", "F1", "ECE", "right at\n80 %", "questions\nsaved")
     members: list[Row] = [
         (Text(name), [interval(accuracy.value, accuracy.low, accuracy.high)])
         for name, accuracy in result.members.items()
@@ -137,11 +137,14 @@ def _show(result: quorum.Evaluation, *, lazy: bool) -> None:
     for name, m in result.methods.items():
         low, high = m.delta_best_member_ci95
         to_best = f"{100 * m.delta_best_member:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})"
-        rest = [_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.calls_saved)]
+        rest = [_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.questions_saved)]
         figures = [interval(m.accuracy, *m.ci95), to_best, *rest]
         methods.append((Text(result.label(name), "bold"), figures))
     show_figures("%", heads, members, methods)
-    note("F1: micro. Right at 80 %: on the surest 80 % of cells. Calls saved: by stopping early.")
+    note(
+        "F1: micro. Right at 80 %: on the surest 80 % of cells. Questions saved: of one per member and "
+        "cell, by asking in turn until settled."
+    )
     for other, found in result.methods[result.best_method].compared.items():
         show_judgement(found, result.label(result.best_method), other)
     if result.scores:

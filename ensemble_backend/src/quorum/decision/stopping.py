@@ -19,7 +19,6 @@ from quorum.decision.catalogue_change import OUTSIDE
 from quorum.decision.cell import Ballot
 from quorum.decision.lazy import Standing
 from quorum.decision.sets import chance_of, log_odds
-from quorum_contract import Status
 
 if TYPE_CHECKING:
     from quorum.decision.weights import Weights
@@ -97,16 +96,16 @@ def stopping_of(weights: Weights, attribute: str) -> Stopping | None:
     return found if found and name in found.attributes else None
 
 
-def confidence_at_hand(stopping: Stopping | None, ballots: Sequence[Ballot], confidence: float) -> float:
+def confidence_at_hand(stopping: Stopping | None, asked: int, members: int, confidence: float) -> float:
     """The confidence of a decision in which some members were not asked.
 
     Args:
         stopping: Of :func:`stopping_of`; None: the confidence stays.
-        ballots: Per member: (value, status), with the status ``NOT_ASKED`` for those that were not.
-        confidence: Of the decision by these ballots.
+        asked: Number of members that were asked, also of those that had nothing to answer from.
+        members: Number of members.
+        confidence: Of the decision by the votes of those that were asked.
     """
-    asked = sum(status != Status.NOT_ASKED for _, status in ballots)
-    if stopping is None or asked == len(ballots):
+    if stopping is None or asked == members:
         return confidence
     return stopping.confidence(asked, confidence)
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from quorum.votes.table import VotesTable
 from quorum_contract import Price, Spent
@@ -12,6 +12,8 @@ from quorum_contract.usage import add_up
 
 Prices = Mapping[str, Price | None]
 """Member -> price of its calls; None: not known."""
+
+_LEAST = 1e-3
 
 
 def member_costs(table: VotesTable, prices: Prices | None = None) -> dict[str, float] | None:
@@ -30,6 +32,13 @@ def member_costs(table: VotesTable, prices: Prices | None = None) -> dict[str, f
             return None
         found[name] = cost
     return found
+
+
+def asking_costs(members: Sequence[str], costs: Mapping[str, float]) -> list[float]:
+    """Cost of a call of each member, above 0, that orders the asking; free ones cost a little."""
+    per_call = [costs[name] for name in members]
+    least = _LEAST * max(per_call) or 1.0
+    return [max(cost, least) for cost in per_call]
 
 
 def _mean_cost(table: VotesTable, place: int, price: Price | None) -> float | None:

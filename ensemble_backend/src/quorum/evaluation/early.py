@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import AnswerKinds, has_one_value, kind_in
+from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.arrays import Floats
 from quorum.decision.lazy import order
 from quorum.decision.quorum_rule import QuorumRule
@@ -21,12 +21,13 @@ from quorum.decision.stopping import Stopping
 from quorum.decision.weights import Weights
 from quorum.evaluation.heldout import assign_folds
 from quorum.evaluation.measures import calibration_error
-from quorum.learning.early_states import Flags, Ints, Route, States, route_of, states
+from quorum.learning.early_states import Flags, Ints, Route, States, indices_of, route_of, single_rows, states
 from quorum.learning.stopping import chances, learn_stopping
 from quorum.records import Record
 from quorum.votes.table import VotesTable
 
-RISKS = (0.01, 0.02, 0.05)
+JUDGED_RISKS = (0.01, 0.02, 0.05)
+"""Those of :data:`quorum.decision.stopping.RISKS` that are measured."""
 LEAST_CELLS = 20
 """Cells of an attribute that can be named as the worst."""
 Learn = Callable[[VotesTable], Weights]
@@ -35,6 +36,10 @@ Learn = Callable[[VotesTable], Weights]
 @dataclass(frozen=True, slots=True)
 class EarlyResult(Record):
     """One way of asking, on cells whose products taught nothing; shares in [0, 1].
+
+    Each cell counts by the votes with which its own asking stops, as if its attribute were asked alone. With
+    ``lazy.whole_questions`` the members that other cells of the product need vote on it too, so that the
+    share of the questions is about that of the calls.
 
     Attributes:
         how: The way, for people.
@@ -124,10 +129,12 @@ def evaluate_early(
 
     Returns:
         The figures; None if there are no cells of single values of two members and as many products as folds.
+
+    Raises:
+        VotesError: The rows have other members than the table.
     """
     known, quorum = kinds or {}, rule or QuorumRule()
-    groups = [has_one_value(kind_in(known, name)) for _, name in table.group_names]
-    single = np.flatnonzero(np.array(groups, np.bool_)[table.groups]) if groups else np.zeros(0, np.int64)
+    single = single_rows(table, known)
     table = table if len(single) == len(table) else table.take(single)
     if len(table.members) < 2 or table.n_products < folds:
         return None
@@ -135,8 +142,9 @@ def evaluate_early(
     for part in range(folds):
         seen = table.take(np.flatnonzero(fold != part))
         weights = learn(seen)
-        stopping = learn_stopping(seen, weights, learn, known, quorum, rows, seed)
-        route = route_of(_rows(weights, rows, costs))
+        asked = _rows(weights, rows, costs)
+        named = [[weights.members[member] for member in row] for row in asked]
+        stopping, route = learn_stopping(seen, weights, learn, known, quorum, named, seed), route_of(asked)
         held = states(table, np.flatnonzero(fold == part), weights, route, known, quorum)
         change = chances(stopping.change, held.features) if stopping else np.ones(held.final.shape)
         parts.append(_Part(held, route, change, stopping))
@@ -144,10 +152,13 @@ def evaluate_early(
     results = [
         _judged("all members", table, parts, lambda p: np.full(len(p.states.rows), len(p.route) - 1)),
         _judged("until nothing can change", table, parts, lambda p: p.states.stops(0.0, None, p.route)),
-        *(_judged(f"flip risk {risk:.3g}", table, parts, partial(_stops, risk=risk)) for risk in RISKS),
+        *(
+            _judged(f"flip risk {risk:.3g}", table, parts, partial(_stops, risk=risk))
+            for risk in JUDGED_RISKS
+        ),
         *(_judged(f"first surer than {bar:g}", table, parts, partial(_surer, bar=bar)) for bar in surer),
     ]
-    missing = [r for r in RISKS if not all(p.stopping and p.stopping.limit(r) for p in parts)]
+    missing = [r for r in JUDGED_RISKS if not all(p.stopping and p.stopping.limit(r) for p in parts)]
     return EarlyEvaluation(tuple(results), len(table), table.n_products, size, tuple(missing))
 
 
@@ -156,7 +167,7 @@ def _rows(
 ) -> list[list[int]]:
     if rows is None:
         return [[member] for member in order(weights.default.weights, costs)]
-    return [[weights.members.index(name) for name in row] for row in rows]
+    return indices_of(rows, weights.members)
 
 
 def _stops(part: _Part, risk: float) -> Ints:

@@ -14,12 +14,13 @@ from quorum.decision.answer_kinds import AnswerKinds, form_of, has_one_value, is
 from quorum.decision.arrays import Floats
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.decision.patterns import NA
+from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.weights import Weights
 from quorum.evaluation.alikeness import Alikeness, alikeness
 from quorum.evaluation.answers import RIGHT, answer_scores, is_single, unit_of
 from quorum.evaluation.by_attribute import headline
 from quorum.evaluation.canary import is_trained_on
-from quorum.evaluation.costs import Prices, member_costs
+from quorum.evaluation.costs import Prices, asking_costs, member_costs
 from quorum.evaluation.draws import (
     GOLD_FREE,
     Draws,
@@ -144,6 +145,7 @@ def evaluate(
     kinds: AnswerKinds | None = None,
     encoders: Collection[str] = (),
     prices: Prices | None = None,
+    rule: QuorumRule | None = None,
 ) -> Evaluation:
     """Evaluate members and methods on cells whose gold the methods did not see.
 
@@ -166,6 +168,7 @@ def evaluate(
             scores (:mod:`quorum.evaluation.answers`) where others are right or wrong.
         encoders: Members that are encoders, which :attr:`Evaluation.tasks` names first.
         prices: Of the members' calls; None: what the votes cost counts, where that was recorded.
+        rule: Quorum, which says when asking in turn may end; None: one answer is enough.
 
     Raises:
         NothingToScoreError: No gold, or fewer products with gold than folds.
@@ -179,7 +182,11 @@ def evaluate(
         raise NothingToScoreError(". ".join((_NOTHING_NAMED, *unread)))
     fold = assign_folds(table.products, folds, seed)
     seen = training_draws(table, fold, gold_labels, seed, draws)
-    held, learned, notes = _decisions(table, fold, seen, methods, value_counts or {}, settings or {}, known)
+    costs = member_costs(table, prices)
+    asking = (rule, asking_costs(table.members, costs) if costs else None)
+    held, learned, notes = _decisions(
+        table, fold, seen, methods, value_counts or {}, settings or {}, known, asking
+    )
     named, remarks = _others(recorded, table, rows, others or {}, known)
     notes += [*remarks, *unread]
     notes += of_some_attributes(table)
@@ -214,7 +221,7 @@ def evaluate(
         spread=by_draw,
         tasks=tasks,
     )
-    return replace(result, costs=_costs(result, table, fold, learned, prices, known))
+    return replace(result, costs=_costs(result, table, fold, learned, costs, known, rule))
 
 
 def _costs(
@@ -222,18 +229,18 @@ def _costs(
     table: VotesTable,
     fold: npt.NDArray[np.int64],
     learned: Mapping[str, Sequence[Weights]],
-    prices: Prices | None,
+    costs: Mapping[str, float] | None,
     kinds: AnswerKinds,
+    rule: QuorumRule | None,
 ) -> CostTable | None:
     """Accuracy beside cost, of members, majority and the best method; None where a cost is not known."""
-    costs = member_costs(table, prices)
     if costs is None:
         return None
     best = result.best_method
     votes = {name: result.methods[name].accuracy for name in dict.fromkeys(("majority", best))}
     named = {Evaluation.label(name): accuracy for name, accuracy in votes.items()}
     singles = {name: accuracy.value for name, accuracy in result.members.items()}
-    return compare_costs(table, fold, learned[best], costs, singles, named, kinds)
+    return compare_costs(table, fold, learned[best], costs, singles, named, kinds, rule)
 
 
 def _tasks(
@@ -300,6 +307,7 @@ def _decisions(
     counts: Mapping[str, int],
     settings: Mapping[str, Mapping[str, Any]],
     kinds: AnswerKinds,
+    asking: tuple[QuorumRule | None, Sequence[float] | None],
 ) -> tuple[dict[str, Draws], dict[str, Sequence[Weights]], list[str]]:
     """Held-out decisions of every method that these votes allow, its weights by the first draw, and notes."""
     labels = int(min(t.labelled.sum() for t in seen[0]))
@@ -324,7 +332,7 @@ def _decisions(
             for draw in (parts[:1] if method in GOLD_FREE else parts)
         ]
         first[name] = draws[0]
-        held[name] = [held_out(table, fold, weights, kinds) for weights in draws]
+        held[name] = [held_out(table, fold, weights, kinds, *asking) for weights in draws]
     values = of_form(exploded(table, kinds).statistic(), kinds, "one")
     is_cautious = settings.get("em", {}).get("cautious", True)
     if "em" in kept and not scored and is_cautious and values.hist.total:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decide cells by weights that did not see their gold, in folds of whole products; count the calls saved."""
+"""Decide cells by weights that did not see their gold, in folds of whole products; count questions saved."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import numpy.typing as npt
 from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.evidence import Evidence
 from quorum.decision.histogram import compress
-from quorum.decision.lazy import is_settled, order
+from quorum.decision.lazy import order
 from quorum.decision.patterns import ABSTAIN
+from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.scores import levels_of
 from quorum.decision.weights import Weights
 from quorum.evaluation.answers import decide_answers, is_single
+from quorum.evaluation.in_turn import open_cell
 from quorum.learning.by_kind import learn
 from quorum.learning.dawid_skene import DawidSkene
 from quorum.learning.em import MIN_MEMBERS
@@ -32,7 +34,7 @@ class HeldOut:
         right: (n,) its score in [0, 1], 1 where a single value is right; 0 without gold.
         confidence: (n,) in [0, 1].
         kind: "agreement", "calibrated" or "posterior".
-        saved: Share of the calls that early stopping saves; nan where the method cannot stop early.
+        saved: Share of the questions that asking in turn until settled saves; nan where the method cannot.
     """
 
     values: Sequence[str]
@@ -61,10 +63,13 @@ def held_out(
     fold: npt.NDArray[np.int64],
     learned: Sequence[Weights],
     kinds: AnswerKinds | None = None,
+    rule: QuorumRule | None = None,
+    costs: Sequence[float] | None = None,
 ) -> HeldOut:
     """Decide the cells of each fold by the weights of that fold.
 
-    Calls are saved on cells of single values alone: all members are asked for spans, sets and texts.
+    Questions are saved on cells of single values alone: all members are asked for spans, sets and texts. Rule
+    and costs are those of :func:`questions_saved`.
     """
     n, saved, known = len(table), 0.0, kinds or {}
     values, right, confidence = [""] * n, np.zeros(n), np.zeros(n)
@@ -78,7 +83,7 @@ def held_out(
             values[row] = value
         if (lazy := np.flatnonzero(single[rows])).size:
             asked = held if len(lazy) == len(held) else held.take(lazy)
-            saved += calls_saved(asked, weights) * len(lazy) / n
+            saved += questions_saved(asked, weights, rule, costs) * len(lazy) / n
     return HeldOut(values, right, confidence, learned[0].confidence, saved)
 
 
@@ -121,22 +126,25 @@ def confusion(
     return HeldOut(values, right, confidence, "posterior", float("nan")), used, preferred
 
 
-def calls_saved(table: VotesTable, weights: Weights) -> float:
-    """Share of member calls saved by asking in order of weight and stopping once the decision is final."""
-    evidence = Evidence(weights.evidence)
+def questions_saved(
+    table: VotesTable,
+    weights: Weights,
+    rule: QuorumRule | None = None,
+    costs: Sequence[float] | None = None,
+) -> float:
+    """Share of the questions, one per member and cell, saved by asking in turn until a cell is settled.
+
+    Args:
+        table: Cells of single values.
+        weights: They decide.
+        rule: Quorum; None: one answer is enough.
+        costs: Of a call, above 0, one per member: the order is by weight per cost; None: all equal.
+    """
+    evidence = Evidence(weights.evidence) if weights.evidence else None
+    turn, quorum = order(weights.default.weights, costs), rule or QuorumRule()
     asked = 0.0
     for row, count in _distinct(table, weights):
-        cell = table.cells[row]
-        parameters = weights.parameters(cell.attribute, cell.category)
-        text = evidence.of(cell.title) if weights.evidence else None
-        ballots = [(value or "", int(value is None)) for value in cell.values]
-        known: list[tuple[str, int] | None] = [None] * len(ballots)
-        scores = table.scores[row].tolist() if parameters.scores else ()
-        for calls, j in enumerate(order(parameters.weights), start=1):
-            known[j] = ballots[j]
-            if is_settled(parameters, known, scores, text):
-                asked += calls * count
-                break
+        asked += open_cell(table, row, weights, evidence, {}).questions(quorum, turn) * count
     return 1.0 - asked / (len(table) * len(table.members))
 
 

@@ -37,8 +37,8 @@ class MethodResult:
         f1: Micro-F1 of extracting values, "n/a" being no value.
         ece: Expected calibration error of the confidence, 15 bins of equal mass.
         accuracy_at_80: Accuracy on the 80 % of the cells with the highest confidence.
-        calls_saved: Share of the calls that early stopping saves, with the same decisions; nan where the
-            method cannot stop early.
+        questions_saved: Share of the questions, one per member and cell, that asking in turn until settled
+            saves, with the same decisions; nan where the method cannot stop early.
         delta_best_member: Accuracy minus that of the best single member, chosen in hindsight.
         delta_majority: Accuracy minus that of majority.
         confidence: "agreement", "calibrated" or, overconfident when members repeat each other, "posterior".
@@ -53,7 +53,7 @@ class MethodResult:
     f1: float
     ece: float
     accuracy_at_80: float
-    calls_saved: float
+    questions_saved: float
     delta_best_member: float
     delta_best_member_ci95: tuple[float, float]
     delta_majority: float
@@ -117,7 +117,7 @@ def results(
             f1=mean(micro_f1(table, [out.values[i] for i in single.tolist()], single) for out in draws),
             ece=mean(calibration_error(*pair) for pair in pairs),
             accuracy_at_80=mean(accuracy_at(*pair) for pair in pairs) if len(certain) else math.nan,
-            calls_saved=mean(out.saved for out in draws),
+            questions_saved=mean(out.saved for out in draws),
             delta_best_member=shares[column] - shares[best],
             delta_best_member_ci95=interval(column, best),
             delta_majority=shares[column] - shares[majority],

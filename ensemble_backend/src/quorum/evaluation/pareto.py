@@ -9,32 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import AnswerKinds, form_of, kind_in, parameters_for
-from quorum.decision.cell import Ballot, Parameters
-from quorum.decision.evidence import Evidence, TextEvidence
-from quorum.decision.forms import Form, decide
+from quorum.decision.answer_kinds import AnswerKinds, kind_in
+from quorum.decision.cell import Ballot
+from quorum.decision.evidence import Evidence
 from quorum.decision.lazy import order
 from quorum.decision.quorum_rule import QuorumRule
-from quorum.decision.settle import is_settled
 from quorum.decision.weights import Weights
 from quorum.evaluation.answers import answer_score
+from quorum.evaluation.costs import asking_costs
+from quorum.evaluation.in_turn import OpenCell, open_cell
 from quorum.records import Record
-from quorum.votes.schema import Cell
 from quorum.votes.table import VotesTable
-from quorum_contract import Status
+from quorum_contract import DecisionStatus, Status
 
 SURE = (0.6, 0.7, 0.8, 0.9)
 """Confidence in the first member's answer alone from which a cascade keeps it."""
 MOST_CELLS = 20_000
 """More cells than these are not asked in turn: a sample of the products is."""
-_RULE = QuorumRule()
+_PLAIN = QuorumRule()
 _NOT_ASKED: Ballot = ("", int(Status.NOT_ASKED))
-_LEAST = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +61,6 @@ class CostTable(Record):
     per_call: Mapping[str, float]
 
 
-class _Open(NamedTuple):
-    """A cell with all that decides it."""
-
-    cell: Cell
-    parameters: Parameters
-    scores: Sequence[float | None]
-    evidence: TextEvidence | None
-    form: Form
-
-    def ballots(self) -> list[Ballot]:
-        return [(value or "", int(value is None)) for value in self.cell.values]
-
-    def decide(self, ballots: Sequence[Ballot]) -> tuple[str, float]:
-        text = self.cell.title
-        value, confidence, _ = decide(
-            _RULE, self.parameters, ballots, self.scores, self.evidence, self.form, text
-        )
-        return value, confidence
-
-    def is_settled(self, ballots: Sequence[Ballot | None]) -> bool:
-        text = self.cell.title
-        return is_settled(_RULE, self.parameters, ballots, self.scores, self.evidence, self.form, text)
-
-
 def compare_costs(
     table: VotesTable,
     fold: npt.NDArray[np.int64],
@@ -96,6 +69,7 @@ def compare_costs(
     singles: Mapping[str, float],
     votes: Mapping[str, float],
     kinds: AnswerKinds | None = None,
+    rule: QuorumRule | None = None,
 ) -> CostTable:
     """Compare ways to answer by accuracy and cost.
 
@@ -107,22 +81,28 @@ def compare_costs(
         singles: Member -> its accuracy alone.
         votes: Name -> accuracy of votes of all members; those by ``learned`` stand last.
         kinds: Kinds of the attributes; None: all have single values.
+        rule: Quorum; None: one answer is enough. It says when asking may end; accuracies are those of the
+            answers, also of those that it withholds.
     """
+    quorum = rule or _PLAIN
     per_call = [costs[name] for name in table.members]
     everyone = 1e3 * sum(per_call)
     rows = [CostRow(name, right, 1.0, 1e3 * costs[name]) for name, right in singles.items()]
     rows += [CostRow(name, right, len(per_call), everyone) for name, right in votes.items()]
     best, known = list(votes)[-1], kinds or {}
     products = list(_products(table, fold, learned, known))
-    paid = [max(cost, _LEAST * max(per_call) or 1.0) for cost in per_call]
+    paid = asking_costs(table.members, costs)
+    turns = [(cells, order(weights.default.weights, paid)) for weights, cells in products]
     asked = _mean_calls(
-        (_until_settled(cells, order(weights.default.weights, paid)) for weights, cells in products), per_call
+        (turn[: max(cell.questions(quorum, turn) for cell in cells)] for cells, turn in turns), per_call
     )
     rows.append(CostRow(f"{best}, in turn until settled", votes[best], *asked))
     first = min(range(len(per_call)), key=lambda j: (per_call[j], -singles[table.members[j]]))
     for sure in SURE:
         right: list[float] = []
-        asked = _mean_calls((_cascade(cells, first, sure, right, known) for _, cells in products), per_call)
+        asked = _mean_calls(
+            (_cascade(cells, first, sure, right, known, quorum) for _, cells in products), per_call
+        )
         name = f"{table.members[first]} if {sure:.0%} sure, else {best}"
         # One that is never sure enough is the vote of all.
         if asked[0] < len(per_call):
@@ -132,7 +112,7 @@ def compare_costs(
 
 def _products(
     table: VotesTable, fold: npt.NDArray[np.int64], learned: Sequence[Weights], kinds: AnswerKinds
-) -> Iterable[tuple[Weights, list[_Open]]]:
+) -> Iterable[tuple[Weights, list[OpenCell]]]:
     """The cells of each product with gold, or of a sample of these, with the weights of its fold."""
     of_product: dict[int, list[int]] = {}
     with_gold = set(table.products[table.labelled].tolist())
@@ -146,44 +126,26 @@ def _products(
         if (left := left - len(rows)) < 0:
             return
         part = int(fold[rows[0]])
-        yield learned[part], [_opened(table, row, learned[part], evidence[part], kinds) for row in rows]
-
-
-def _opened(
-    table: VotesTable, row: int, weights: Weights, evidence: Evidence | None, kinds: AnswerKinds
-) -> _Open:
-    cell = table.cells[row]
-    kind = kind_in(kinds, cell.attribute)
-    parameters = parameters_for(weights, cell.attribute, cell.category, kind)
-    scores = [None if score != score else score for score in table.scores[row].tolist()]
-    text = evidence.of(cell.title) if evidence else None
-    return _Open(cell, parameters, scores if parameters.scores else (), text, form_of(kind))
-
-
-def _until_settled(cells: Sequence[_Open], turn: Sequence[int]) -> list[int]:
-    """The members that are asked in turn until no vote can change an answer."""
-    known: list[list[Ballot | None]] = [[None] * len(turn) for _ in cells]
-    for calls, member in enumerate(turn):
-        still = [at for at, cell in enumerate(cells) if not cell.is_settled(known[at])]
-        if not still:
-            return list(turn[:calls])
-        for at in still:
-            known[at][member] = cells[at].ballots()[member]
-    return list(turn)
+        yield learned[part], [open_cell(table, row, learned[part], evidence[part], kinds) for row in rows]
 
 
 def _cascade(
-    cells: Sequence[_Open], first: int, sure: float, right: list[float], kinds: AnswerKinds
+    cells: Sequence[OpenCell],
+    first: int,
+    sure: float,
+    right: list[float],
+    kinds: AnswerKinds,
+    rule: QuorumRule,
 ) -> list[int]:
     """The members that are asked where the first one's answers are kept if they are sure; fills ``right``."""
     is_enough = True
     for cell in cells:
         ballots = cell.ballots()
         alone = [ballot if member == first else _NOT_ASKED for member, ballot in enumerate(ballots)]
-        value, confidence = cell.decide(alone)
-        if cell.form != "one" or confidence < sure:
+        value, confidence, status = cell.decide(rule, alone)
+        if cell.form != "one" or confidence < sure or status == DecisionStatus.NO_QUORUM:
             is_enough = False
-            value, _ = cell.decide(ballots)
+            value, _, _ = cell.decide(_PLAIN, ballots)
         if cell.cell.gold:
             right.append(answer_score(cell.cell, value, kind_in(kinds, cell.cell.attribute)))
     return [first] if is_enough else list(range(len(cells[0].cell.values)))

@@ -14,16 +14,17 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import AnswerKinds, kind_in, parameters_for
+from quorum.decision.answer_kinds import AnswerKinds, has_one_value, kind_in, parameters_for
 from quorum.decision.arrays import Floats
 from quorum.decision.cell import ANSWERED, Ballot, share_out
 from quorum.decision.evidence import Evidence
 from quorum.decision.forms import decide
 from quorum.decision.lazy import order, standing
 from quorum.decision.quorum_rule import QuorumRule
+from quorum.decision.settle import is_settled
 from quorum.decision.stopping import FEATURES, features_of
 from quorum.decision.weights import Weights
-from quorum.votes.schema import Cell
+from quorum.votes.schema import Cell, check_wanted
 from quorum.votes.table import VotesTable
 from quorum_contract import DecisionStatus, Status
 
@@ -107,20 +108,29 @@ class States:
 def routes(weights: Weights, rows: Sequence[Sequence[str]] | None = None, seed: int = 0) -> list[Route]:
     """The ways of asking that limits are tested for, those by weight, one member after the other, first.
 
-    These are all ways to put few members into rows. Of more members these are the rows of the deployment, if
-    there are any, and :data:`DRAWN_ORDERS` random orders, one member after the other.
+    These are all ways to put few members into rows. Of more members these are ``rows``, by default one member
+    a row by weight, also with the first two, three and so on of them as one row: a deployment without rows of
+    its own chooses its first row by weights and flip risk. Further :data:`DRAWN_ORDERS` random orders, one
+    member after the other.
     """
     size = len(weights.members)
-    found = [route_of([[member] for member in order(weights.default.weights)])]
+    by_weight = [[member] for member in order(weights.default.weights)]
+    found = [route_of(by_weight)]
     if size <= MOST_ORDERED:
         found += _routes_from(0, (1 << size) - 1)
     else:
         draws = np.random.default_rng(seed)
         orders = [draws.permutation(size).tolist() for _ in range(DRAWN_ORDERS)]
         found += [route_of([[member] for member in own]) for own in orders]
-        if rows:
-            found.append(route_of([[weights.members.index(name) for name in row] for row in rows]))
+        route = route_of(indices_of(rows, weights.members) if rows else by_weight)
+        found += [route[first:] for first in range(len(route))]
     return list(dict.fromkeys(found))
+
+
+def indices_of(rows: Sequence[Sequence[str]], members: Sequence[str]) -> list[list[int]]:
+    """The index of each member of rows; raises VotesError for rows of other members."""
+    check_wanted(members, [name for row in rows for name in row])
+    return [[members.index(name) for name in row] for row in rows]
 
 
 def route_of(rows: Sequence[Sequence[int]]) -> Route:
@@ -136,6 +146,12 @@ def _routes_from(asked: int, everyone: int) -> Iterator[Route]:
         if mask & asked == asked:
             for rest in _routes_from(mask, everyone):
                 yield (mask, *rest)
+
+
+def single_rows(table: VotesTable, kinds: AnswerKinds) -> Ints:
+    """Rows of the cells that are answered by a single value."""
+    groups = [has_one_value(kind_in(kinds, name)) for _, name in table.group_names]
+    return np.flatnonzero(np.array(groups, np.bool_)[table.groups]) if groups else np.zeros(0, np.int64)
 
 
 def states(
@@ -196,6 +212,8 @@ def _fill(
             continue
         ahead = standing(parameters, known, scores, text)
         if ahead is None or given != DecisionStatus.DECIDED:
+            # It may be withheld in any case.
+            found.final[place] = is_settled(rule, parameters, known, scores, text)
             continue
         found.final[place] = ahead.is_final
         found.open[place] = not ahead.is_final

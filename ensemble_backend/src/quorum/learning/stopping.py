@@ -6,7 +6,8 @@ chance of a change by the votes at hand. Limits of that chance are then tested f
 upper bound of the share of answers that change, until one fails: learn, then test (Angelopoulos et al.,
 arXiv:2110.01052), with fixed sequence testing. Cells of one product are not independent, so that they count
 as fewer (the design effect; Korn and Graubard, "Confidence intervals for proportions with small expected
-number of positive counts estimated from survey data", Survey Methodology 24, 1998).
+number of positive counts estimated from survey data", Survey Methodology 24, 1998). Few flips do not tell how
+far cells of a product flip together, so the effect is estimated as if one more product had flipped whole.
 
 A limit holds for every way of asking in rows that was tested (:func:`quorum.learning.early_states.routes`).
 """
@@ -19,13 +20,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from quorum.decision.answer_kinds import AnswerKinds, has_one_value, kind_in
+from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.arrays import Floats
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.stopping import FEATURES, RISKS, Stopping
 from quorum.decision.weights import Weights
 from quorum.learning.by_kind import is_taught_by_gold
-from quorum.learning.early_states import Flags, Ints, Route, States, routes, states
+from quorum.learning.early_states import Flags, Ints, Route, States, routes, single_rows, states
 from quorum.learning.newton import minimise
 from quorum.learning.set_confidence import fit_chance
 from quorum.votes.table import VotesTable
@@ -61,7 +62,7 @@ def learn_stopping(
         relearn: Learns them again without the gold of some products, where gold taught them.
         kinds: Of the attributes; only those of single values count.
         rule: Quorum of the deployment; None: one answer is enough.
-        rows: Rows of the deployment; None: any order.
+        rows: Rows of the deployment, for limits of many members; None: one member a row, by weight.
         seed: Draws folds, cells of a large table and orders of many members.
 
     Returns:
@@ -149,14 +150,18 @@ def find_limits(found: States, change: Floats, wanted: Sequence[Route]) -> tuple
 
 
 def is_kept(flipped: Flags, products: npt.NDArray[np.int32], risk: float) -> bool:
-    """Whether flips are surely fewer than a risk: so few are improbable if they were as many."""
+    """Whether flips are surely fewer than a risk: so few are improbable if they were as many.
+
+    Without a flip a product counts as one cell; with many flips their own variance over products decides.
+    """
     cells, flips = float(len(flipped)), float(flipped.sum())
-    if flips > 0.0:
-        share = flips / cells
-        away = np.bincount(products, flipped - share)
-        effect = max(1.0, float((away**2).sum()) / (flips * (1.0 - share) + 1e-12))
-        cells, flips = cells / effect, flips / effect
-    return chance_of_at_most(math.ceil(flips), math.floor(cells), risk) <= ERROR
+    sizes, share = np.bincount(products).astype(np.float64), flips / cells
+    away = np.bincount(products, flipped - share)
+    whole = float((sizes**2).sum()) / cells
+    effect = max(1.0, (float((away**2).sum()) + whole**2) / (flips * (1.0 - share) + whole))
+    # Less a rounding error of the division, which must not make a flip or lose a cell.
+    alike, changed = math.floor(cells / effect + 1e-9), math.ceil(flips / effect - 1e-9)
+    return chance_of_at_most(changed, alike, risk) <= ERROR
 
 
 def chance_of_at_most(flips: int, cells: int, risk: float) -> float:
@@ -171,15 +176,14 @@ def chance_of_at_most(flips: int, cells: int, risk: float) -> float:
     return min(1.0, math.fsum(math.exp(own) for own in logs))
 
 
-def fewest_cells(risk: float) -> int:
-    """Cells without a flip, of as many products, that it takes to support a flip risk."""
+def fewest_products(risk: float) -> int:
+    """Products with equally many cells, all without a flip, that it takes to support a flip risk."""
     return math.ceil(math.log(ERROR) / math.log1p(-risk))
 
 
 def _single(table: VotesTable, kinds: AnswerKinds, seed: int) -> Ints:
     """Rows of single values; of many, those of random products."""
-    groups = [has_one_value(kind_in(kinds, name)) for _, name in table.group_names]
-    rows = np.flatnonzero(np.array(groups, np.bool_)[table.groups]) if groups else np.zeros(0, np.int64)
+    rows = single_rows(table, kinds)
     if len(rows) <= MOST_CELLS:
         return rows
     place = np.random.default_rng(seed).permutation(table.n_products)[table.products[rows]]

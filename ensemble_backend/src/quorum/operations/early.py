@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.stopping import Stopping, with_stopping
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
+from quorum.evaluation.costs import asking_costs
 from quorum.evaluation.early import EarlyEvaluation, evaluate_early
 from quorum.learning.by_kind import learn as learn_table
-from quorum.learning.stopping import fewest_cells, learn_stopping
+from quorum.learning.stopping import fewest_products, learn_stopping
 from quorum.operations.learn_choice import catalogue_of
+from quorum.repository.lazy_rows import ranked_models
 from quorum.votes import VotesTable
 
 NOT_BY_UPDATE = (
@@ -40,7 +42,8 @@ def with_learned_stopping(
     seed: int,
 ) -> tuple[Weights, tuple[str, ...]]:
     """The weights with what these votes say about stopping early, and remarks for people."""
-    found = learn_stopping(table, weights, relearn, kinds, _rule(deployment), _rows(deployment), seed)
+    rows = _rows(deployment) or (_ranked(deployment, weights) if deployment else None)
+    found = learn_stopping(table, weights, relearn, kinds, rule_of(deployment), rows, seed)
     wanted = deployment.lazy.flip_risk if deployment and deployment.lazy else 0.0
     return with_stopping(weights, found), _remarks(found, wanted)
 
@@ -53,8 +56,8 @@ def _remarks(found: Stopping | None, wanted: float) -> tuple[str, ...]:
     risks = ", ".join(f"{100 * risk:g} %" for risk, _ in found.limits) or "none"
     remarks = [f"stopping early: flip risks that {cells} support: {risks}"]
     if wanted and not found.limit(wanted):
-        needed = fewest_cells(wanted)
-        why = f"it takes {needed} and more" if found.cells < needed else "too many answers change"
+        needed = fewest_products(wanted)
+        why = f"it takes {needed} products and more" if found.products < needed else "too many answers change"
         remarks.append(
             f"lazy.flip_risk {wanted:g} is not supported ({why}): members are asked until nothing can change "
             "the answer"
@@ -63,20 +66,38 @@ def _remarks(found: Stopping | None, wanted: float) -> tuple[str, ...]:
 
 
 def judge_early(
-    table: VotesTable, deployment: Deployment | None, kinds: AnswerKinds, folds: int, seed: int
+    table: VotesTable,
+    deployment: Deployment | None,
+    kinds: AnswerKinds,
+    costs: Mapping[str, float] | None,
+    folds: int,
+    seed: int,
 ) -> EarlyEvaluation | None:
-    """Measure what asking in rows would save with the weights that "auto" learns from these votes."""
-    catalogue = catalogue_of(deployment)
+    """Measure what asking in rows would save with the weights that "auto" learns from these votes.
+
+    ``costs`` are those of a member's call, None if they are not known: without ``lazy.rows`` members are
+    asked by weight per cost.
+    """
+    catalogue, asking = catalogue_of(deployment), asking_costs(table.members, costs) if costs else None
 
     def learn(seen: VotesTable) -> Weights:
         return learn_table(seen, kinds=kinds, **catalogue)
 
-    return evaluate_early(table, learn, kinds, _rule(deployment), _rows(deployment), folds=folds, seed=seed)
+    return evaluate_early(
+        table, learn, kinds, rule_of(deployment), _rows(deployment), costs=asking, folds=folds, seed=seed
+    )
 
 
-def _rule(deployment: Deployment | None) -> QuorumRule:
+def rule_of(deployment: Deployment | None) -> QuorumRule:
+    """The quorum of a deployment; without one, one answer is enough."""
     vote = deployment.vote if deployment else None
     return QuorumRule(vote.min_members, vote.min_weight) if vote else QuorumRule()
+
+
+def _ranked(deployment: Deployment, weights: Weights) -> list[list[str]]:
+    """A row for each model, by weight per cost: without rows of its own the deployment asks in this order."""
+    models = deployment.models()
+    return [[member.name for member in models[name]] for name in ranked_models(deployment, weights)]
 
 
 def _rows(deployment: Deployment | None) -> Sequence[Sequence[str]] | None:

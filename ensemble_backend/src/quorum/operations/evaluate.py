@@ -26,7 +26,7 @@ from quorum.evaluation.given import evaluate_weights as evaluate_weights_on
 from quorum.evaluation.report import report_html
 from quorum.evaluation.score import NothingToScoreError
 from quorum.files import write_atomic
-from quorum.operations.early import judge_early
+from quorum.operations.early import judge_early, rule_of
 from quorum.operations.scores import unlike_served
 from quorum.operations.servers import store_of
 from quorum.operations.tuned_rows import tuned_rows
@@ -35,6 +35,7 @@ from quorum.votes import VotesTable, read_votes
 from quorum.votes.exploded import look_like_spans
 from quorum.votes.outside import as_one
 from quorum.votes.readable import readable
+from quorum.votes.schema import check_wanted
 from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
 
@@ -88,7 +89,7 @@ def evaluate(
         report: HTML file to write as well, with plots and a learning curve; None: none.
 
     Raises:
-        VotesError: The table cannot be read.
+        VotesError: The table cannot be read; or, with ``lazy``, is of other members than the deployment.
         NothingToScoreError: It has no gold, or too little.
         TunedRowsError: Cells that members were tuned on are to be left out, and cannot be.
         CardError: What a member was tuned on cannot be read.
@@ -98,7 +99,11 @@ def evaluate(
     chosen, path = options or EvaluateOptions(), Path(votes)
     counts = deployment.catalogue().value_counts() if deployment else None
     draws = chosen.draws or (1 if chosen.gold_labels is None else USUAL_DRAWS)
-    table, tuned = tuned_rows(read_votes(path), deployment, leave_out=chosen.leave_out_tuned)
+    recorded = read_votes(path)
+    if chosen.lazy and deployment:
+        # Rows and quorum are of its members.
+        check_wanted(recorded.members, deployment.member_names)
+    table, tuned = tuned_rows(recorded, deployment, leave_out=chosen.leave_out_tuned)
     table = pooled(table, deployment)
     page = Path(report) if report is not None else None
     if page and (page.is_dir() or not page.parent.is_dir()):
@@ -110,7 +115,7 @@ def evaluate(
         result = evaluate_table(
             table, chosen.methods, chosen.folds, chosen.gold_labels, chosen.seed, draws=draws,
             value_counts=counts, others=live, kinds=kinds_of(deployment), encoders=encoders_of(deployment),
-            prices=deployment.prices if deployment else None,
+            prices=deployment.prices if deployment else None, rule=rule_of(deployment),
         )  # fmt: skip
     except NothingToScoreError as error:
         raise NothingToScoreError(f"{path}: {error}") from error
@@ -119,8 +124,9 @@ def evaluate(
     left_out = (tuned.remark,) if tuned and tuned.remark else ()
     result = replace(result, notes=(*left_out, *result.notes, *remarks), tuned=tuned)
     if chosen.lazy:
-        kinds = kinds_of(deployment)
-        result = replace(result, early=judge_early(table, deployment, kinds, chosen.folds, chosen.seed))
+        kinds, costs = kinds_of(deployment), result.costs.per_call if result.costs else None
+        early = judge_early(table, deployment, kinds, costs, chosen.folds, chosen.seed)
+        result = replace(result, early=early)
     if page:
         curve = learning_curve(
             table, _CURVE, folds=chosen.folds, seed=chosen.seed, draws=draws, value_counts=counts,

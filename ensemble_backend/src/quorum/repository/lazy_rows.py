@@ -62,18 +62,23 @@ def rows_by_weight(spec: Deployment, weights: Weights) -> Rows:
     The first row is the shortest that could settle an attribute if its members agreed; each further model is
     a row of its own.
     """
+    models, names = spec.models(), ranked_models(spec, weights)
+    first, asked = 0, set[str]()
+    while first < len(names) and not (asked and _could_settle(spec, weights, asked)):
+        asked |= {member.name for member in models[names[first]]}
+        first += 1
+    return [names[:first], *([name] for name in names[first:])]
+
+
+def ranked_models(spec: Deployment, weights: Weights) -> list[str]:
+    """Triton models by weight per cost of a call, as :func:`rows_by_weight` asks them."""
     models, costs = spec.models(), _costs(spec.members)
     weight_of = dict(zip(spec.member_names, weights.default.highest(), strict=True))
     ranked = order(
         [math.fsum(weight_of[member.name] for member in members) for members in models.values()],
         [math.fsum(costs[member.name] for member in members) for members in models.values()],
     )
-    names = [[*models][at] for at in ranked]
-    first, asked = 0, set[str]()
-    while first < len(names) and not (asked and _could_settle(spec, weights, asked)):
-        asked |= {member.name for member in models[names[first]]}
-        first += 1
-    return [names[:first], *([name] for name in names[first:])]
+    return [[*models][at] for at in ranked]
 
 
 def _could_settle(spec: Deployment, weights: Weights, asked: Collection[str]) -> bool:

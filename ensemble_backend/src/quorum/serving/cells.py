@@ -83,7 +83,11 @@ class Cells:
         ]
 
     def decide(
-        self, rule: QuorumRule, question: Admitted, votes: Sequence[PackedVote], in_rows: bool = False
+        self,
+        rule: QuorumRule,
+        question: Admitted,
+        votes: Sequence[PackedVote],
+        asked: Sequence[int] | None = None,
     ) -> Iterator[tuple[str, float, DecisionStatus]]:
         """Yield the decision on each attribute.
 
@@ -91,13 +95,16 @@ class Cells:
             rule: Of the deployment.
             question: As asked.
             votes: One member's after the other's.
-            in_rows: Whether members were asked in rows: confidence by the votes of some is put on the scale
-                of all votes.
+            asked: Per attribute, the number of members that were asked, where that was done in rows:
+                confidence by the votes of some is put on the scale of all votes. None: all were.
         """
-        for name, cell in zip(question.attributes, self.of(question, votes), strict=True):
+        members = len(self.weights.members)
+        counts = [members] * len(question.attributes) if asked is None else asked
+        cells = zip(question.attributes, counts, self.of(question, votes), strict=True)
+        for name, count, cell in cells:
             value, confidence, status = decide(rule, *cell)
-            if in_rows and value:
-                confidence = confidence_at_hand(self._stop(name)[0], cell.ballots, confidence)
+            if value and count < members:
+                confidence = confidence_at_hand(self._stop(name)[0], count, members, confidence)
             yield value, confidence, status
 
     def _stop(self, name: str) -> tuple[Stopping | None, EarlyStop | None]:

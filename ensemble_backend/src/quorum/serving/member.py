@@ -27,6 +27,7 @@ from quorum.serving.log import limit_repeats
 from quorum.serving.open_question import Open, reduced, unpack_open
 from quorum.serving.packing import (
     Admitted,
+    pack_left_out,
     pack_question,
     spread_votes,
     take_ticket,
@@ -110,7 +111,7 @@ class TritonPythonModel:
             reply.fill(packed(abstain(Status.REFUSED, count)))
             return
         if asked is not None and not asked.positions:
-            reply.fill(packed(abstain(Status.NOT_ASKED, count)))
+            reply.fill(pack_left_out(count))
             return
         gate.use(ticket)
         part = asked if asked is not None and len(asked.positions) < count and not asked.whole else None

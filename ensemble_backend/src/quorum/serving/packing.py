@@ -40,10 +40,18 @@ class Admitted(NamedTuple):
 
 
 class PackedAnswer(NamedTuple):
-    """A member's votes, and what they took."""
+    """A member's votes, and what they took.
+
+    Attributes:
+        votes: One per attribute.
+        spent: On all of them.
+        left_out: Positions of the attributes that a lazy channel did not ask it, as they were settled. Of
+            those that it was asked and has nothing to answer from the status is ``NOT_ASKED`` too.
+    """
 
     votes: Votes
     spent: Spent
+    left_out: Annotated[tuple[int, ...], msgspec.Meta(max_length=MAX_ATTRIBUTES)] = ()
 
 
 class Ticketed(NamedTuple):
@@ -85,6 +93,11 @@ def pack_votes(votes: Sequence[tuple[str, int, float | None]], spent: Spent = _N
     return _encode((votes, spent))
 
 
+def pack_left_out(attributes: int) -> bytes:
+    """The votes of a member that a lazy channel asks nothing, as all attributes are settled."""
+    return spread_votes(pack_votes(()), (), attributes)
+
+
 def unpack_answer(data: bytes) -> PackedAnswer:
     """Inverse of :func:`pack_votes`; raises ValueError for other bytes.
 
@@ -112,13 +125,14 @@ def spread_votes(data: bytes, positions: Sequence[int], attributes: int) -> byte
 
     On others its status is ``NOT_ASKED``. Votes that are not as many as it was asked are passed on.
     """
-    given, spent = unpack_answer(data)
+    given, spent, _ = unpack_answer(data)
     if len(given) != len(positions):
         return data
+    left_out = sorted({*range(attributes)}.difference(positions))
     votes: list[PackedVote] = [_NOT_ASKED] * attributes
     for position, vote in zip(positions, given, strict=True):
         votes[position] = vote
-    return pack_votes(votes, spent)
+    return _encode((votes, spent, left_out))
 
 
 def _unpack(decoder: msgspec.msgpack.Decoder[Packed], data: bytes, what: str) -> Packed:

@@ -127,8 +127,9 @@ class TritonPythonModel:
             ticket, body = take_ticket(inputs[QUESTION])
             question = unpack_question(body)
             attributes = max(1, len(question.attributes))
-            votes, spent = self._read(inputs, len(question.attributes), ticket, body)
-            return self._answer(self._decide(question, votes, OPEN in inputs), votes, spent)
+            votes, spent, asked = self._read(inputs, len(question.attributes), ticket, body)
+            decisions = self._decide(question, votes, asked if OPEN in inputs else None)
+            return self._answer(decisions, votes, spent)
         except Exception:
             logger.exception("vote: could not decide a request")
             unknown = [_UNKNOWN] * len(self._members)
@@ -168,26 +169,29 @@ class TritonPythonModel:
         return self._direct or gate.is_valid(ticket, time.monotonic_ns(), gate.seal(body))
 
     def _decide(
-        self, question: Admitted, votes: Sequence[PackedVote], in_rows: bool = False
+        self, question: Admitted, votes: Sequence[PackedVote], asked: Sequence[int] | None = None
     ) -> list[Decision]:
-        """Decide each attribute; ``votes`` are one member's after the other's."""
-        return [*self._cells.decide(self._quorum, question, votes, in_rows)]
+        """Decide each attribute; ``votes`` are one member's after the other's, ``asked`` their number."""
+        return [*self._cells.decide(self._quorum, question, votes, asked)]
 
     def _read(
         self, inputs: Mapping[str, bytes], attributes: int, ticket: int, body: bytes
-    ) -> tuple[list[PackedVote], list[Spent]]:
-        """The votes, one member's after the other's, and what each member took."""
+    ) -> tuple[list[PackedVote], list[Spent], list[int]]:
+        """The votes, one member's after the other's, what each took, and how many were asked an attribute."""
+        asked = [len(self._members)] * attributes
         if not self._is_valid(ticket, body):
-            return self._abstentions(Status.REFUSED, attributes), [Spent()] * len(self._members)
+            return self._abstentions(Status.REFUSED, attributes), [Spent()] * len(self._members), asked
         self._admission.release(ticket)
         self._admission.mark_answered()
         votes: list[PackedVote] = []
         spent: list[Spent] = []
         for name in self._inputs:
-            given, took = _of_member(inputs[name], attributes)
-            votes += given
-            spent.append(took)
-        return votes, spent
+            found = _of_member(inputs[name], attributes)
+            votes += found.votes
+            spent.append(found.spent)
+            for at in {*found.left_out}.intersection(range(attributes)):
+                asked[at] -= 1
+        return votes, spent, asked
 
     def _abstentions(self, status: Status, attributes: int) -> list[PackedVote]:
         return [_abstained(status)] * (attributes * len(self._members))
