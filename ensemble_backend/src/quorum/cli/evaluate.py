@@ -137,6 +137,7 @@ def _show(result: quorum.Evaluation, *, lazy: bool) -> None:
     for name, m in result.methods.items():
         low, high = m.delta_best_member_ci95
         to_best = f"{100 * m.delta_best_member:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})"
+        to_best = "-" if math.isnan(low) else to_best
         rest = [_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.calls_saved)]
         figures = [interval(m.accuracy, *m.ci95), to_best, *rest]
         methods.append((Text(result.label(name), "bold"), figures))
@@ -163,7 +164,8 @@ def _show(result: quorum.Evaluation, *, lazy: bool) -> None:
         note(line)
     for bloc in result.correlation.blocs:
         note(f"members that repeat each other's errors: {', '.join(bloc)}")
-    note(result.verdict)
+    if result.verdict:
+        note(result.verdict)
 
 
 def _show_costs(costs: CostTable) -> None:

@@ -33,6 +33,7 @@ from quorum.operations.tuned_rows import tuned_rows
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import VotesTable, read_votes
 from quorum.votes.exploded import look_like_spans
+from quorum.votes.lazy import lazy_remarks
 from quorum.votes.outside import as_one
 from quorum.votes.readable import readable
 from quorum_contract import STABLE
@@ -116,8 +117,10 @@ def evaluate(
         raise NothingToScoreError(f"{path}: {error}") from error
     spellings = spelling_remarks(table, path, deployment.catalogue() if deployment else None)
     remarks = (*spellings, *kinds_unknown(deployment, table))
+    if lazy := lazy_remarks(table.cells, path):
+        result = result.without_members()
     left_out = (tuned.remark,) if tuned and tuned.remark else ()
-    result = replace(result, notes=(*left_out, *result.notes, *remarks), tuned=tuned)
+    result = replace(result, notes=(*lazy, *left_out, *result.notes, *remarks), tuned=tuned)
     if chosen.lazy:
         kinds = kinds_of(deployment)
         result = replace(result, early=judge_early(table, deployment, kinds, chosen.folds, chosen.seed))
@@ -180,6 +183,7 @@ def evaluate_weights(
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     remarks = (*spelling_remarks(table, path), *readable(table, kinds)[1])
+    remarks = (*lazy_remarks(table.cells, path), *remarks)
     remarks = (*(tuned.lines if tuned else ()), *remarks)
     for remark in (*remarks, *unlike_served(table, loaded, name)):
         note(remark)
