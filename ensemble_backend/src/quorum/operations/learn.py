@@ -58,8 +58,8 @@ from quorum.votes import (
     read_votes,
 )
 from quorum.votes.exploded import exploded
-from quorum.votes.outside import groups_as_one
 from quorum.votes.lazy import lazy_remarks
+from quorum.votes.outside import groups_as_one
 from quorum.votes.readable import readable
 from quorum.votes.statistic import Statistic
 
