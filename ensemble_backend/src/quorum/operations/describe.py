@@ -53,8 +53,9 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
     """Check the files that a deployment names; nothing is changed.
 
     Files of filled products are read, for members of runtime ``catalogue``, and the first rows of votes
-    tables, for those of ``replay``. Tuned members are checked as at their start: what encoders and LLMs were tuned on against the catalogue and the member's prompts, an
-    encoder's files against their hashes, and adapters for parts that the runtime would leave out.
+    tables, for those of ``replay``. Tuned members are checked as at their start: what encoders and LLMs were
+    tuned on against the catalogue and the member's prompts, an encoder's files against their hashes, and
+    adapters for parts that the runtime would leave out.
 
     Returns:
         Warnings about members that can start, but were tuned for no attribute of the catalogue, or have no
@@ -62,9 +63,9 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
         them.
 
     Raises:
-        MisfitError: A file is missing, damaged or of another encoder, a file of products or votes cannot be used,
-            an adapter cannot be served, a tuned model would be asked other than in its training, or a published
-            version of the retriever is damaged.
+        MisfitError: A file is missing, damaged or of another encoder, a file of products or votes cannot be
+            used, an adapter cannot be served, a tuned model would be asked other than in its training, or a
+            published version of the retriever is damaged.
     """
     missing = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
