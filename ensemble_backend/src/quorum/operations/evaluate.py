@@ -117,6 +117,8 @@ def evaluate(
         raise NothingToScoreError(f"{path}: {error}") from error
     spellings = spelling_remarks(table, path, deployment.catalogue() if deployment else None)
     remarks = (*spellings, *kinds_unknown(deployment, table))
+    if result.costs is None and _is_priced(deployment) and not any(cell.usage for cell in table.cells):
+        remarks += ("no cost: the votes have no usage; record them by `quorum extract`",)
     if lazy := lazy_remarks(table.cells, path):
         result = result.without_members()
     left_out = (tuned.remark,) if tuned and tuned.remark else ()
@@ -190,6 +192,10 @@ def evaluate_weights(
     for live in taught:
         note(f"{live} was learned from these very labels, so nothing is compared with it")
     return result
+
+
+def _is_priced(deployment: Deployment | None) -> bool:
+    return deployment is not None and any(member.price for member in deployment.members)
 
 
 def kinds_of(deployment: Deployment | None) -> AnswerKinds:
