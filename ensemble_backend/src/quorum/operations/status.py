@@ -17,6 +17,7 @@ from quorum.operations.scores import missing_scores
 from quorum.operations.servers import servers_of, store_of
 from quorum.records import Record, plain
 from quorum.repository.history import utc
+from quorum.repository.lazy_rows import rows_of_members
 from quorum.repository.state import State
 from quorum.repository.store import Store
 from quorum.retrieval.manifest import ManifestError, read_retriever
@@ -139,6 +140,7 @@ class ServerStatus(Record):
         workers: By model, since when its worker answers or does not, and why; of this machine's server only.
         retriever: None where no version of it is published.
         endpoints: By member of runtime ``openai``, what it asks; of this machine's server only.
+        rows: Lazy channel -> the members that it asks, row by row; empty without lazy channels.
     """
 
     url: str
@@ -154,6 +156,7 @@ class ServerStatus(Record):
     adapters: dict[str, dict[str, str]] = field(default_factory=dict)
     retriever: RetrieverStatus | None = None
     endpoints: dict[str, RemoteState] = field(default_factory=dict)
+    rows: dict[str, list[list[str]]] = field(default_factory=dict)
 
     @property
     def all_answer(self) -> bool:
@@ -260,9 +263,9 @@ def _server_status(deployment: Deployment) -> ServerStatus:
     models = {(s.name, s.version): s for s in _index(deployment, endpoint.grpc_url)}
     store = store_of(deployment)
     state = store.state_if_any()
-    channels = _channels(deployment, endpoint.grpc_url, state.pins if state else {})
+    versions, pins = (state.versions, state.pins) if state else ((), {})
+    channels = _channels(deployment, endpoint.grpc_url, pins)
     ready = bool(state) and all(channel.answers for channel in channels.values())
-    versions = state.versions if state else ()
     return ServerStatus(
         url=endpoint.callers_url,
         pid=running.pid if running else None,
@@ -281,6 +284,7 @@ def _server_status(deployment: Deployment) -> ServerStatus:
         adapters=deployment.adapters(),
         retriever=_retriever(store, endpoint.grpc_url, state, models),
         endpoints=endpoints_of(running.pid) if running else {},
+        rows=rows_of_members(deployment, pins, store.path) if pins else {},
     )
 
 
@@ -317,10 +321,7 @@ def _member_state(model: str, state: ModelState | None, worker: WorkerState | No
         return state
     if worker.ready:
         times = "once" if worker.failures == 1 else f"{worker.failures} times, the last time"
-        return replace(
-            state,
-            reason=f"its worker was lost {times} at {utc(worker.failed_at)}: {worker.why}",
-        )
+        return replace(state, reason=f"its worker was lost {times} at {utc(worker.failed_at)}: {worker.why}")
     starts = "is starting"
     if worker.next_start > time.time():
         starts = f"starts at {utc(worker.next_start)}"
