@@ -89,6 +89,8 @@ def test_a_run_writes_labels_votes_and_what_is_left_out(served: Supervised, whol
     assert whole["left_out"] == {"NO_QUORUM": lone}
     assert (whole["judged"], whole["asked"], whole["left"]) == (len(PAIRS) - lone, len(PAIRS), 0)
     assert whole["by_votes"] == whole["judged"]
+    # Each item is one request, of which every member gets one call.
+    assert whole["spent"]["calls"] == len({item for item, *_ in PAIRS}) * len(MEMBERS)
     found = read_judged(served.folder / "whole.jsonl")
     assert found.provenance["weights"]["version"] == 1
     assert found.provenance["weights"]["hash"].startswith("sha256:")
@@ -109,7 +111,9 @@ def test_a_run_writes_labels_votes_and_what_is_left_out(served: Supervised, whol
     header = {"kind": "quorum.judging", "schema_version": 1, "of": found.provenance["run"]}
     path_of(served.folder / "whole.jsonl").write_text(json.dumps(header) + "\n")
     again = judge(served, "pairs.jsonl", "whole.jsonl", votes=served.folder / "whole-votes.jsonl")
-    assert again == {name: value for name, value in whole.items() if name != "estimate"} | {"asked": 0}
+    assert again == {name: value for name, value in whole.items() if name not in ("estimate", "spent")} | {
+        "asked": 0
+    }
     assert not path_of(served.folder / "whole.jsonl").exists()
     with pytest.raises(JudgeError, match="exists already"):
         judge(served, "pairs.jsonl", "whole.jsonl")

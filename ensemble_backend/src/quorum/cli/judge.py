@@ -118,6 +118,8 @@ def _show(report: quorum.JudgeReport, currency: str) -> None:
             for remark in report.estimate.remarks:
                 note(remark)
         return
+    if report.spent.answers:
+        note(report.spent.in_words(currency))
     if report.left_out:
         reasons = ", ".join(f"{number} {reason}" for reason, number in report.left_out.items())
         note(f"left out: {reasons}; {report.left_out_file} lists them")

@@ -12,7 +12,7 @@ from quorum.bulk.judging.journal import Cell, Decider
 from quorum.bulk.judging.labels import Labels
 from quorum.bulk.judging.requests import Asked, item_of
 from quorum.bulk.outcomes import GIVE_UP_AFTER
-from quorum.bulk.spent import BudgetWatch
+from quorum.bulk.spent import BudgetWatch, Totals
 from quorum.bulk.waits import WaitNotes, check_ready, found_no_server
 from quorum.deployment.schema import Deployment
 from quorum.server.exposure import client_key
@@ -60,6 +60,7 @@ class Asking:
     latencies: list[float] = field(default_factory=list)
     last_error: str = ""
     spent: list[Spent] = field(default_factory=list)
+    totals: Totals = field(default_factory=Totals)
     budgets: BudgetWatch = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,6 +124,7 @@ class Asking:
                 self.latencies.append(result.latency_s)
                 if result.spent:
                     self.spent.append(result.spent)
+                self.totals.add(result)
                 self.budgets.add(at, result)
                 version = result.weights_version
                 self.decided_by(self.labels.decider(version))

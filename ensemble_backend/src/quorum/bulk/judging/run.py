@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from quorum.bulk.judging.labels import Labels, asked_by
 from quorum.bulk.judging.outputs import check_outputs, finished_before, left_out_path, write_all
 from quorum.bulk.judging.pairs import TEXT, Pairs, read_pairs
 from quorum.bulk.judging.requests import Asked, requests_of
+from quorum.bulk.spent import Totals
 from quorum.deployment.schema import Deployment
 from quorum.files import hash_file, locked, sync_folder
 from quorum.records import Record
@@ -81,6 +82,7 @@ class JudgeReport(Record):
         weights_version: Version that decided; None: nothing was answered.
         by_votes: Labels whose rest of the confidence the votes share out; that of the others is even.
         last_error: Why pairs failed.
+        spent: Calls, tokens and cost of this run, see :meth:`Totals.to_json`.
     """
 
     ended: Literal["complete", "interrupted", "unavailable", "failed", "dry_run"]
@@ -95,6 +97,13 @@ class JudgeReport(Record):
     weights_version: int | None = None
     by_votes: int = 0
     last_error: str = ""
+    spent: Totals = field(default_factory=Totals)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; ``spent`` where this run has answers that say what they took."""
+        data = Record.to_json(self)
+        del data["spent"]
+        return data | ({"spent": self.spent.to_json()} if self.spent.answers else {})
 
 
 class _Kept:
@@ -195,20 +204,22 @@ def _judge(
         finally:
             journal.sync()
     asked, error = kept.asked, asking.last_error if asking else ""
+    spent = asking.totals if asking else Totals()
     remaining = len(found.good) - len(journal.done)
     version = journal.weights.version if journal.weights else None
     if remaining:
         gave_up = asking is not None and asking.has_given_up()
         ended: Any = "interrupted" if interrupted else "unavailable" if gave_up else "failed"
         return JudgeReport(
-            ended, journal.decided, {}, remaining, asked, expected, weights_version=version, last_error=error
-        )
+            ended, journal.decided, {}, remaining, asked, expected, weights_version=version, last_error=error,
+            spent=spent,
+        )  # fmt: skip
     written = write_all(deployment, found, journal, of, out, votes)
     journal.remove()
     listed = left_out_path(out) if written.left_out else None
     return JudgeReport(
         "complete", written.judged, written.left_out, 0, asked, expected, out, votes, listed, version,
-        written.by_votes,
+        written.by_votes, spent=spent,
     )  # fmt: skip
 
 
