@@ -152,6 +152,9 @@ def test_a_remote_member_votes(setting: Setting) -> None:
     out, _ = quorum(setting.served.folder, "status")
     assert "nowhere.invalid" in out
     assert "ConnectError" in out
+    narrow, _ = quorum(setting.served.folder, "status", COLUMNS="80")
+    for endpoint in setting.state().endpoints:
+        assert f"endpoint {endpoint.url} of remote" in narrow, "no cut in its address"
 
 
 @pytest.mark.parametrize("fault", FAULTS if LONG else SHORT)

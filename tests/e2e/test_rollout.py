@@ -220,6 +220,15 @@ def test_a_damaged_folder_of_a_version_is_not_served(live: Live, rollout: Rollou
     shutil.rmtree(damaged)
 
 
+def test_publishing_again_says_whether_callers_are_answered_with_it(live: Live, rollout: Rollout) -> None:
+    weights = new_weights(live, "alpha")
+    version = rollout.publish(weights).version
+    again = rollout.publish(weights)
+    assert (again.version, again.already, again.answers) == (version, True, False)
+    rollout.promote(version)
+    assert rollout.publish(weights).answers
+
+
 def test_every_channel_survives_a_reload_of_its_own_config(live: Live, rollout: Rollout) -> None:
     pinned = rollout.store.state().pins["quorum"]
     assert rollout.promote(pinned).already

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from quorum.operations.look_up import add_catalogue_votes as add_catalogue_votes
     from quorum.operations.plan import PlanReport as PlanReport
     from quorum.operations.plan import plan as plan
+    from quorum.operations.plan import unknown_before_a_run as unknown_before_a_run
     from quorum.operations.probe import probe as probe
     from quorum.operations.probe import probe_server as probe_server
     from quorum.operations.probe import probes_of as probes_of
@@ -160,7 +161,7 @@ _MODULES = {
     "quorum.operations.learn": ("LearnReport", "drift", "learn"),
     "quorum.operations.learn_choice": ("LearnOptions",),
     "quorum.operations.look_up": ("AddedVotes", "add_catalogue_votes"),
-    "quorum.operations.plan": ("PlanReport", "plan"),
+    "quorum.operations.plan": ("PlanReport", "plan", "unknown_before_a_run"),
     "quorum.operations.probe": ("probe", "probe_server", "probes_of"),
     "quorum.operations.rollout": (
         "WeightsDiff", "canary", "connect", "diff", "end_canary", "history", "promote", "publish", "retire",

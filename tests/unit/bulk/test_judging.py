@@ -62,6 +62,14 @@ def _float(value: object) -> float | None:
     return None if value is None else float(str(value))
 
 
+def test_a_column_that_every_row_lacks_is_named_once(tmp_path: Path) -> None:
+    rows = [{name: value for name, value in row.items() if name != "item"} for row in ROWS]
+    with pytest.raises(PairsError, match=r"every row has no 'item'") as caught:
+        read_pairs(write(tmp_path / "p.jsonl", rows), CATALOGUE)
+    assert "max-bad" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["p.jsonl", "p.jsonl.gz", "p.csv", "p.csv.gz", "p.ndjson", "p.parquet"])
 def test_all_formats_read_alike(tmp_path: Path, name: str) -> None:
     found = read_pairs(write(tmp_path / name, ROWS), CATALOGUE).good

@@ -176,3 +176,23 @@ def test_preflight_by_validate_and_before_up(tmp_path):
         refused = run(*command, "--spec", file, code=1).stderr
         assert "TensorRT-LLM is not installed here" in refused
         assert "no GPU here" in refused
+
+
+@pytest.mark.parametrize("price", [{"per_call": 0.5}, {"per_second": 1.0}, None])
+def test_requests_are_estimated_without_a_server(tmp_path, monkeypatch, price):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "votes.jsonl").touch()
+    (tmp_path / "listings.jsonl").write_text('{"title": "red shoe"}\n{"title": "blue shoe"}\n')
+    members = [
+        {"name": name, "runtime": "replay", "options": {"votes": "votes.jsonl"}, "price": own}
+        for name, own in (("a", {"per_call": 1.0}), ("b", price))
+    ]
+    text = yaml.safe_dump({"members": members, "attributes": {"color": {}}, "currency": "EUR"})
+    (tmp_path / "deploy.yaml").write_text(text)
+    found = run("plan", "--requests", "listings.jsonl").stderr
+    assert "4 calls" in found
+    assert ("cost about" in found) == (price == {"per_call": 0.5})
+    assert ("cost not known of b" in found) == (price != {"per_call": 0.5})
+    assert "cost not known of a" not in found
+    (tmp_path / "deploy.yaml").rename(tmp_path / "other.yaml")
+    assert "4 calls" in run("plan", "-d", "other.yaml", "--requests", "listings.jsonl").stderr

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from quorum.distill.pool import Pooled, pool
+from quorum.distill.pool import Pooled, pool, refuse_too_few
 from quorum.retrieval.judged import JudgedError, JudgedPair, gather
 from quorum.retrieval.judged_files import read_judged, write_judged
 
@@ -56,3 +57,29 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(JudgedError, match=r"day.jsonl: line 3"):
         pool(None, day, gather([]), tmp_path / "all.jsonl")
     assert not (tmp_path / "all.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "earlier", "why"),
+    [
+        (("a0", "A1"), (), "all 2 keyphrases of day.csv are held out"),
+        (
+            [f"a{n}" for n in range(3)] + [f"b{n}" for n in range(9)],
+            (),
+            "3 of 12 .* has 9 others, and 10 are",
+        ),
+        ([f"b{n}" for n in range(9)], ["c", "b1"], ""),
+    ],
+)
+def test_too_few_keyphrases_are_refused_before_they_are_judged(
+    tmp_path: Path, names: Sequence[str], earlier: Sequence[str], why: str
+) -> None:
+    before = tmp_path / "before.jsonl" if earlier else None
+    if before:
+        write_judged(before, [pair(1, 1.0, name) for name in earlier], {})
+    held_out = gather(pair(1, 1.0, f"a{n}") for n in range(5))
+    if not why:
+        refuse_too_few(Path("day.csv"), {*names}, before, held_out)
+        return
+    with pytest.raises(JudgedError, match=why):
+        refuse_too_few(Path("day.csv"), {*names}, before, held_out)

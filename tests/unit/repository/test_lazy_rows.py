@@ -12,7 +12,7 @@ from quorum.decision.stopping import Stopping, with_stopping
 from quorum.decision.weights import Weights, equal_weights
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.configs import parse_config
-from quorum.repository.lazy_rows import lazy_rows, rows_by_weight
+from quorum.repository.lazy_rows import lazy_rows, rows_by_weight, rows_of_members
 from quorum.repository.render import difference, render
 from quorum.repository.store import Store
 from quorum_contract import CANARY, LAZY, LAZY_CANARY, STABLE
@@ -175,3 +175,12 @@ def test_without_the_section_nothing_is_rendered_otherwise(tmp_path: Path) -> No
     render(again)
     assert not (without.repository_path / LAZY).exists()
     assert {p.name: p.read_text("utf-8") for p in again.repository_path.glob("*/config.pbtxt")} == before
+
+
+def test_the_members_of_rows_are_named_by_channel(tmp_path: Path) -> None:
+    rows = [["b", "c"], ["a"]]
+    spec = plain(tmp_path, lazy={"rows": rows})
+    pins = {STABLE: 1, CANARY: 1}
+    assert rows_of_members(spec, pins, spec.repository_path) == {LAZY: rows, LAZY_CANARY: rows}
+    eager = load_deployment(write_deployment(tmp_path, {name: {} for name in NAMES}))
+    assert rows_of_members(eager, pins, spec.repository_path) == {}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from support.retrievers import WORDS, Encoder
 from support.tiny_encoder import write_encoder
 
 from quorum.evaluation.retrieval import Truth, ceiling, rate_bm25, rate_vectors, score
+from quorum.files import hash_file
 from quorum.operations.evaluate_retrieval import RetrievalOptions, evaluate_retrieval
 from quorum.retrieval.judged import JudgedError, JudgedPair, gather
 from quorum.retrieval.judged_files import read_judged, write_judged
-from quorum.retrieval.manifest import ManifestError
+from quorum.retrieval.manifest import STUDENT_FILE, ManifestError
 
 OPTIONS = RetrievalOptions(engine="onnxruntime", threads=1, k=3)
 
@@ -123,6 +125,16 @@ def test_pairs_that_give_no_figure(folder: Path, tmp_path: Path, label: Any, k: 
         evaluate_retrieval(tmp_path / "judged.jsonl", folder / "right", options)
 
 
+def test_pairs_that_taught_the_student_are_not_held_out(folder: Path, tmp_path: Path) -> None:
+    Encoder().write(tmp_path / "taught")
+    manifest = json.loads((tmp_path / "taught" / STUDENT_FILE).read_text("utf-8"))
+    for path, is_held_out in ((folder / "judged.parquet", False), (folder / "right" / STUDENT_FILE, True)):
+        manifest["data"] = {"judged": {"hash": hash_file(path)}}
+        (tmp_path / "taught" / STUDENT_FILE).write_text(json.dumps(manifest), "utf-8")
+        found = evaluate_retrieval(folder / "judged.parquet", tmp_path / "taught", OPTIONS)
+        assert any("not held out" in remark for remark in found.remarks) != is_held_out
+
+
 def test_dimensions_that_the_student_has_not(folder: Path) -> None:
     options = RetrievalOptions(dims=(5,))
     with pytest.raises(ManifestError, match="--dims 5: the student's vectors may be cut to 8, 4"):
@@ -133,7 +145,11 @@ def test_the_command(folder: Path) -> None:
     arguments = ("evaluate-retrieval", "judged.parquet", "--encoder", "right", "--k", "3", "--dims", "8")
     out, err = quorum(folder, *arguments, "--engine", "onnxruntime")
     assert "student 8 - BM25" in out
-    assert "recall@3, items" in out
+    assert "recall@3," in out
+    narrow, _ = quorum(folder, *arguments, "--engine", "onnxruntime", COLUMNS="80")
+    assert "keyphrases" in narrow
+    assert "recall@3," in narrow
+    assert "…" not in narrow
     assert "the judge against people: pearson" in err
     report = quorum_json(folder, *arguments, "--engine", "onnxruntime")
     assert report["figures"]["student 8"]["auc"]["value"] == pytest.approx(1)

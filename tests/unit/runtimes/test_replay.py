@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.deployment import write_deployment, write_jsonl
 
+from quorum.deployment import load_deployment
+from quorum.operations.describe import MisfitError, validate
 from quorum.runtimes import create
 from quorum.runtimes.base import Generated, Question, Reply, RuntimeConfigError, RuntimeSettings, Usage
 from quorum.runtimes.lookup_options import ReplayOptions
@@ -296,3 +299,18 @@ def test_options_say_tokens_instead(folder: Path) -> None:
     given = runtime(folder, prompt_tokens=300, answer_tokens=12)
     assert usage_of(ask(given, "c", "brand", "size")) == Usage(300, 12)
     assert usage_of(ask(runtime(folder, answer_tokens=12), "c", "brand")) == Usage(0, 12)
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"text": "t", "attribute": "brand", "votes": {"m": "Nike"}}, "no `title`"),
+        ({"title": "t", "attribute": "brand", "votes": {"n": "Nike"}}, "no votes of 'm'; recorded are: n"),
+    ],
+)
+def test_votes_that_cannot_be_served_are_not_valid(tmp_path: Path, row: dict[str, Any], why: str) -> None:
+    deployment = load_deployment(write_deployment(tmp_path, {"m": {}}))
+    assert validate(deployment) == ()
+    write_jsonl(tmp_path / deployment.members[0].options.votes, [row])
+    with pytest.raises(MisfitError, match=r"members\[0\]\.options\.votes: .*" + why):
+        validate(deployment)

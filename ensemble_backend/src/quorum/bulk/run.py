@@ -23,6 +23,7 @@ from quorum.records import Record, plain
 from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
 from quorum.votes import VotesWriter, check_target
+from quorum.votes.lazy import lazy_warning
 from quorum_client import (
     AWAY_S,
     AsyncClient,
@@ -219,10 +220,7 @@ def extract(
     _check_settings(options)
     check_lazy(deployment, options.lazy)
     if options.lazy and votes:
-        note(
-            f"{votes}: members of later rows are asked only where earlier ones left an answer open, so these "
-            "votes say little of how good they are; learn weights from votes without --lazy"
-        )
+        note(lazy_warning(votes))
     url = options.url or endpoint_of(deployment).grpc_url
     client = AsyncClient(
         url,

@@ -41,9 +41,8 @@ def validate(
         more = {"adapters": adapters, "warnings": warnings}
         print_json(report | {name: value for name, value in more.items() if value})
     else:
-        note(
-            f"{deploy}: valid; members {', '.join(spec.member_names)}; asked for {', '.join(spec.attributes)}"
-        )
+        asked = [*spec.attributes, *["whatever `default` is asked about"] * bool(spec.default)]
+        note(f"{deploy}: valid; members {', '.join(spec.member_names)}; asked for {', '.join(asked)}")
         for name, own in adapters.items():
             note(f"adapters of {name}: {adapters_text(own)}")
         for warning in warnings:

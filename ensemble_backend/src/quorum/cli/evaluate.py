@@ -104,11 +104,12 @@ def evaluate(
     if methods != "all":
         options = replace(options, methods=names_in(methods) or ())
     with err.status(f"evaluating {', '.join(options.methods)} on {votes}"):
-        result = quorum.evaluate(votes, load_if_any(deploy), options, report=report)
+        deployment = load_if_any(deploy)
+        result = quorum.evaluate(votes, deployment, options, report=report)
     if json:
         print_json(result)
         return
-    _show(result, lazy=lazy)
+    _show(result, lazy=lazy, currency=deployment.currency if deployment else "")
     if report:
         note(f"report: {report.resolve()}")
 
@@ -124,7 +125,7 @@ def _load_live(deploy: Path) -> quorum.Deployment | None:
         return None
 
 
-def _show(result: quorum.Evaluation, *, lazy: bool) -> None:
+def _show(result: quorum.Evaluation, *, lazy: bool, currency: str) -> None:
     if result.warning:
         out.print(Text(result.warning, "bold red"), soft_wrap=True)
     show_tasks(result.tasks)
@@ -137,6 +138,7 @@ def _show(result: quorum.Evaluation, *, lazy: bool) -> None:
     for name, m in result.methods.items():
         low, high = m.delta_best_member_ci95
         to_best = f"{100 * m.delta_best_member:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})"
+        to_best = "-" if math.isnan(low) else to_best
         rest = [_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.questions_saved)]
         figures = [interval(m.accuracy, *m.ci95), to_best, *rest]
         methods.append((Text(result.label(name), "bold"), figures))
@@ -157,7 +159,7 @@ def _show(result: quorum.Evaluation, *, lazy: bool) -> None:
             "folds"
         )
     if result.costs:
-        _show_costs(result.costs)
+        _show_costs(result.costs, currency)
     note(
         f"{result.gold_labels} gold labels of {result.products} products, {result.folds} folds, "
         f"{result.gold_per_fold:.0f} labels learned from in each; {result.na_gold:.0%} of the gold is n/a"
@@ -166,20 +168,19 @@ def _show(result: quorum.Evaluation, *, lazy: bool) -> None:
         note(line)
     for bloc in result.correlation.blocs:
         note(f"members that repeat each other's errors: {', '.join(bloc)}")
-    note(result.verdict)
+    if result.verdict:
+        note(result.verdict)
 
 
-def _show_costs(costs: CostTable) -> None:
-    """Print accuracy beside cost."""
-    heads = ("right", "calls per\nanswer", "cost of\n1000 answers", "")
-    rows: list[Row] = [
-        (
-            Text(row.name, "bold" if row.is_pareto else ""),
-            [_percent(row.accuracy), f"{row.calls:.2f}", f"{row.cost:.4g}", "*" * row.is_pareto],
-        )
-        for row in costs.rows
-    ]
-    show_figures("%", heads, rows, padding=(0, 1, 0, 0))
+def _show_costs(costs: CostTable, currency: str) -> None:
+    """Print accuracy beside cost; rows with the same figures as one before them are left out."""
+    of = f"1000 answers, {currency}" if currency else "1000 answers"
+    heads = ("right", "calls per\nanswer", f"cost of\n{of}", "")
+    rows: dict[tuple[str, ...], Row] = {}
+    for row in costs.rows:
+        figures = (_percent(row.accuracy), f"{row.calls:.2f}", f"{row.cost:.4g}", "*" * row.is_pareto)
+        rows.setdefault(figures, (Text(row.name, "bold" if row.is_pareto else ""), figures))
+    show_figures("%", heads, [*rows.values()], padding=(0, 1, 0, 0))
     note("*: no other row is as cheap and as often right. An answer is about all attributes of a product.")
 
 

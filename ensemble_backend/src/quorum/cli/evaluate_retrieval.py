@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.table import Table
+from rich.box import SIMPLE
+from rich.table import Column, Table
 
 import quorum
 from quorum.cli.console import CommandError, JsonOption, note, out, print_json
@@ -67,7 +68,8 @@ def evaluate_retrieval(
         figures = ", ".join(f"{name} {_shown(figure)}" for name, figure in report.ceiling.items())
         note(f"the judge against people: {figures}")
     if report.disagreement:
-        note(f"a member of the judge names another grade on {report.disagreement:.0%} of the pairs")
+        share = f"{report.disagreement:.0%} of the pairs"
+        note(f"on average a member of the judge names another grade on {share}")
     for remark in report.remarks:
         note(remark)
 
@@ -76,9 +78,11 @@ def table_of(title: str, rows: Mapping[str, Mapping[str, Estimate]], k: int) -> 
     """Figures of methods, or differences, with their intervals."""
     columns = {
         "pearson": "Pearson", "spearman": "Spearman", "auc": "AUC", "ndcg": f"nDCG@{k}",
-        "keyphrases": f"recall@{k}, keyphrases", "items": f"recall@{k}, items",
+        "keyphrases": f"recall@{k},\nkeyphrases", "items": f"recall@{k},\nitems",
     }  # fmt: skip
-    table = Table(title, *columns.values())
+    names = (title, *columns.values())
+    heads = (Column(head, min_width=max(map(len, head.split()), default=0)) for head in names)
+    table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0))
     for name, figures in rows.items():
         table.add_row(name, *(_shown(figures[key]) if key in figures else "-" for key in columns))
     return table

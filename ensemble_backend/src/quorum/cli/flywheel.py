@@ -89,6 +89,8 @@ def flywheel(
     keyphrases are indexed by it; the version is published if the gate allows it, and measured in any case.
     Says what changed, what each step took, and how many questions an encoder that is asked first would save.
 
+    Judging asks every member about the day's pairs: `quorum judge DAY --dry-run` says before what that costs.
+
     OUT keeps what each step made. Whatever ends a run, the same command goes on: a step that is done is not
     done again, and no pair is asked twice. Another input is refused once its step is done.
 

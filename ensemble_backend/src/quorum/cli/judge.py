@@ -50,7 +50,7 @@ MaxBadOption = Annotated[
     int, typer.Option(help="So many rows may be broken; OUT.left-out.jsonl lists them by line.")
 ]
 DryRunOption = Annotated[
-    bool, typer.Option(help="Only estimate requests, tokens and time, from a few requests.")
+    bool, typer.Option(help="Only estimate requests, tokens, cost and time, from a few requests.")
 ]
 AwayOption = Annotated[float, typer.Option(help="Seconds to wait for a server that is away.")]
 

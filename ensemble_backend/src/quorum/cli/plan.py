@@ -12,7 +12,7 @@ from rich.text import Text
 
 import quorum
 from quorum.cli.ask import show_estimate
-from quorum.cli.console import CommandError, JsonOption, adapters_text, note, out, print_json
+from quorum.cli.console import DEPLOY, CommandError, JsonOption, adapters_text, note, out, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in
 from quorum.hardware import GIB, KNOWN
 
@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
 
 def plan(
-    deploy: Annotated[Path, typer.Argument(help="The deployment to plan.")] = Path("deploy.gpu.yaml"),
+    deploy: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The deployment to plan. Default: deploy.gpu.yaml; with --requests deploy.yaml.",
+            show_default=False,
+        ),
+    ] = None,
+    named: Annotated[
+        Path | None, typer.Option("--deploy", "--spec", "-d", help="The same, as in other commands.")
+    ] = None,
     gpu: Annotated[str | None, typer.Option(help=f"Plan for this GPU: {', '.join(KNOWN)}.")] = None,
     gpu_memory: Annotated[str | None, typer.Option(help="Plan for a GPU with so much, as in 80GiB.")] = None,
     gpus: Annotated[int | None, typer.Option(help="Plan for so many of them.", min=1, max=1024)] = None,
@@ -47,10 +56,13 @@ def plan(
 
     Example: `quorum plan deploy.gpu.yaml --gpu h100-80`
 
-    Example: `quorum plan deploy.yaml --requests listings.csv`
+    Example: `quorum plan --requests listings.csv`
 
     Example: `quorum plan deploy.gpu.yaml --gpu h100-80 --listings 1e6 --rate 9 --price 2.5`
     """
+    if deploy and named:
+        raise CommandError(f"{deploy} and --deploy {named}: name one deployment")
+    deploy = deploy or named or (Path("deploy.gpu.yaml") if requests is None else DEPLOY)
     spec = quorum.load_deployment(deploy)
     if requests is not None:
         given = {"--gpu": gpu, "--gpu-memory": gpu_memory, "--gpus": gpus, "--listings": listings}
@@ -59,6 +71,8 @@ def plan(
         options = quorum.ExtractOptions(attributes=names_in(attributes), url=url)
         expected = quorum.estimate_extract(spec, requests, options, note=note)
         show_estimate(expected, spec.currency, json)
+        if not json:
+            _show_unasked(expected, spec)
         return
     report = quorum.plan(
         spec, gpu=gpu, gpu_memory=gpu_memory, gpus=gpus, listings=listings, rate=rate, price=price
@@ -66,6 +80,15 @@ def plan(
     print_json(report) if json else _show(report)
     if not report.plan.fits:
         raise typer.Exit(1)
+
+
+def _show_unasked(expected: quorum.Expected, spec: quorum.Deployment) -> None:
+    """Print calls, and whose cost is not known, where nothing was asked."""
+    if expected.calls and not expected.sampled:
+        note(f"{expected.calls.middle:.0f} calls: each member is asked once about each listing")
+    if expected.cost is None and expected.requests:
+        for line in quorum.unknown_before_a_run(spec):
+            note(f"cost not known of {line}")
 
 
 def _show(report: quorum.PlanReport) -> None:

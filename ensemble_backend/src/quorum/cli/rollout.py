@@ -92,7 +92,9 @@ def publish(
     flag = _flag(change)
     of = " of the retriever" if flag else ""
     step = f"next: `quorum promote {change.version}{flag}`"
-    if flag and change.first:
+    if change.answers:
+        step = "callers are answered with it"
+    elif flag and change.first:
         step = "the retriever's channels answer with it"
     show_change(change, json, f"{done} version {change.version}{of}; {step}")
 

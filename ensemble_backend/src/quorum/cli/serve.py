@@ -188,32 +188,25 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus, currency: str) -> No
         adapters = [Text(adapters_text(report.adapters.get(name, {})))] * bool(report.adapters)
         state = Text(m.state, "" if m.state == "READY" else "bold red")
         members.add_row(name, state, *adapters, Text(m.reason))
-    more = (*_endpoints(report), *_budgets(report, currency), *_retriever_tables(report.retriever))
+    more = (*_budgets(report, currency), *_retriever_tables(report.retriever))
     for table in (channels, versions, members, *more):
         out.print(table)
+    _show_endpoints(report)
     _note(report)
 
 
-def _endpoints(report: quorum.ServerStatus) -> list[Table]:
-    """The endpoints that remote members ask: whether they do, how it answered, and what went wrong last."""
-    table = Table("endpoint", "of", "breaker", "answered", "p50, p95", "at once", "answers", "last problem")
+def _show_endpoints(report: quorum.ServerStatus) -> None:
+    """Print a block for each endpoint that remote members ask: how it answers, and what went wrong last."""
     for member, remote in report.endpoints.items():
         for e in remote.endpoints:
             state = Text(e.state, "" if e.state == "closed" else "bold red")
             times = "-" if e.p50_s is None or e.p95_s is None else f"{e.p50_s:.2f}, {e.p95_s:.2f} s"
             answers = e.form + (", with scores" if e.scores else "")
-            counts = f"{e.answered} of {e.requests}"
-            table.add_row(
-                e.url,
-                member,
-                state,
-                counts,
-                times,
-                f"{e.in_flight} of {e.concurrency}",
-                answers,
-                Text(e.problem),
-            )
-    return [table] if report.endpoints else []
+            out.print(Text.assemble(f"endpoint {e.url} of {member}: breaker ", state), soft_wrap=True)
+            out.print(Text(f"  answered {e.answered} of {e.requests}; p50, p95: {times}"), soft_wrap=True)
+            out.print(Text(f"  {e.in_flight} of {e.concurrency} at once; answers: {answers}"), soft_wrap=True)
+            if e.problem:
+                out.print(Text(f"  last problem: {e.problem}"), soft_wrap=True)
 
 
 def _budgets(report: quorum.ServerStatus, currency: str) -> list[Table]:
@@ -256,6 +249,8 @@ def _retriever_tables(report: quorum.RetrieverStatus | None) -> list[Table]:
 
 def _note(report: quorum.ServerStatus) -> None:
     """Print remarks on versions, on deploy.yaml and on the canary."""
+    for lazy, rows in report.rows.items():
+        note(f"{lazy} asks {'; then '.join(', '.join(row) for row in rows)}")
     pinned = {channel.pinned for channel in report.channels.values()}
     for number, v in report.versions.items():
         if v.kept:

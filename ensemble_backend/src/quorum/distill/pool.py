@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from quorum.distill.split import keys_of, same_key
-from quorum.retrieval.judged import Judged, JudgedPair
+from quorum.distill.split import MIN_QUERIES, keys_of, same_key
+from quorum.retrieval.judged import Judged, JudgedError, JudgedPair
 from quorum.retrieval.judged_files import open_judged, write_judged
 
 
@@ -28,6 +28,32 @@ class Pooled:
     replaced: int = 0
     changed: int = 0
     held_out: int = 0
+
+
+def refuse_too_few(day: Path, keyphrases: set[str], before: Path | None, held_out: Judged) -> None:
+    """Refuse, before they are judged, pairs that leave too few keyphrases to learn.
+
+    Args:
+        day: File of the pairs that are to be judged, for messages.
+        keyphrases: Theirs.
+        before: Judged pairs of earlier days; None: there were none.
+        held_out: Pairs of keyphrases that no student learns.
+
+    Raises:
+        JudgedError: Too few, or a file cannot be read.
+    """
+    secret, new = keys_of(held_out), {same_key(keyphrase) for keyphrase in keyphrases}
+    old = {same_key(pair.keyphrase) for pair in open_judged(before)[1]} if before else set()
+    count = len((new | old) - secret)
+    if count >= MIN_QUERIES:
+        return
+    held = len(new & secret)
+    share = f"all {held}" if held == len(new) else f"{held} of {len(new)}"
+    earlier = f" and {before}" if before else ""
+    raise JudgedError(
+        f"{share} keyphrases of {day} are held out; {day}{earlier} has {count} others, and {MIN_QUERIES} are"
+        " needed to train on: give pairs of more keyphrases that are not held out"
+    )
 
 
 def pool(before: Path | None, day: Path, held_out: Judged, out: Path) -> Pooled:

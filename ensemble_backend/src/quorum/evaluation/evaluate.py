@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -118,6 +119,17 @@ class Evaluation(Record):
         }
         worse = [f"{self.label(name)} is {line}" for name, line in lines.items() if line]
         return "; ".join([*(self.tuned.warnings if self.tuned else ()), *worse])
+
+    def without_members(self) -> Evaluation:
+        """Without what compares with single members, where these were not asked about every cell."""
+        nan = math.nan
+        methods = {
+            name: replace(found, delta_best_member=nan, delta_best_member_ci95=(nan, nan))
+            for name, found in self.methods.items()
+        }
+        return replace(
+            self, members={}, methods=methods, best_member="", verdict="", scores=None, tasks={}, costs=None
+        )
 
     @staticmethod
     def label(method: str) -> str:

@@ -62,7 +62,7 @@ def report_html(
             e=evaluation,
             title=title,
             pct=lambda share: "-" if share is None or math.isnan(share) else f"{100 * share:.1f}",
-            signed=lambda share: f"{100 * share:+.2f}",
+            signed=lambda share: "-" if math.isnan(share) else f"{100 * share:+.2f}",
             reliability=_reliability(evaluation),
             own_reliability=_own_reliability(evaluation.scores) if evaluation.scores else "",
             heat=_heat(evaluation),
@@ -155,7 +155,7 @@ def _attributes(evaluation: Evaluation) -> str:
 
 def _curve(evaluation: Evaluation, curve: Mapping[int, Spread]) -> str:
     member, majority = evaluation.best_member, evaluation.methods["majority"].accuracy
-    best = evaluation.members[member].value
+    best = evaluation.members[member].value if member else None
 
     def draw(axes: Any) -> None:
         means = [found.mean for found in curve.values()]
@@ -164,7 +164,8 @@ def _curve(evaluation: Evaluation, curve: Mapping[int, Spread]) -> str:
         if low != high:
             band = {"color": _COLOURS[0], "alpha": 0.2, "linewidth": 0}
             axes.fill_between(list(curve), low, high, label="by the draw of the labels", **band)
-        axes.axhline(best, color=_COLOURS[1], linewidth=1.0, label=f"best single member ({member})")
+        if best is not None:
+            axes.axhline(best, color=_COLOURS[1], linewidth=1.0, label=f"best single member ({member})")
         axes.axhline(majority, color=_INK, linewidth=0.8, linestyle=":", label="majority")
         axes.set(xlabel="gold labels", ylabel="share right, held out")
         _legend(axes, "upper center", 3 if low == high else 2)

@@ -24,11 +24,12 @@ from quorum.rollout.offline import reset_weights as start_again
 from quorum.runtimes.base import RuntimeConfigError, RuntimeSettings
 from quorum.runtimes.encoder_folder import open_folder
 from quorum.runtimes.filled_file import check_attributes, read_products
-from quorum.runtimes.lookup_options import CatalogueOptions
+from quorum.runtimes.lookup_options import CatalogueOptions, ReplayOptions
 from quorum.runtimes.openvino_adapter import adapter_scale
 from quorum.runtimes.option_base import find_missing
 from quorum.runtimes.options import EncoderOptions, OpenVinoOptions, TensorRtLlmOptions
 from quorum.runtimes.peft_adapter import adapters_of
+from quorum.runtimes.replay import check_votes
 from quorum.runtimes.tuned_prompt import check_prompts
 from quorum.server.runfile import find_running
 from quorum.tasks.catalogue import Catalogue
@@ -53,9 +54,10 @@ class ServedError(QuorumError, RuntimeError):
 def validate(deployment: Deployment) -> tuple[str, ...]:
     """Check the files that a deployment names; nothing is changed.
 
-    Files of filled products are read, for members of runtime ``catalogue``. Tuned members are checked as at
-    their start: what encoders and LLMs were tuned on against the catalogue and the member's prompts, an
-    encoder's files against their hashes, and adapters for parts that the runtime would leave out.
+    Files of filled products are read, for members of runtime ``catalogue``, and the first rows of votes
+    tables, for those of ``replay``. Tuned members are checked as at their start: what encoders and LLMs were
+    tuned on against the catalogue and the member's prompts, an encoder's files against their hashes, and
+    adapters for parts that the runtime would leave out.
 
     Returns:
         Warnings about members that can start, but were tuned for no attribute of the catalogue, or have no
@@ -64,9 +66,9 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
         them.
 
     Raises:
-        MisfitError: A file is missing, damaged or of another encoder, a file of products cannot be used, an
-            adapter cannot be served, a tuned model would be asked other than in its training, or a published
-            version of the retriever is damaged.
+        MisfitError: A file is missing, damaged or of another encoder, a file of products or votes cannot be
+            used, an adapter cannot be served, a tuned model would be asked other than in its training, or a
+            published version of the retriever is damaged.
     """
     missing = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
@@ -124,7 +126,11 @@ def _is_counted(member: MemberSpec) -> bool:
     return bool(price.per_call or price.per_second) or (has_tokens and any(of_tokens))
 
 
-_KEYS = {CatalogueOptions: ".options.products", EncoderOptions: ".options.model"}
+_KEYS = {
+    CatalogueOptions: ".options.products",
+    EncoderOptions: ".options.model",
+    ReplayOptions: ".options.votes",
+}
 
 
 def damaged_retrievers(deployment: Deployment) -> dict[int, str]:
@@ -149,6 +155,8 @@ def _check_member(deployment: Deployment, member: MemberSpec, catalogue: Catalog
         path = root / options.products
         filled = {name for product in read_products(path) for name in product.values}
         check_attributes(path, filled, catalogue)
+    elif isinstance(options, ReplayOptions):
+        check_votes(root / options.votes, options.recorded_as or member.name)
     elif isinstance(options, EncoderOptions):
         open_folder(settings)
     else:

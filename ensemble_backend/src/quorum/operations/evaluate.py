@@ -33,6 +33,7 @@ from quorum.operations.tuned_rows import tuned_rows
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import VotesTable, read_votes
 from quorum.votes.exploded import look_like_spans
+from quorum.votes.lazy import lazy_remarks
 from quorum.votes.outside import as_one
 from quorum.votes.readable import readable
 from quorum.votes.schema import check_wanted
@@ -121,8 +122,12 @@ def evaluate(
         raise NothingToScoreError(f"{path}: {error}") from error
     spellings = spelling_remarks(table, path, deployment.catalogue() if deployment else None)
     remarks = (*spellings, *kinds_unknown(deployment, table))
+    if result.costs is None and _is_priced(deployment) and not any(cell.usage for cell in table.cells):
+        remarks += ("no cost: the votes have no usage; record them by `quorum extract`",)
+    if lazy := lazy_remarks(table.cells, path):
+        result = result.without_members()
     left_out = (tuned.remark,) if tuned and tuned.remark else ()
-    result = replace(result, notes=(*left_out, *result.notes, *remarks), tuned=tuned)
+    result = replace(result, notes=(*lazy, *left_out, *result.notes, *remarks), tuned=tuned)
     if chosen.lazy:
         kinds, costs = kinds_of(deployment), result.costs.per_call if result.costs else None
         early = judge_early(table, deployment, kinds, costs, chosen.folds, chosen.seed)
@@ -186,12 +191,17 @@ def evaluate_weights(
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     remarks = (*spelling_remarks(table, path), *readable(table, kinds)[1])
+    remarks = (*lazy_remarks(table.cells, path), *remarks)
     remarks = (*(tuned.lines if tuned else ()), *remarks)
     for remark in (*remarks, *unlike_served(table, loaded, name)):
         note(remark)
     for live in taught:
         note(f"{live} was learned from these very labels, so nothing is compared with it")
     return result
+
+
+def _is_priced(deployment: Deployment | None) -> bool:
+    return deployment is not None and any(member.price for member in deployment.members)
 
 
 def kinds_of(deployment: Deployment | None) -> AnswerKinds:

@@ -13,12 +13,13 @@ import numpy as np
 from quorum.bulk.callbacks import Note, ignore
 from quorum.evaluation.retrieval import Rated, Truth, ceiling, never_shown, rate_bm25, rate_vectors, score
 from quorum.evaluation.stats import Estimate
+from quorum.files import hash_file
 from quorum.records import Record
 from quorum.retrieval.encode import TextEncoder, encode_in_parts
 from quorum.retrieval.judged import Judged, JudgedError
 from quorum.retrieval.judged_files import read_judged
 from quorum.retrieval.keyphrase_lines import Broken, read_lines
-from quorum.retrieval.manifest import ManifestError, check_student
+from quorum.retrieval.manifest import ManifestError, StudentManifest, check_student
 from quorum.runtimes.onnx_network import Engine
 
 _FEW, _SKEWED = 30, 0.1
@@ -130,7 +131,7 @@ def evaluate_retrieval(
     return RetrievalEvaluation(
         len(pairs), len(np.unique(pairs.keyphrase_of)), len(pairs.items), len(truth.keyphrases), options.k,
         scored.figures, scored.differences, ceiling(pairs), float(pairs.disagreements.mean()),
-        tuple(_remarks(truth)),
+        (*_taught(judged, student), *_remarks(truth)),
     )  # fmt: skip
 
 
@@ -175,6 +176,14 @@ def _compared(rated: Mapping[str, Rated], cuts: Sequence[int]) -> list[tuple[str
         if f"{name} {dims}" in rated
     ]
     return [*pairs, *((f"{STUDENT} {dims}", BM25) for dims in cuts)]
+
+
+def _taught(judged: Path, student: StudentManifest) -> tuple[str, ...]:
+    """Say where the student was taught by this very file."""
+    source = student.data.get("judged")
+    if not isinstance(source, Mapping) or source.get("hash") != hash_file(judged):
+        return ()
+    return (f"{judged}: the student was taught by this file, so its figures are not held out",)
 
 
 def _remarks(truth: Truth) -> list[str]:

@@ -19,7 +19,7 @@ from quorum.bulk.judging.requests import requests_of
 from quorum.bulk.judging.run import JudgeOptions, judge
 from quorum.deployment.schema import Deployment
 from quorum.distill.options import DistillOptions
-from quorum.distill.pool import pool
+from quorum.distill.pool import pool, refuse_too_few
 from quorum.distill.run import Stages, distill_student
 from quorum.distill.write import ASSISTANT
 from quorum.evaluation.savings import (
@@ -176,6 +176,7 @@ class _Turn:
         chosen, out = self._options.judge, steps.folder / DAY
 
         def act() -> None:
+            refuse_too_few(self._day, self._keyphrases_of_day(), self._options.before, self._held())
             options = replace(chosen, out=out, dry_run=False)
             report = judge(self._deployment, self._day, options, progress=progress, note=self._note)
             if report.ended == "interrupted":
@@ -307,6 +308,12 @@ class _Turn:
             "student to compare with": hash_file(against / STUDENT_FILE) if against else None,
         }
         return steps.do("measure", inputs, None, lambda: None, describe)
+
+    def _keyphrases_of_day(self) -> set[str]:
+        """Those that are judged."""
+        chosen, catalogue = self._options.judge, self._deployment.catalogue()
+        read = read_pairs(self._day, catalogue, chosen.text, limit=chosen.limit, max_bad=chosen.max_bad)
+        return {pair.keyphrase for pair in read.good}
 
     def _held(self) -> Judged:
         return read_judged(self._held_out)

@@ -40,9 +40,9 @@ from quorum.operations.early import NOT_BY_STREAM, NOT_BY_UPDATE, is_lazy, with_
 from quorum.operations.evaluate import kinds_of, kinds_unknown, live_weights, pooled
 from quorum.operations.learn_choice import LearnOptions, catalogue_of, choice
 from quorum.operations.learn_remarks import (
+    first_cells_remarks,
     kind_remarks,
     learned_remarks,
-    spellings_in_stream,
     votes_remarks,
     without_votes,
 )
@@ -58,6 +58,7 @@ from quorum.votes import (
     read_votes,
 )
 from quorum.votes.exploded import exploded
+from quorum.votes.lazy import lazy_remarks
 from quorum.votes.outside import groups_as_one
 from quorum.votes.readable import readable
 from quorum.votes.statistic import Statistic
@@ -222,8 +223,9 @@ def _learn_rows(votes: Path, deployment: Deployment | None, options: LearnOption
     state = begin(table, kinds) if labels is None else None
     judged = _judged(table, weights, deployment, options, again) if options.judge else None
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
-    remarks = (*votes_remarks(table, statistic, kinds), *spellings, *kinds_unknown(deployment, table))
+    remarks = (*lazy_remarks(table.cells, votes), *votes_remarks(table, statistic, kinds), *spellings)
     remarks += (
+        *kinds_unknown(deployment, table),
         *readable(table, kinds)[1],
         *without_votes(statistic, deployment, kinds),
         *kind_remarks(weights),
@@ -316,7 +318,7 @@ def _learn_stream(votes: Path, deployment: Deployment | None, options: LearnOpti
     kinds = _single_kinds(votes, statistic, deployment)
     weights = learn_parts(statistic, kinds, **choice(statistic, kinds, options, catalogue), **catalogue)
     streamed = f"{votes}: too large for a table, read in a stream; --update cannot go on from these weights"
-    spellings = spellings_in_stream(votes, deployment)
+    spellings = first_cells_remarks(votes, deployment)
     remarks = (streamed, *statistic.remarks(), *spellings, *without_votes(statistic, deployment))
     remarks += learned_remarks(statistic, weights, options.scores, options.evidence)
     remarks += _not_judged(votes, statistic, options)
@@ -355,7 +357,7 @@ def _learn_day(votes: Path, deployment: Deployment | None, options: LearnOptions
     weights = relearn(state, **chosen, **catalogue, kinds=kinds, before=old)
     spellings = spelling_remarks(table, votes, deployment.catalogue() if deployment else None)
     remarks += (*spellings, *kinds_unknown(deployment, table, kinds), *readable(table, kinds)[1])
-    remarks += _kept_texts(table, kinds)
+    remarks += (*_kept_texts(table, kinds), *lazy_remarks(table.cells, votes))
     remarks += (*without_votes(state.statistic, deployment, kinds), *kind_remarks(weights))
     remarks += learned_remarks(state.statistic, weights, options.scores, options.evidence)
     remarks += _not_judged(votes, table.statistic(), options)

@@ -21,6 +21,7 @@ from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.operations.scores import weighed_by_scores
 from quorum.review.spellings import spelling_remarks
 from quorum.votes import VotesTable, read_rows
+from quorum.votes.lazy import lazy_remarks
 from quorum.votes.statistic import Statistic
 
 _SAMPLED = 1 << 14
@@ -40,11 +41,12 @@ def learned_remarks(
     return (*remarks, *(_text_remarks(values, weights) if evidence and values.hist.total else ()))
 
 
-def spellings_in_stream(votes: Path, deployment: Deployment | None) -> tuple[str, ...]:
-    """Name two spellings of one answer in the first cells of a large file."""
-    sample = (row.cell for row in islice(read_rows(votes), _SAMPLED))
+def first_cells_remarks(votes: Path, deployment: Deployment | None) -> tuple[str, ...]:
+    """Name two spellings of one answer, and votes of a lazy channel, in the first cells of a large file."""
+    sample = [row.cell for row in islice(read_rows(votes), _SAMPLED)]
     catalogue = deployment.catalogue() if deployment else None
-    return tuple(spelling_remarks(sample, f"{votes}, first {_SAMPLED:,} cells", catalogue))
+    where = f"{votes}, first {_SAMPLED:,} cells"
+    return (*lazy_remarks(sample, votes), *spelling_remarks(sample, where, catalogue))
 
 
 def without_votes(

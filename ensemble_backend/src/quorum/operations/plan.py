@@ -12,6 +12,7 @@ from quorum.deployment.schema import Deployment
 from quorum.hardware import KNOWN, Gpu, find_gpus, known_gpu, parse_memory
 from quorum.records import Record, plain
 from quorum_contract.errors import QuorumError
+from quorum_contract.usage import FREE
 
 _ASSUMED = "h100-80"
 _SECONDS_PER_HOUR = 3600
@@ -107,6 +108,20 @@ def plan(
         deployment.adapters(),
         [[member.name for member in group] for group in deployment.models().values() if len(group) > 1],
     )
+
+
+def unknown_before_a_run(deployment: Deployment) -> tuple[str, ...]:
+    """Say of each member why the cost of its calls is not known before a run; empty where that of all is."""
+    found = []
+    for member in deployment.members:
+        price = member.priced
+        if price is None:
+            found.append(f"{member.name}: it has no `price` in {deployment.path}")
+        elif price.per_second:
+            found.append(f"{member.name}: it is priced by the second, and how long it works a run must show")
+        elif price._replace(per_call=0.0) != FREE and member.runtime == "replay":
+            found.append(f"{member.name}: it is priced by tokens, and has no prompt to count them of")
+    return tuple(found)
 
 
 def _gpus(name: str | None, memory: str | None, count: int | None) -> tuple[list[Gpu], str]:

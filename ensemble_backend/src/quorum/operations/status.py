@@ -18,6 +18,7 @@ from quorum.operations.scores import missing_scores
 from quorum.operations.servers import servers_of, store_of
 from quorum.records import Record, plain
 from quorum.repository.history import utc
+from quorum.repository.lazy_rows import rows_of_members
 from quorum.repository.state import State
 from quorum.repository.store import Store
 from quorum.retrieval.manifest import ManifestError, read_retriever
@@ -139,6 +140,7 @@ class ServerStatus(Record):
         retriever: None where no version of it is published.
         endpoints: By member of runtime ``openai``, what it asks; of this machine's server only.
         budgets: By member with a budget, what was spent of it on this machine.
+        rows: Lazy channel -> the members that it asks, row by row; empty without lazy channels.
     """
 
     url: str
@@ -155,6 +157,7 @@ class ServerStatus(Record):
     retriever: RetrieverStatus | None = None
     endpoints: dict[str, RemoteState] = field(default_factory=dict)
     budgets: dict[str, BudgetStatus] = field(default_factory=dict)
+    rows: dict[str, list[list[str]]] = field(default_factory=dict)
 
     @property
     def all_answer(self) -> bool:
@@ -261,9 +264,9 @@ def _server_status(deployment: Deployment) -> ServerStatus:
     models = {(s.name, s.version): s for s in _index(deployment, endpoint.grpc_url)}
     store = store_of(deployment)
     state = store.state_if_any()
-    channels = _channels(deployment, endpoint.grpc_url, state.pins if state else {})
+    versions, pins = (state.versions, state.pins) if state else ((), {})
+    channels = _channels(deployment, endpoint.grpc_url, pins)
     ready = bool(state) and all(channel.answers for channel in channels.values())
-    versions = state.versions if state else ()
     return ServerStatus(
         url=endpoint.callers_url,
         pid=running.pid if running else None,
@@ -283,6 +286,7 @@ def _server_status(deployment: Deployment) -> ServerStatus:
         retriever=_retriever(store, endpoint.grpc_url, state, models),
         endpoints=endpoints_of(running.pid) if running else {},
         budgets=budgets_of(deployment),
+        rows=rows_of_members(deployment, pins, store.path) if pins else {},
     )
 
 
@@ -319,10 +323,7 @@ def _member_state(model: str, state: ModelState | None, worker: WorkerState | No
         return state
     if worker.ready:
         times = "once" if worker.failures == 1 else f"{worker.failures} times, the last time"
-        return replace(
-            state,
-            reason=f"its worker was lost {times} at {utc(worker.failed_at)}: {worker.why}",
-        )
+        return replace(state, reason=f"its worker was lost {times} at {utc(worker.failed_at)}: {worker.why}")
     starts = "is starting"
     if worker.next_start > time.time():
         starts = f"starts at {utc(worker.next_start)}"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -21,7 +21,7 @@ from quorum.decision.weights import Weights, WeightsError, equal_weights
 from quorum.deployment.price import PriceSpec
 from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.repository.store import Store
-from quorum_contract import GATE, VOTE
+from quorum_contract import GATE, LAZY_OF, VOTE
 
 Rows = list[list[str]]
 """Triton models of each row, in the order of asking."""
@@ -54,6 +54,20 @@ def lazy_rows(spec: Deployment, channel: str, version: int, repository: Path) ->
         if sorted(model for row in rows for model in row) == sorted(models):
             return rows
         return rows_by_weight(spec, equal_weights(spec.member_names))
+
+
+def rows_of_members(spec: Deployment, pins: Mapping[str, int], repository: Path) -> dict[str, Rows]:
+    """Lazy channel -> the members that it asks, row by row, by the pins of the channels; else empty."""
+    if spec.lazy is None:
+        return {}
+    names = {model: [member.name for member in members] for model, members in spec.models().items()}
+    return {
+        lazy: [
+            [name for model in row for name in names[model]]
+            for row in lazy_rows(spec, lazy, pins[channel], repository)
+        ]
+        for channel, lazy in LAZY_OF.items()
+    }
 
 
 def rows_by_weight(spec: Deployment, weights: Weights) -> Rows:

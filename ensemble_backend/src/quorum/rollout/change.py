@@ -29,6 +29,7 @@ class Change:
         catalogue: What the deployment's catalogue changed since new weights were learned.
         kept: Attributes that a ``publish`` lets the running version decide as before.
         not_calibrated: Of these, those whose confidence is not calibrated though that of the weights is.
+        answers: Whether the stable channel is pinned to what a ``publish`` found there already.
         first: Whether no version of the model was served before; its channels begin with this one.
     """
 
@@ -46,3 +47,4 @@ class Change:
     kept: tuple[str, ...] = ()
     not_calibrated: tuple[str, ...] = ()
     first: bool = False
+    answers: bool = False

@@ -77,7 +77,9 @@ class Rollout:
                 scaled = tuple(name for name in not_calibrated(content) if name in keep)
                 change = replace(change, kept=tuple(keep), not_calibrated=scaled)
             if version in sound:
-                return replace(change, already=True)
+                served = self.kind.served()
+                answers = served is not None and served.pins[self.kind.stable] == version
+                return replace(change, already=True, answers=answers)
             retired = self._surplus(sound, version)
             change = replace(change, retired=retired, planned=self._dry_run)
             if self._dry_run:

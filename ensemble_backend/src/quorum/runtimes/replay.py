@@ -9,9 +9,9 @@ import json
 import math
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +27,12 @@ from quorum.runtimes.base import (
 from quorum.runtimes.cancellation import Cancellation
 from quorum.runtimes.faults import Faults
 from quorum.runtimes.lookup_options import ReplayOptions
-from quorum.votes import VotesError, read_rows
+from quorum.votes import Cell, VotesError, read_rows
 from quorum_contract import Spent, Status
 from quorum_contract.usage import add_up
 
+_LOOKED_AT = 100
+"""Rows of a votes table that are read to see whether it can be served."""
 _encoded = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -158,18 +160,29 @@ def _written(answers: Mapping[str, _Recorded]) -> Generated:
 def _load(path: Path, column: str, scores: bool) -> dict[tuple[str, str], dict[str, _Recorded]]:
     """The recorded values of one member by (category, text) and attribute, with their scores if wanted."""
     answers: dict[tuple[str, str], dict[str, _Recorded]] = {}
+    for place, cell in _rows(path, column):
+        value = cell.values[place]
+        score = cell.scores[place] if cell.scores and scores else None
+        if value is not None:
+            recorded = answers.setdefault((cell.category, cell.title), {})
+            spent = cell.usage[place] if cell.usage else None
+            recorded[cell.attribute] = _Recorded(value, score, spent)
+    return answers
+
+
+def check_votes(path: Path, column: str) -> None:
+    """Read the first rows of a votes table; raises RuntimeConfigError where they cannot be replayed."""
+    for _ in islice(_rows(path, column), _LOOKED_AT):
+        pass
+
+
+def _rows(path: Path, column: str) -> Iterator[tuple[int, Cell]]:
+    """The rows of a votes table, each with the place of a member's vote in it."""
     try:
         for _, members, cell, *_ in read_rows(path, identified=False):
             if column not in members:
                 have = ", ".join(members)
                 raise RuntimeConfigError(f"{path}: no votes of {column!r}; recorded are: {have}")
-            place = members.index(column)
-            value = cell.values[place]
-            score = cell.scores[place] if cell.scores and scores else None
-            if value is not None:
-                recorded = answers.setdefault((cell.category, cell.title), {})
-                spent = cell.usage[place] if cell.usage else None
-                recorded[cell.attribute] = _Recorded(value, score, spent)
+            yield members.index(column), cell
     except VotesError as error:
         raise RuntimeConfigError(str(error)) from error
-    return answers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,11 @@ LIMIT_BYTES = 64 << 20
 """A log that is larger is moved to ``server.log.1``, in place of the one before."""
 _TAIL_LINES = 40
 _TAIL_BYTES = 64 << 10
+_REFUSED = re.compile(
+    r"load failed for model '([^']+)': version \d+ is at UNAVAILABLE state: Internal: RuntimeConfigError: "
+    r"(.+?)\s*\n(?:At:|;)",
+    re.DOTALL,
+)
 
 
 def open_private(path: str, flags: int) -> int:
@@ -57,6 +63,12 @@ def tail(path: Path) -> str:
         log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
         return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-_TAIL_LINES:])
     return ""
+
+
+def refused_settings(text: str) -> list[str]:
+    """The models whose settings a member's runtime refused, by the lines of a log, each with the reason."""
+    found = {model: " ".join(why.split()) for model, why in _REFUSED.findall(text)}
+    return [f"{model}: {why}" for model, why in found.items()]
 
 
 def _older(path: Path) -> Path:

@@ -272,7 +272,9 @@ class TritonServer:
         return log_file.tail(self.log_path)
 
     def failure(self, what: str) -> ServerProcessError:
-        """The error that the server did ``what``, with the last log lines."""
+        """The error that the server did ``what``: settings that members refused, else the last log lines."""
+        if refused := log_file.refused_settings(self.log_tail()):
+            return ServerProcessError(f"tritonserver {what}: {'; '.join(refused)} (log: {self.log_path})")
         return ServerProcessError(f"tritonserver {what}; last log lines:\n{self.log_tail()}")
 
     def _command(self, backends: Path) -> list[str]:

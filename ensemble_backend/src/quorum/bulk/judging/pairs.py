@@ -65,6 +65,9 @@ class Pair:
     signals: tuple[float | None, ...] = (None,) * len(SIGNALS)
 
 
+_LACKS = "has no "
+
+
 class Broken(NamedTuple):
     """A row that cannot be asked."""
 
@@ -116,7 +119,7 @@ def read_pairs(
             pair = _pair(line, row, catalogue, text)
             _check_known(pair, items, seen)
         except (InvalidRequest, KeyError) as error:
-            reason = f"has no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
+            reason = f"{_LACKS}{error.args[0]!r}" if isinstance(error, KeyError) else str(error)
             broken.append(Broken(line, reason))
         else:
             good.append(pair)
@@ -128,6 +131,9 @@ def read_pairs(
 
 
 def _named(path: Path, broken: Sequence[Broken], good: int, max_bad: int) -> str:
+    reasons = {reason for _, reason in broken}
+    if not good and len(broken) > 1 and len(reasons) == 1 and broken[0].reason.startswith(_LACKS):
+        return f"{path}: every row {reasons.pop()}; see `quorum judge --help` for the columns"
     lines = [f"{path}:{line}: {reason}" for line, reason in broken[:_NAMED]]
     more = [f"and {len(broken) - _NAMED} more"] if len(broken) > _NAMED else []
     advice = (
