@@ -296,8 +296,8 @@ def test_the_command_shows_keyphrases(live: Live) -> None:
     found = quorum_json(live.spec.root, "recommend", ITEM, *options, "--channel", RECOMMEND_CANARY)
     assert [k["keyphrase"] for k in found["keyphrases"]] == best(SECOND, ITEM, 4, 3)
     assert (found["version"], found["channel"]) == (4, RECOMMEND_CANARY)
-    _, refused = quorum(live.spec.root, "recommend", ITEM, "--url", live.url, "-k", "0", code=1)
-    assert "LIMIT: 0; ask for 1 to 100 keyphrases" in refused
+    _, refused = quorum(live.spec.root, "recommend", ITEM, "--url", live.url, "-k", "0", code=2)
+    assert "Invalid value for '-k': Input should be greater than or equal to 1" in refused
     _, refused = quorum(live.spec.root, "recommend", code=2)
     assert "give the text of an item, or --items" in refused
 

@@ -69,7 +69,7 @@ AwayOption = Annotated[
 
 def recommend(
     text: TextArgument = "",
-    k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many keyphrases.")] = 20,
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many keyphrases, 1 to 100.")] = 20,
     category: CategoryOption = "",
     min_score: MinScoreOption = None,
     items: ItemsOption = None,
