@@ -42,7 +42,13 @@ from quorum.records import plain
 from quorum.repository.retriever_config import settings_of_retriever
 from quorum.retrieval.judged import Judged, check_question
 from quorum.retrieval.judged_files import read_judged, read_provenance
-from quorum.retrieval.manifest import RETRIEVER_FILE, STUDENT_FILE, check_student, read_retriever
+from quorum.retrieval.manifest import (
+    RETRIEVER_FILE,
+    STUDENT_FILE,
+    check_retriever,
+    check_student,
+    read_retriever,
+)
 from quorum.retrieval.version_folder import remove_parts
 from quorum.rollout.lock import WorseVersion
 from quorum.tune.base import read_base
@@ -117,6 +123,7 @@ def flywheel(
     options = options or FlywheelOptions()
     turn = _Turn(deployment, day, base, keyphrases, options, note)
     with one_turn(out) as steps:
+        _check_products(out)
         judged = turn.judge(steps, progress)
         pooled = turn.distil(steps, stages)
         indexed = turn.index(steps)
@@ -138,6 +145,14 @@ def flywheel(
             savings=msgspec.convert(measured["savings"], dict[str, Savings]),
             seconds=steps.seconds,
         )
+
+
+def _check_products(folder: Path) -> None:
+    """Refuse a turn whose student or version was damaged since it was made, as a ManifestError."""
+    if (folder / STUDENT / STUDENT_FILE).exists():
+        check_student(folder / STUDENT)
+    if (folder / VERSION / RETRIEVER_FILE).exists():
+        check_retriever(folder / VERSION)
 
 
 class _Turn:

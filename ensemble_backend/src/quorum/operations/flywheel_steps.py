@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from quorum.files import locked, write_atomic
 from quorum_contract.errors import QuorumError
 
@@ -21,6 +23,12 @@ class FlywheelError(QuorumError, ValueError):
     """A turn cannot begin or go on; the message names the file and the fix."""
 
     code = "FLYWHEEL_REFUSED"
+
+
+class _Step(msgspec.Struct, omit_defaults=True):
+    inputs: dict[str, Any]
+    result: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    seconds: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class Steps:
@@ -101,8 +109,8 @@ class Steps:
         try:
             content = json.loads(self._path.read_text("utf-8"))
             if content["kind"] == _KIND and content["schema_version"] == _SCHEMA:
-                steps: dict[str, Any] = {name: dict(step) for name, step in content["steps"].items()}
-                return steps
+                steps = msgspec.convert(content["steps"], dict[str, _Step])
+                return {name: msgspec.to_builtins(step) for name, step in steps.items()}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise FlywheelError(f"{self._path}: cannot be read ({error}); name another --out") from error
         raise FlywheelError(f"{self._path}: is of another release; name another --out")
