@@ -109,7 +109,7 @@ def test_learn_and_evaluate(votes: Path, run: Any) -> None:
     assert code == 0, err
     assert out.splitlines()[0].startswith("majority is worse than version 2 on color (-100.0 points")
     assert fits(out)
-    assert ("right at" in out, "questions" in out) == (True, True)
+    assert ("right at" in out, "asked" in out) == (True, True)
 
 
 def test_a_bias_for_not_given_is_named_and_bounded(votes: Path, run: Any) -> None:

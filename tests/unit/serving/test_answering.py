@@ -96,7 +96,7 @@ def test_votes_that_cannot_be_packed_become_abstentions() -> None:
 
 def test_votes_whose_usage_cannot_be_packed_become_abstentions() -> None:
     sent = packed([Vote("red", Status.ANSWERED)], Spent(1, 10**30))
-    assert unpack_answer(sent) == ([("", Status.ERROR, None)], CALLED)
+    assert unpack_answer(sent) == ([("", Status.ERROR, None)], CALLED, ())
 
 
 def test_counts_that_cannot_be_cost_no_votes() -> None:

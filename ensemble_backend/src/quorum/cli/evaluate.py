@@ -129,7 +129,7 @@ def _show(result: quorum.Evaluation, *, lazy: bool, currency: str) -> None:
     if result.warning:
         out.print(Text(result.warning, "bold red"), soft_wrap=True)
     show_tasks(result.tasks)
-    heads = ("right (95 %)", "to best member", "F1", "ECE", "right at\n80 %", "questions\nsaved")
+    heads = ("right (95 %)", "to best member", "F1", "ECE", "right at\n80 %", "not\nasked")
     members: list[Row] = [
         (Text(name), [interval(accuracy.value, accuracy.low, accuracy.high)])
         for name, accuracy in result.members.items()
