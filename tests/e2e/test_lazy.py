@@ -368,7 +368,7 @@ def test_a_cancelled_question_is_asked_of_no_later_row(live: Live, place: Path) 
         with pytest.raises(grpc.RpcError):
             live.stub.ModelInfer(cancel, timeout=30)
         time.sleep(0.05)
-    assert call.done(), "it waits for its row although nobody waits for it"
+    assert call.done(), "it waits for its row although no caller waits for it"
     response = call.result()
     raw = dict(zip([o.name for o in response.outputs], response.raw_output_contents, strict=True))
     assert set(raw["MEMBER_STATUS"][::4]) == {int(Status.REFUSED)}

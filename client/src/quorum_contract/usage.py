@@ -38,6 +38,8 @@ class Spent(NamedTuple):
         return Spent(self.calls / parts, *(None if x is None else x / parts for x in self[1:]))
 
 
+NOTHING = Spent()
+"""Of a member that was not called."""
 CALLED = Spent(1, None, None, None, None)
 """A call of which nothing more is known, such as one that was not waited for."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy beside cost: what calls cost, which ways are on the Pareto front, and calls that are not made."""
+"""Accuracy against cost: what calls cost, which ways are on the Pareto front, and calls that are not made."""
 
 from __future__ import annotations
 

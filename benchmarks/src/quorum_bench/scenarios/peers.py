@@ -98,7 +98,7 @@ class Turns:
         cold_start_s: Server -> seconds from its start to its first answer, one a turn.
         absent: Server -> why it did not start.
         redeploys: Rows of the table of redeploys.
-        compared: Server that asks members in rows -> its answers beside those of all members.
+        compared: Server that asks members in rows -> its answers compared with those of all members.
         is_of_llms: Whether the members were LLMs.
     """
 

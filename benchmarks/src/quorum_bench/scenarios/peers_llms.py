@@ -60,7 +60,7 @@ def llms_table(
     Args:
         measured: Points of each server, under each load.
         cold_start_s: Server -> seconds from its start to its first answer, one a turn.
-        compared: Server that asks in rows -> its answers beside those of all members.
+        compared: Server that asks in rows -> its answers compared with those of all members.
         absent: Server -> why it did not start.
     """
     loads = sorted({int(m.labels["load"]) for m in measured})

@@ -62,7 +62,7 @@ def evaluate(
     best method by attribute.
 
     Where prices are known, by `price` of members in deploy.yaml or as the votes recorded what they cost, it
-    shows accuracy beside cost: members alone, votes of all, asking in turn until no vote can change an
+    shows accuracy against cost: members alone, votes of all, asking in turn until no vote can change an
     answer, and the cheapest member alone where it is sure.
 
     Where votes have scores, it also shows whether members know when they are right, and what scores bring.
@@ -173,7 +173,7 @@ def _show(result: quorum.Evaluation, *, lazy: bool, currency: str) -> None:
 
 
 def _show_costs(costs: CostTable, currency: str) -> None:
-    """Print accuracy beside cost; rows with the same figures as one before them are left out."""
+    """Print accuracy against cost; rows with the same figures as one before them are left out."""
     of = f"1000 answers, {currency}" if currency else "1000 answers"
     heads = ("right", "calls per\nanswer", f"cost of\n{of}", "")
     rows: dict[tuple[str, ...], Row] = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pairs that nobody judged: near ones for the cross-encoder to label, random ones taken as irrelevant."""
+"""Pairs without a judgement: near ones for the cross-encoder to label, random ones taken as irrelevant."""
 
 from __future__ import annotations
 

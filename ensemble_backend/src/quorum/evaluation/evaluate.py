@@ -80,8 +80,7 @@ class Evaluation(Record):
             values are measured together.
         tuned: What members were tuned on, of these votes; None: not known.
         early: What asking members in rows saves; None: not measured.
-        costs: Accuracy beside cost, by the method with the highest accuracy; None: what a member's calls cost
-            is not known.
+        costs: Accuracy against cost, by the most accurate method; None: costs of calls are not known.
     """
 
     members: Mapping[str, Estimate]
@@ -245,7 +244,7 @@ def _costs(
     kinds: AnswerKinds,
     rule: QuorumRule | None,
 ) -> CostTable | None:
-    """Accuracy beside cost, of members, majority and the best method; None where a cost is not known."""
+    """Accuracy against cost, of members, majority and the best method; None where a cost is not known."""
     if costs is None:
         return None
     best = result.best_method

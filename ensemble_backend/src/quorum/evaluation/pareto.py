@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Set accuracy beside cost: single members, votes of all, asking in turn until the answer is settled.
+"""Set accuracy against cost: single members, votes of all, asking in turn until the answer is settled.
 
 A member is called once for a product while an attribute is open, and a call counts whole, as lazy channels
 ask by default. With ``whole_questions: false`` later ones ask for fewer attributes, and cost less than that.

@@ -36,7 +36,7 @@ def normal_form(keyphrase: str) -> str:
 
 
 def _seen(text: str) -> str:
-    """A text without characters that nobody sees (category Cf)."""
+    """A text without invisible characters (category Cf)."""
     return text if text.isascii() else "".join(sign for sign in text if category(sign) != "Cf")
 
 

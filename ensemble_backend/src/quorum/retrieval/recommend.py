@@ -103,7 +103,7 @@ class Recommender:
         Args:
             asked: Items.
             encode: Turns their texts into vectors.
-            is_over: Asked before each search with the place of an item: whether nobody waits for it any more.
+            is_over: Asked before each search with the place of an item: whether no caller waits for it.
                 Such an item is not searched further, and gets nothing.
         """
         vectors = cut(encode([item.text for item in asked]), self.dims)

@@ -35,7 +35,7 @@ from quorum.tasks.kinds import answer_schema
 from quorum.tasks.parse import Vote, abstain, parse_answer
 from quorum.tasks.prompt import fields_of, fill_prompt, instructions_for
 from quorum_contract import NOT_APPLICABLE, Spent, Status
-from quorum_contract.usage import CALLED, add_up
+from quorum_contract.usage import CALLED, NOTHING, add_up
 
 logger = logging.getLogger(__name__)
 
@@ -189,13 +189,13 @@ def _spent(reply: Reply, seconds: float) -> Spent:
         prompt, answer, cached = (min(max(count, 0), _MOST_TOKENS) for count in usage)
         return Spent(1, prompt, answer, cached, seconds)
     if isinstance(reply, Unsent):
-        return Spent()
+        return NOTHING
     if isinstance(reply, Status):
-        return Spent() if reply in _NOT_CALLED else Spent(1, None, None, None, seconds)
+        return NOTHING if reply in _NOT_CALLED else Spent(1, None, None, None, seconds)
     return Spent(1, seconds=seconds)
 
 
-def packed(votes: Sequence[Vote], spent: Spent = Spent()) -> bytes:  # noqa: B008  (it is frozen)
+def packed(votes: Sequence[Vote], spent: Spent = NOTHING) -> bytes:
     """Pack votes and what they took; those that cannot be packed become abstentions."""
     try:
         return pack_votes(votes, spent)

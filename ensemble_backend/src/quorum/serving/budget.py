@@ -2,7 +2,7 @@
 """Count what a member spends per minute and day, in a small file, and say when its budget is spent.
 
 The file is shared by all processes and servers of a deployment on this machine, and outlives them: it lies
-beside ``deploy.yaml``, or in shared memory where that folder cannot be written to.
+next to ``deploy.yaml``, or in shared memory where that folder cannot be written to.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from quorum_contract import Price, Spent
 logger = logging.getLogger(__name__)
 
 FOLDER = ".quorum/budgets"
-"""The folder of the counts, beside ``deploy.yaml``."""
+"""The folder of the counts, next to ``deploy.yaml``."""
 WINDOWS_S = {"minute": 60, "day": 86_400}
 _MARK_BYTES, _RECENT = 8, 50
 _LAYOUT = struct.Struct(f"<8sqqdqqddq{_MARK_BYTES}s")

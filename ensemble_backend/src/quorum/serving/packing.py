@@ -14,10 +14,9 @@ from typing import Annotated, NamedTuple, TypeVar
 import msgspec
 
 from quorum_contract import MAX_ATTRIBUTES, Spent, Status
-from quorum_contract.usage import CALLED
+from quorum_contract.usage import CALLED, NOTHING
 
 _TICKET_BYTES = 8
-_NOTHING = Spent()
 Packed = TypeVar("Packed")
 # A caller that bypasses the gate may send anything: longer lists than the gate admits are never built.
 Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
@@ -88,7 +87,7 @@ def take_ticket(data: bytes) -> Ticketed:
     return Ticketed(int.from_bytes(data[:_TICKET_BYTES], "little", signed=True), data[_TICKET_BYTES:])
 
 
-def pack_votes(votes: Sequence[tuple[str, int, float | None]], spent: Spent = _NOTHING) -> bytes:
+def pack_votes(votes: Sequence[tuple[str, int, float | None]], spent: Spent = NOTHING) -> bytes:
     """Pack value, status and score of each attribute, and what they took."""
     return _encode((votes, spent))
 

@@ -55,7 +55,7 @@ from quorum_contract import (
     Spent,
     Status,
 )
-from quorum_contract.usage import CALLED
+from quorum_contract.usage import CALLED, NOTHING
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class TritonPythonModel:
             return self._answer([_UNDECIDED] * attributes, votes, unknown)
 
     def _settle(self, request: Any, name: str, rows: int) -> Any:
-        """Say what the next row is asked; all that was open before, where that cannot be told."""
+        """Say what the next row is asked; all that was open before, where that is not known."""
         now, deadline, positions = time.monotonic_ns(), 0, list[int]()
         try:
             inputs = tensors.packed_inputs(request)
@@ -180,7 +180,7 @@ class TritonPythonModel:
         """The votes, one member's after the other's, what each took, and how many were asked an attribute."""
         asked = [len(self._members)] * attributes
         if not self._is_valid(ticket, body):
-            return self._abstentions(Status.REFUSED, attributes), [Spent()] * len(self._members), asked
+            return self._abstentions(Status.REFUSED, attributes), [NOTHING] * len(self._members), asked
         self._admission.release(ticket)
         self._admission.mark_answered()
         votes: list[PackedVote] = []

@@ -74,7 +74,7 @@ class Answer:
 
         Args:
             with_scores: Whether log-probabilities are wanted.
-            prompt_tokens: Estimate, for a stream that was closed before it told the tokens used.
+            prompt_tokens: Estimate, for a stream that was closed before it reported the tokens used.
         """
         text = self.text
         usage = self.usage or Usage(prompt_tokens, len(self._tokens) or self._chunks)

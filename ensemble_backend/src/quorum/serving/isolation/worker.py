@@ -41,9 +41,9 @@ from quorum.serving.isolation.pending import Pending
 from quorum.serving.isolation.process import Process
 from quorum.serving.isolation.state import StateNote
 from quorum.serving.packing import Admitted, unpack_votes
-from quorum_contract import Spent, Status
+from quorum_contract import Status
 from quorum_contract.errors import QuorumError
-from quorum_contract.usage import CALLED
+from quorum_contract.usage import CALLED, NOTHING
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Worker:
         if refused is None:
             cancellation.when_cancelled(partial(self._drop, number))
         else:
-            pending.abstain(refused, Spent())
+            pending.abstain(refused, NOTHING)
 
     def _drop(self, number: int) -> None:
         """Have the process stop working on a question; it settles it all the same."""
