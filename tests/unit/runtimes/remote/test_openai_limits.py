@@ -63,10 +63,11 @@ def test_a_slow_question_is_asked_of_another_endpoint_too(served: tuple[FaultSer
             assert isinstance(ask_one(runtime), Generated)
         # The first is the quicker one, until it hangs.
         slow.fault = "hang"
-        began = time.monotonic()
+        # On a busy machine an earlier question may have been slow too.
+        began, before = time.monotonic(), runtime._caller.state().repeated
         assert isinstance(ask_one(runtime), Generated)
         assert time.monotonic() - began < 5
-        assert runtime._caller.state().repeated == 1
+        assert runtime._caller.state().repeated == before + 1
         slow.stop.set()
 
 
