@@ -64,7 +64,7 @@ def test_callers_see_nothing_of_connections_that_are_replaced(behind: Guarded, w
             await asyncio.sleep(0.2)
 
     async def run() -> None:
-        await asyncio.gather(look(), call(EVERY_S), *[call(EVERY_S / 10) for _ in range(CALLERS)])
+        await asyncio.gather(look(), call(EVERY_S), *[call(EVERY_S / 4) for _ in range(CALLERS)])
 
     end = time.monotonic() + ROUNDS * AGE_S
     asyncio.run(run())

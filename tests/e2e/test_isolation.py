@@ -191,6 +191,7 @@ def test_a_worker_that_is_lost_under_load_costs_only_its_votes(live: Live, sign:
             except Exception as error:
                 errors.append(error)
                 return
+            stop.wait(0.05)
 
     threads = [threading.Thread(target=call, args=(number,)) for number in range(8)]
     for thread in threads:

@@ -261,6 +261,7 @@ def test_promotions_fail_no_lazy_request(changing: Live) -> None:
                 versions.append(ask(live, 2, LAZY).version)
             except grpc.RpcError as error:
                 errors.append(str(error))
+            stopping.wait(0.03)
 
     callers = [threading.Thread(target=caller) for _ in range(4)]
     for thread in callers:

@@ -85,10 +85,12 @@ def test_ready_throughout_twenty_loads_that_triton_calls_unready(live: Live) -> 
                 triton.append(True)
             except urllib.error.HTTPError:
                 triton.append(False)
+            over.wait(0.02)
 
     def watch_us() -> None:
         while not over.is_set():
             pulses.extend(take_pulse(live.spec, live.url, channel) for channel in CHANNELS)
+            over.wait(0.02)
 
     watchers = [threading.Thread(target=watch_triton), threading.Thread(target=watch_us)]
     for watcher in watchers:
