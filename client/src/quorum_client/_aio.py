@@ -11,7 +11,7 @@ from quorum_client._aio_many import as_completed, in_order
 from quorum_client._connection import UNSET, Connection, Tls, Unset
 from quorum_client._limits import AUTO, Concurrency
 from quorum_client._results import Extraction, Item, Recommendation, RecommendItem
-from quorum_client._room import AWAY_S, OnWait, Room
+from quorum_client._room import AWAY_S, OnWait
 from quorum_client._routing import RECOMMENDING, Share, extracting
 from quorum_client.errors import QuorumError
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
@@ -145,7 +145,7 @@ class AsyncClient(AsyncCalls):
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
         """
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
         send = self._sender(timeout_s, channel, priority, lazy)
         return in_order(items, room, send, keep_errors=errors == "return")
 
@@ -169,7 +169,7 @@ class AsyncClient(AsyncCalls):
             InvalidRequest: An argument cannot be; what fails of a product is yielded.
             RuntimeError: The client is closed.
         """
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
         return as_completed(items, room, self._sender(timeout_s, channel, priority, lazy))
 
     def _sender(
@@ -271,7 +271,7 @@ class AsyncClient(AsyncCalls):
         Raises:
             QuorumError: As :meth:`recommend`, with ``errors="raise"``.
         """
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
         self._open()
 
         async def send(item: RecommendItem) -> Recommendation:

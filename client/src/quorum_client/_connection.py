@@ -15,8 +15,9 @@ import grpc
 
 from quorum_client import _recommend, _wire
 from quorum_client._headers import metadata_of, with_key
+from quorum_client._limits import Concurrency
 from quorum_client._results import Extraction, Recommendation, RecommendItem
-from quorum_client._room import check_away
+from quorum_client._room import OnWait, Room, check_away
 from quorum_client._routing import (
     EXTRACTING,
     RECOMMENDING,
@@ -283,14 +284,22 @@ class Connection:
             return None
         return _wire.cancel_request(call.channel, call.request_id)
 
-    def away_s(self, priority: Priority, away_s: float) -> float | None:
-        """How long a run of that priority waits for a server that is away; ``None``: it waits for nothing.
+    def room(
+        self,
+        concurrency: Concurrency,
+        priority: Priority,
+        away_s: float,
+        on_wait: OnWait | None,
+        timeout_s: float | Unset,
+    ) -> Room:
+        """The calls in flight of a run; of one that is bulk they wait for the server.
 
         Raises:
-            InvalidRequest: There is no such priority, or the time is none.
+            InvalidRequest: A setting cannot be.
         """
         seconds = check_away(away_s)
-        return seconds if _wire.check_priority(priority) == BULK and self._retries else None
+        waits = _wire.check_priority(priority) == BULK and self._retries
+        return Room(concurrency, seconds if waits else None, on_wait, self._timeout(timeout_s))
 
     def share_unknown(self, channels: Channels = EXTRACTING) -> None:
         """Note that the first look failed: no product is routed until an answer reports the share."""

@@ -10,7 +10,7 @@ from typing import Literal, overload
 from quorum_client._connection import UNSET, Connection, Tls, Unset
 from quorum_client._limits import AUTO, Concurrency
 from quorum_client._results import Extraction, Item, Recommendation, RecommendItem
-from quorum_client._room import AWAY_S, OnWait, Room
+from quorum_client._room import AWAY_S, OnWait
 from quorum_client._routing import RECOMMENDING, Share, extracting
 from quorum_client._sync_calls import Calls
 from quorum_client._sync_many import as_completed, in_order
@@ -166,7 +166,7 @@ class Client(Calls):
         Args:
             items: The products.
             concurrency: The most calls in flight; ``"auto"``: as many as the server answers best. It starts
-                with 16, goes up while that gives more answers per second, and down where fewer in flight
+                with 8, goes up while that gives more answers per second, and down where fewer in flight
                 give as many, or the server refuses some.
             errors: ``"raise"`` stops at the first failed item, ``"return"`` yields its error in its place.
             timeout_s: Deadline of each call, seconds.
@@ -185,7 +185,7 @@ class Client(Calls):
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
         """
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
         send, cancel = self._sender(timeout_s, channel, priority, lazy)
         return in_order(items, room, send, cancel, keep_errors=errors == "return")
 
@@ -221,7 +221,7 @@ class Client(Calls):
             InvalidRequest: An argument cannot be; what fails of a product is yielded.
             RuntimeError: The client is closed.
         """
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
         return as_completed(items, room, *self._sender(timeout_s, channel, priority, lazy))
 
     def _sender(
@@ -350,7 +350,7 @@ class Client(Calls):
         Raises:
             QuorumError: As :meth:`recommend`, with ``errors="raise"``.
         """
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
         self._check_open()
 
         def send(item: RecommendItem) -> Recommendation:
