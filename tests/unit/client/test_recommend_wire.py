@@ -117,4 +117,5 @@ def test_both_kinds_of_requests_are_routed_by_their_own_share() -> None:
 def test_no_server_is_asked_to_cancel_a_recommendation() -> None:
     call = connection().recommend_call(RecommendItem("a"))
     assert connection().attempts(call).cancel_message() is None
-    assert connection().cancel_message(connection().call("a", ["b"], "", 5.0, None, None)) is not None
+    other = connection().call("a", ["b"], "", 5.0, None, None)
+    assert connection().attempts(other).cancel_message() is not None
