@@ -187,7 +187,7 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, name: str, content: str |
 
 
 def parquet(columns: dict[str, Any]) -> bytes:
-    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'")
+    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
     import pyarrow.parquet as pq
 
     file = io.BytesIO()

@@ -96,7 +96,7 @@ def test_standard_input_is_kept_for_a_second_look(
 
 
 def test_urls_are_read_by_fsspec(tmp_path: Path) -> None:
-    fsspec = pytest.importorskip("fsspec", reason="pip install 'quorum[remote]'")
+    fsspec = pytest.importorskip("fsspec", reason="pip install 'quorum[remote]'", exc_type=ImportError)
     store = fsspec.filesystem("memory")
     folder = f"/{tmp_path.name}"
     store.pipe(f"{folder}/b.csv", b"id;title\n" + b"".join(b"%d;shoe %d\n" % (n, n) for n in range(100)))

@@ -170,8 +170,8 @@ def _format(name: str, head: bytes, options: InputOptions) -> Format:
         if ending != ".json":
             return "csv"
     raise ListingsError(
-        f"{name}: cannot tell the format from {ending!r}; use .csv, .tsv, .jsonl or .parquet (and .gz, .bz2, "
-        ".xz or .zst after it), or name it with --input-format"
+        f"{name}: cannot tell the format from {ending!r}; use .csv, .tsv, .jsonl or .parquet, with "
+        ".gz, .bz2, .xz or .zst after it where it is packed"
     )
 
 

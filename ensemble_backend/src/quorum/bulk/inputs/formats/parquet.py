@@ -26,11 +26,14 @@ class ParquetCursor:
         """Start at the row ``place.row``, whatever its row group.
 
         Raises:
-            ListingsError: The file is no Parquet, is cut off, or has two columns of one name.
+            ListingsError: The file is no Parquet, is cut off, or has two columns of one name; or pyarrow
+                is not installed.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise ListingsError(f"{name}: Parquet needs pyarrow: pip install 'quorum[arrow]'") from error
         self._errors, self._name = (pa.ArrowException, OSError), name
         try:
             self._parquet = pq.ParquetFile(file, pre_buffer=False)
