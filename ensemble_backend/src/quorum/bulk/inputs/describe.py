@@ -81,7 +81,7 @@ def describe(url: str, name: str, options: InputOptions, first: int = 0) -> Sour
     )  # fmt: skip
     if source.format == "parquet":
         return _described_parquet(source)
-    source = replace(source, encoding=options.encoding or encodings.guess(head))
+    source = replace(source, encoding=options.codec or encodings.guess(head))
     if source.format == "jsonl":
         if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
             raise ListingsError(f"{name}: is an array of JSON; write one object per line, without commas")

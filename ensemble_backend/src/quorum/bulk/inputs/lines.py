@@ -38,7 +38,8 @@ class Lines:
 
     def _split(self) -> Iterator[bytes]:
         rest = b""
-        while block := self._file.read(_BLOCK):
+        # More and more of a long line, which is then not copied once for each block.
+        while block := self._file.read(max(_BLOCK, len(rest))):
             rest += block
             if b"\0" in block or (self.encoding and _DAMAGE in rest):
                 self.is_suspicious = True

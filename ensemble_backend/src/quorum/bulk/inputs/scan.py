@@ -277,8 +277,10 @@ class _Scanner:
         if not isinstance(cursor, ParquetCursor):
             return
         for column, kind in cursor.kinds.items():
+            if kind == "null":
+                continue
             before, where = self._kinds.setdefault(column, (kind, source.name))
-            if kind not in (before, "null") and before != "null":
+            if kind != before:
                 raise ListingsError(
                     f"{source.name}: the column {column!r} holds {kind}, but in {where} {before}; write both "
                     "with one schema"

@@ -11,7 +11,7 @@ from quorum.bulk.inputs.formats.cursor import Flaw, Place
 from quorum.bulk.inputs.records import ListingsError
 
 BATCH_ROWS = 1 << 10
-_WORDS = {"string": "text", "large_string": "text", "string_view": "text"}
+_WORDS = {"string": "texts", "large_string": "texts", "string_view": "texts"}
 
 
 class ParquetCursor:
@@ -103,13 +103,19 @@ class ParquetCursor:
 
 
 def _kind(type_: Any) -> str:
-    """A type in words: whole numbers of any width are one kind, texts too."""
+    """A type in words: whole numbers of any width are one kind, texts and times too."""
     import pyarrow.types as types
 
+    if types.is_list(type_) or types.is_large_list(type_):
+        return f"lists of {_kind(type_.value_type)}"
+    if types.is_struct(type_):
+        return "objects"
     if types.is_dictionary(type_):
         return _kind(type_.value_type)
     if types.is_integer(type_):
-        return "whole number"
+        return "whole numbers"
     if types.is_floating(type_) or types.is_decimal(type_):
-        return "number"
+        return "numbers"
+    if types.is_timestamp(type_):
+        return "times"
     return _WORDS.get(str(type_), str(type_))
