@@ -49,6 +49,7 @@ class ParquetCursor:
         for group in range(metadata.num_row_groups):
             ends.append(ends[-1] + metadata.row_group(group).num_rows)
         self._ends, self._row = ends, place.row
+        self.at = 0
 
     def place(self) -> Place:
         """Where the next row begins."""
@@ -74,6 +75,7 @@ class ParquetCursor:
                 continue
             for row in self._rows_of(batch.slice(skipped)):
                 self._row += 1
+                self.at = self._row
                 yield row
             skipped = 0
 
