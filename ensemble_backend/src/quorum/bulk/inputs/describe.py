@@ -16,7 +16,7 @@ from quorum.bulk.inputs import encodings
 from quorum.bulk.inputs.cursors import codec_of, cursor_over, lines_of
 from quorum.bulk.inputs.dialect import detect_dialect
 from quorum.bulk.inputs.formats.csv import SEPARATOR_LINE, header_of, sample_of
-from quorum.bulk.inputs.formats.cursor import Flaw, NotDecodableError
+from quorum.bulk.inputs.formats.cursor import Flaw
 from quorum.bulk.inputs.formats.parquet import ParquetCursor
 from quorum.bulk.inputs.layout import Source
 from quorum.bulk.inputs.opening import (
@@ -90,7 +90,7 @@ def describe(url: str, name: str, options: InputOptions, first: int = 0) -> Sour
         return replace(source, columns=_first_keys(source))
     try:
         return _described_csv(source, head, options)
-    except NotDecodableError:
+    except UnicodeDecodeError:
         return recoded(source, options)
 
 
@@ -123,7 +123,7 @@ def _described_csv(source: Source, head: bytes, options: InputOptions, *, tentat
 def _first_keys(source: Source) -> tuple[str, ...]:
     """The keys of the first rows of JSON Lines."""
     keys: dict[str, None] = {}
-    with suppress(NotDecodableError), cursor_over(source, fixed=False) as cursor:
+    with suppress(UnicodeDecodeError), cursor_over(source, fixed=False) as cursor:
         for row in islice(cursor, _ROWS_OF_KEYS):
             keys |= {} if isinstance(row, Flaw) else dict.fromkeys(row)
     return tuple(keys)

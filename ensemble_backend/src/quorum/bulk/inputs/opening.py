@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from quorum.bulk.inputs.formats.cursor import NotDecodableError
 from quorum.bulk.inputs.options import Compression
 from quorum.bulk.inputs.records import ListingsError
 from quorum_contract.errors import QuorumError
@@ -97,7 +96,7 @@ def reading(name: str) -> Iterator[None]:
         # Decompressors and stores raise it without a number.
         what = error.strerror or f"cannot be read ({error}); is it cut off?"
         raise ListingsError(f"{name}: {what}") from error
-    except (QuorumError, NotDecodableError):
+    except (QuorumError, UnicodeDecodeError):
         raise
     except Exception as error:
         # Libraries of stores have errors of their own, as of credentials that are missing.
