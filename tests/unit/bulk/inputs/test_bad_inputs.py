@@ -124,6 +124,12 @@ BAD_ROWS: list[tuple[str, str | bytes, list[str], list[tuple[str, str]]]] = [
         ["b"],
         [("row 1", "gold of 'color' is 'red'; give a list of acceptable values")],
     ),
+    (
+        "category.csv",
+        f"title,category\na,shoes\nb,{'s' * 300}\n",
+        ["a"],
+        [("row 2", "CATEGORY: 300 bytes of UTF-8, the limit is 256")],
+    ),
 ]  # fmt: skip
 
 

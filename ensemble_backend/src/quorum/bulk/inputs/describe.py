@@ -51,6 +51,11 @@ _NO_TABLES = (
     (b"\xd0\xcf\x11\xe0", "a spreadsheet of an old format; save it as CSV"),
     (b"%PDF", "a PDF"),
 )
+_VERSIONS = (
+    *("ETag", "etag", "content_md5", "md5Hash", "Content-MD5", "Digest"),
+    *("version_id", "generation", "LastModified", "last_modified", "Last-Modified", "mtime", "created"),
+)
+"""What stores call the hash or version of an object, the best first."""
 _ARRAY = re.compile(rb"\s*\[\s*[{\]]")
 _HEAD = 1 << 16
 _ROWS_OF_KEYS = 100
@@ -136,12 +141,9 @@ def digest_of(source: Source) -> str:
             return hash_file(Path(source.url))
         system, path = file_system(source.url)
         info: dict[str, Any] = system.info(path)
-    for key in ("ETag", "etag", "content_md5", "md5Hash"):
+    for key in _VERSIONS:
         if info.get(key):
-            return f"etag:{info[key]}"
-    for key in ("version_id", "generation", "LastModified", "last_modified", "mtime", "created"):
-        if info.get(key):
-            return f"version:{info[key]}"
+            return f"{key}:{info[key]}, {info.get('size')} bytes"
     return ""
 
 
