@@ -428,9 +428,10 @@ def test_counts_are_of_earlier_runs_too(tmp_path: Path) -> None:
         assert (wanted.rows, wanted.parts, wanted.committed) == (5, 2, 2)
         tally = wanted.tally
         assert (tally.answered, tally.failed, tally.bad, tally.done) == (3, 1, 1, 5)
-        assert (tally.cells, tally.decided) == (6, 5)
-        assert (tally.votes, tally.abstained, tally.calls) == (12, 2 + 0, 6)
-        assert (tally.cost, tally.without_cost) == (pytest.approx(0.003), 0)
+        assert (tally.decided, tally.undecided) == (5, {"NO_ANSWER": 1})
+        assert (tally.voted, tally.abstained) == (10, {"a": {"ERROR": 1}, "b": {"ERROR": 1}})
+        assert (tally.errors, tally.messages) == ({"DEADLINE_EXCEEDED": 1}, {"DEADLINE_EXCEEDED": "too late"})
+        assert (tally.spent.calls, tally.spent.cost) == (6, pytest.approx(0.003))
     job = Job(tmp_path / "files", **settings)
     begun(job, 1)
     with job.begin() as ledger:

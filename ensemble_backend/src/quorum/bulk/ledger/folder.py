@@ -31,6 +31,7 @@ class JobFolder:
         self.weights = path / "weights.json"
         self.written = path / "written.jsonl"
         self.complete = path / "complete.json"
+        self.input = path / "input"
 
     def journal(self, number: int) -> Path:
         """The journal of a part."""
@@ -54,7 +55,7 @@ class JobFolder:
             OSError: It cannot be made.
         """
         if self.path.is_dir() and not self.manifest.exists():
-            known = {_LOCK, _draft(self.manifest).name, self.parts.name}
+            known = {_LOCK, _draft(self.manifest).name, self.parts.name, self.input.name}
             if other := sorted({found.name for found in self.path.iterdir()} - known):
                 raise LedgerError(
                     f"{self.path} is the folder of no job: it holds {other[0]!r}; name another, or move it "
@@ -83,7 +84,7 @@ class JobFolder:
         """
         now = spec.to_json()
         before = self.stored()
-        if before is None:
+        if before is None or (before != now and self.is_untouched):
             return hash_of(now), False
         if differs := first_difference(before, now):
             raise LedgerError(
@@ -91,6 +92,11 @@ class JobFolder:
                 f"it; or begin anew: name another output, or remove {self.path} and what it wrote"
             )
         return hash_of(now), True
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was ever asked, so that nothing is lost with the folder."""
+        return not self.parts.is_dir() or not any(self.parts.iterdir())
 
     def stored(self) -> dict[str, Any] | None:
         """What the manifest says that the job is of; None: there is none."""

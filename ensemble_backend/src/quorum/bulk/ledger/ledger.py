@@ -8,6 +8,7 @@ A job is a folder::
     written.jsonl           hashes of the outputs that it wrote, which alone it may replace
     complete.json           every output is in its place
     lock                    held by the process that works on the job
+    input/                  standard input, if that is read
     parts/000007.journal    outcomes of a part, a line each, only ever appended
     parts/000007.answers.*  outputs of the part that wait to be joined, as do those of votes and dead letters
     parts/000007.journal.gz all outcomes of a part that is committed
@@ -20,6 +21,7 @@ packed journal, then its record, each by rename, and at last removing its journa
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -112,6 +114,11 @@ class Ledger:
         """
         return JobFolder(folder).stored()
 
+    @staticmethod
+    def is_complete(folder: Path) -> bool:
+        """Whether the job in a folder is complete, as far as it knows."""
+        return JobFolder(folder).complete.exists()
+
     @classmethod
     def begin(
         cls,
@@ -160,6 +167,10 @@ class Ledger:
     def counts(self) -> Counts:
         """Where the job stands; cheap enough to ask for after each row."""
         return Counts(self._rows, len(self._parts), len(self._committed), self._tally)
+
+    def check_weights(self, channel: str, version: int) -> None:
+        """Refuse weights that answer now; raises NewWeights as :meth:`append` would for their first answer."""
+        self._weights.check(channel, version)
 
     def pending(self, retry_failed: bool = False) -> Iterator[Pending]:
         """The parts to work on, in order, read as they are asked for.
@@ -285,6 +296,12 @@ class Ledger:
                 opened.journal.close()
         self._open.clear()
         self._lock.close()
+
+    def close_untouched(self) -> None:
+        """Close a job that nothing was asked of, and remove its folder; any other is only closed."""
+        if self._folder.is_untouched:
+            shutil.rmtree(self._folder.path, ignore_errors=True)
+        self.close()
 
     def __enter__(self) -> Ledger:
         """Return the ledger."""
