@@ -127,6 +127,13 @@ def test_a_damaged_packed_journal_is_refused(tmp_path: Path) -> None:
         job.run(retry=True)
 
 
+def test_a_damaged_list_of_what_was_written_is_refused(job: Job) -> None:
+    job.run()
+    (job.path / "written.jsonl").write_text("{}\n")
+    with pytest.raises(OutputError, match=r"written.jsonl, line 1: damaged .*; move the outputs"):
+        job.run()
+
+
 def test_two_processes_do_not_work_on_one_job(job: Job) -> None:
     with job.begin() as ledger:
         child = os.fork()

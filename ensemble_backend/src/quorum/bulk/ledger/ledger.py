@@ -169,7 +169,7 @@ class Ledger:
         return Counts(self._rows, len(self._parts), len(self._committed), self._tally)
 
     def check_weights(self, channel: str, version: int) -> None:
-        """Refuse weights that answer now; raises NewWeights as :meth:`append` would for their first answer."""
+        """Refuse weights that answer now, by NewWeights, as :meth:`append` would their first answer."""
         self._weights.check(channel, version)
 
     def pending(self, retry_failed: bool = False) -> Iterator[Pending]:
