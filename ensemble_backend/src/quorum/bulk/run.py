@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quorum.bulk import only as alone
-from quorum.bulk.answers import OutputError, Sink, VotesSink, check_outputs, open_sinks
+from quorum.bulk.answers import check_outputs, open_sinks
 from quorum.bulk.ask import ask_in_order, attributes_of, check_lazy, fields_of
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, check_gold, read_listings
 from quorum.bulk.outcomes import GIVE_UP_AFTER, Ended, Outcomes, is_interrupted, write_each
+from quorum.bulk.outputs import OutputError
+from quorum.bulk.outputs.outcome import Sink
+from quorum.bulk.outputs.votes_tables import VotesSink
 from quorum.bulk.spent import BudgetSpent, BudgetWatch, Totals
 from quorum.bulk.waits import WaitNotes, check_ready
 from quorum.deployment.schema import Deployment
