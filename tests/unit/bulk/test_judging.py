@@ -89,6 +89,8 @@ def test_all_formats_read_alike(tmp_path: Path, name: str) -> None:
         ({"keyphrase": "é" * 65}, "130 bytes"),
         ({"keyphrase": "nul\x00"}, "control characters"),
         ({"keyphrase": " \n"}, "keyphrase is empty"),
+        ({"keyphrase": " \u200b\ufeff \u3164"}, "keyphrase is empty"),
+        ({"item": "\u2060"}, "item is empty"),
         ({"keyphrase": "brand"}, "is an attribute of the catalogue"),
         ({"keyphrase": ["a"]}, "give a text"),
         ({"keyphrase": "\ud800"}, "surrogate"),
