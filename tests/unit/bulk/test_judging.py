@@ -271,7 +271,9 @@ def test_a_journal_goes_on_where_a_kill_left_it(tmp_path: Path) -> None:
             spent = again.spent
             assert (spent.answers, spent.calls, spent.prompt_tokens, spent.cost) == (1, 2, 90, 0.75)
             assert (spent.without_tokens, spent.without_cost) == (1, 0)
-            assert [*again.cells()] == cells
+            assert [cell for cell, _ in again.cells()] == cells
+            shares = (Spent(0.5, 45, 5, 0, 0.05, 0.25), Spent(0.5, None, None, None, 0.05, 0.125))
+            assert [usage for _, usage in again.cells()] == [shares, shares]
             again.add([Cell(3, reason="NO_ANSWER")])
         with journal(path) as last:
             assert last.done == {1, 2, 3}
