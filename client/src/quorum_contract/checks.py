@@ -142,8 +142,8 @@ def check_name(name: str, what: str) -> None:
     """Refuse one attribute name.
 
     Raises:
-        InvalidRequest: Without a character that can be seen, with control characters, or with white space around
-            it: LLMs keep neither.
+        InvalidRequest: Without a character that can be seen, with control characters, or with white space
+            around it: LLMs keep neither.
     """
     if is_blank(name):
         raise InvalidRequest(f"{what}: empty; remove it")

@@ -54,8 +54,8 @@ class OpenAiOptions(Options, frozen=True, kw_only=True):
         max_wait_s: Longest wait, in seconds, for limits; the member abstains from more as overloaded.
         max_concurrency: Most requests in flight, per endpoint; how many is learned from its answers.
         hedge: Whether a question that takes longer than 95 of 100 is asked of another endpoint as well.
-        extra_body: Further fields of the request, such as ``{reasoning_effort: minimal}``; none that may hold a
-            key, by its name.
+        extra_body: Further fields of the request, such as ``{reasoning_effort: minimal}``; none whose name
+            may be that of a key.
         memory_limit_gib: As in :class:`quorum.runtimes.options.IsolatedOptions`.
     """
 

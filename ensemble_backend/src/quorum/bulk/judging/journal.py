@@ -154,7 +154,7 @@ class Journal:
     def cells(self) -> Iterator[tuple[Cell, tuple[Spent, ...]]]:
         """The outcomes so far, in the order in which they came.
 
-        Each with its share of what each member's answer took, as many as votes; empty where that is not known.
+        Each with its share of what each member's answer took; empty where that is not known.
         """
         decoder = msgspec.json.Decoder(_Line)
         with self._path.open("rb") as lines:

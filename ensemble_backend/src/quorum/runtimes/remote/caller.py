@@ -30,8 +30,8 @@ _SHARE_NEW, _MOST_PER_CHAR = 0.1, 4.0
 _HEDGE_SHARE = 0.95
 _HEDGE_AFTER = 20
 _TOO_LATE_S, _TOO_LATE = 0.05, 0.1
-"""A question that is not sent so long before its deadline, or in this last share of its time, is given up: so it
-is known to be no call when the deadline comes."""
+"""A question that is not sent so long before its deadline, or before this last share of its time, is given
+up: so it is known to be no call when the deadline comes."""
 
 
 class Caller:
