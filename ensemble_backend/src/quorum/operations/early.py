@@ -15,7 +15,7 @@ from quorum.evaluation.early import EarlyEvaluation, evaluate_early
 from quorum.learning.by_kind import learn as learn_table
 from quorum.learning.stopping import fewest_products, learn_stopping
 from quorum.operations.learn_choice import catalogue_of
-from quorum.repository.lazy_rows import ranked_models
+from quorum.repository.lazy_rows import call_costs, ranked_models
 from quorum.votes import VotesTable
 from quorum.votes.lazy import asked_of_all
 
@@ -83,10 +83,16 @@ def judge_early(
 
     Votes of a lazy channel are left out: members that it did not ask would count as asked in vain.
     ``costs`` are those of a member's call, None if they are not known: without ``lazy.rows`` members are
-    asked by weight per cost.
+    asked by weight per cost, else by what the deployment says of it.
     """
     table = asked_of_all(table)
-    catalogue, asking = catalogue_of(deployment), asking_costs(table.members, costs) if costs else None
+    catalogue = catalogue_of(deployment)
+    asking: list[float] | None = None
+    if costs:
+        asking = asking_costs(table.members, costs)
+    elif deployment:
+        per_call = call_costs(deployment.members)
+        asking = [per_call[name] for name in table.members]
 
     def learn(seen: VotesTable) -> Weights:
         return learn_table(seen, kinds=kinds, **catalogue)

@@ -87,7 +87,7 @@ def rows_by_weight(spec: Deployment, weights: Weights) -> Rows:
 
 def ranked_models(spec: Deployment, weights: Weights) -> list[str]:
     """Triton models by weight per cost of a call, as :func:`rows_by_weight` asks them."""
-    models, costs = spec.models(), _costs(spec.members)
+    models, costs = spec.models(), call_costs(spec.members)
     weight_of = dict(zip(spec.member_names, weights.default.highest(), strict=True))
     ranked = order(
         [math.fsum(weight_of[member.name] for member in members) for members in models.values()],
@@ -111,8 +111,8 @@ def _could_settle(spec: Deployment, weights: Weights, asked: Collection[str]) ->
     return False
 
 
-def _costs(members: Sequence[MemberSpec]) -> dict[str, float]:
-    """Cost of a call of each member; if none has a price, 1 of each that has an LLM."""
+def call_costs(members: Sequence[MemberSpec]) -> dict[str, float]:
+    """Cost of a call of each member, above 0, that orders the asking; if none has a price, 1 of each LLM."""
     costs = {member.name: _cost(member.price) for member in members}
     lowest = min((cost for cost in costs.values() if cost > 0.0), default=None)
     if lowest is None:
