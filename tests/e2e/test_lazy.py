@@ -250,6 +250,30 @@ def test_at_a_flip_risk_asking_stops_where_limits_were_learned(changing: Live) -
     assert 0 < flips < PRODUCTS
 
 
+@pytest.mark.parametrize("row", [1, 2])
+def test_a_member_that_hangs_in_a_later_row_costs_its_own_votes(
+    changing: Live, place: Path, row: int
+) -> None:
+    live, rollout = changing, rollout_of(changing)
+    names = ["alpha", "beta", "gamma"]
+    names.insert(1 + row, "frail")
+    own = Parameters(tuple(1.2 - 0.1 * names.index(name) for name in MEMBERS))
+    weights = Weights("majority", MEMBERS, own, catalogue=live.spec.catalogue().hashes)
+    rollout.promote(rollout.publish(weights).version)
+    fulls = ((product, ask(live, product, STABLE)) for product in range(PRODUCTS))
+    product, full = next(found for found in fulls if found[1].votes["alpha"] != found[1].votes["beta"])
+    set_fault(place, "hang")
+    began = time.monotonic()
+    lazy = ask(live, product, LAZY, server_timeout_us=2_000_000)
+    # The second of three rows has half of the time, the last one what is left.
+    assert (1.0 if row == 1 else 1.5) <= time.monotonic() - began < TIMEOUT_S
+    assert Status.TIMEOUT in statuses(lazy, "frail")
+    others = replace(full, votes={**full.votes, "frail": [("", Status.TIMEOUT)] * len(ATTRIBUTES)})
+    check_rows(others, lazy, (names[:2], names[2:3], names[3:]), own)
+    for at, value in enumerate(lazy.values):
+        assert value == decide_one(own, [others.votes[name][at] for name in MEMBERS])[0]
+
+
 def test_promotions_fail_no_lazy_request(changing: Live) -> None:
     live, rollout = changing, rollout_of(changing)
     version = rollout.publish(gamma_decides(live)).version
