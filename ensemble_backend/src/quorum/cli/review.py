@@ -118,9 +118,10 @@ def _show(report: quorum.ReviewReport) -> None:
         note(remark)
     figures = report.tally
     if figures.cells:
+        expected = "" if figures.promised is None else f" (it expected {figures.promised:.1f})"
         note(
-            f"{counted(figures.cells, 'cell')} decided: the ensemble was right in {figures.accepted}, "
-            f"decisions changed {figures.changed} (by its confidence {figures.promised:.1f} would be right)"
+            f"{counted(figures.cells, 'cell')} decided: the ensemble was right in {figures.accepted}{expected}, "
+            f"decisions changed {figures.changed}"
         )
     if report.agreement:
         table = Table("reviewers", "cells of both", "same answer", "kappa")

@@ -50,6 +50,11 @@ class Cards:
         self._kinds = catalogue.answer_kinds() if catalogue else {}
         self._evidence = Evidence(weights.evidence) if weights.evidence else None
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether a confidence is a probability of being right, not a share of the weights."""
+        return self.weights.confidence == "calibrated"
+
     def kind(self, cell: Cell) -> AnswerKind:
         """The kind of answer of a cell."""
         return kind_in(self._kinds, cell.attribute)
@@ -79,7 +84,7 @@ class Cards:
             "text": marks,
             "answer": shown.value,
             "confidence": shown.confidence,
-            "calibrated": self.weights.confidence == "calibrated",
+            "calibrated": self.calibrated,
             "candidates": candidates,
             "silent": [m for m, v in zip(self.members, cell.values, strict=True) if v is None],
             "people": [

@@ -359,7 +359,7 @@ class Desk:
         cells = [
             (self._seen[self._rows[key]], self._shown[self._rows[key]], own) for key, own in gold.items()
         ]
-        return tally(cells, self._cards.members)
+        return tally(cells, self._cards.members, self._cards.calibrated)
 
     def _gold_rows(self) -> list[GoldRow]:
         gold = self._decisions.gold()

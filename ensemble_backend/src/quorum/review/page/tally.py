@@ -17,13 +17,14 @@ class Tally:
     Attributes:
         cells: Their number.
         accepted: Of these, cells whose answer of the ensemble is right.
-        promised: Sum of the ensemble's confidence: how many would be right if it were calibrated.
+        promised: Sum of the ensemble's confidence: how many it expects to be right; None where its confidence
+            is agreement, which promises nothing.
         right: Member -> cells in which its vote is right.
     """
 
     cells: int
     accepted: int
-    promised: float
+    promised: float | None
     right: Mapping[str, int]
 
     @property
@@ -32,7 +33,9 @@ class Tally:
         return self.cells - self.accepted
 
 
-def tally(reviewed: Iterable[tuple[Cell, Shown, tuple[str, ...]]], members: Sequence[str]) -> Tally:
+def tally(
+    reviewed: Iterable[tuple[Cell, Shown, tuple[str, ...]]], members: Sequence[str], calibrated: bool
+) -> Tally:
     """Count; each cell comes with the ensemble's answer and its gold.
 
     An answer is right if it is one of the acceptable ones, as :meth:`quorum.votes.Cell.is_right` has it.
@@ -47,4 +50,4 @@ def tally(reviewed: Iterable[tuple[Cell, Shown, tuple[str, ...]]], members: Sequ
         promised += shown.confidence
         for member, value in zip(members, cell.values, strict=True):
             right[member] += labelled.is_right(value)
-    return Tally(cells, accepted, round(promised, 3), right)
+    return Tally(cells, accepted, round(promised, 3) if calibrated else None, right)

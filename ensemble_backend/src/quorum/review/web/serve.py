@@ -163,6 +163,8 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        # Browsers that come before the server is ready wait, instead of being refused.
+        listening.listen()
     except OSError as error:
         listening.close()
         raise LabelError(

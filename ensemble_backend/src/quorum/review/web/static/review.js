@@ -249,9 +249,9 @@ function renderDone(next) {
 
 function renderTally(next) {
   const { cells, accepted, promised, right } = next.tally;
+  const expected = promised === null ? "" : ` (it expected ${promised.toFixed(1)})`;
   byId("tally").textContent = cells
-    ? `Of ${cells} decided cells the ensemble was right in ${accepted}; decisions changed ${cells - accepted}. ` +
-      `By its confidence ${promised.toFixed(1)} would be right.`
+    ? `Of ${cells} decided cells the ensemble was right in ${accepted}${expected}; decisions changed ${cells - accepted}.`
     : "Nothing is decided yet.";
   const rows = cells ? Object.entries(right).sort((one, other) => other[1] - one[1]) : [];
   byId("members").tBodies[0].replaceChildren(
