@@ -239,6 +239,19 @@ def test_a_review_goes_on_where_it_was_and_its_table_has_the_gold(votes: Path) -
     assert [c.values for c in table.cells] == [c.values for c in read_votes(votes).cells]
 
 
+def test_gold_that_was_taken_back_leaves_the_table(votes: Path) -> None:
+    with desk(votes) as at:
+        assert at.save() == 0
+        assert not at.out.exists()
+        answer(at, at.state("ann", "review"), typed="red")
+        assert at.save() == 1
+        at.undo("ann", "review")
+        assert at.save() == 0
+        assert at.report().out is None
+        assert at.begun
+    assert not any(cell.gold for cell in read_votes(votes.with_name("labels.jsonl")).cells)
+
+
 def test_skipped_cells_come_again_at_the_end_and_unsure_ones_do_not(votes: Path) -> None:
     with desk(votes, count=3) as at:
         state = at.state("ann", "review")

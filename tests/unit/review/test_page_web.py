@@ -14,9 +14,12 @@ from support.command import quorum
 from support.review_page import Page, rows, serving, write_votes
 
 from quorum.review.choose import LabelError
+from quorum.review.page.desk import ReviewOptions
 from quorum.review.page.journal import read_journal
 from quorum.review.web.access import Access, checked_token
+from quorum.review.web.serve import PageOptions, serve_review
 from quorum.votes import read_votes
+from quorum_contract.errors import QuorumError
 
 TOKEN = "0123456789abcdef"
 OWN = {"host": "127.0.0.1:80", "authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
@@ -168,18 +171,26 @@ def test_killed_at_once_no_decision_is_lost_and_learn_reads_the_table(tmp_path: 
     assert json.loads((tmp_path / "weights.json").read_text())["provenance"]["gold_labels"] == 50
 
 
-def test_the_command_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+def test_what_cannot_be_reviewed_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     votes = write_votes(tmp_path / "votes.jsonl", rows(3))
-    for arguments, message in (
-        (("--host", "0.0.0.0"), "others reach that address"),
-        (("--order", "best"), "'best' is not one of"),
-        (("--export", "excel=x"), "label-studio, argilla"),
-        (("--reviewer", " "), "1 to 64 printable"),
-        (("--weights", "none.json"), "cannot be read"),
+    out, ann = tmp_path / "labels.jsonl", ReviewOptions(reviewers=["ann"])
+    for options, page, message in (
+        (ann, PageOptions(host="0.0.0.0"), "others reach that address"),
+        (ReviewOptions(reviewers=[" "]), None, "1 to 64 printable"),
+        (ReviewOptions(reviewers=["ann"], overlap=2.0), None, "overlap is 2"),
+        (ReviewOptions(reviewers=["ann"], weights="none.json"), None, "cannot be read"),
+        (ann, PageOptions(host="192.0.2.1", token=TOKEN), "cannot listen at 192.0.2.1"),
     ):
-        code = 2 if "--order" in arguments else 1
-        assert message in quorum(tmp_path, "review", votes, *arguments, code=code)[1]
-    labelled = [row | {"gold": ["red"]} for row in rows(3)]
-    write_votes(votes, labelled)
-    assert "nothing is left to review" in quorum(tmp_path, "review", votes, code=1)[1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["votes.jsonl"]
+        with pytest.raises(QuorumError, match=message):
+            serve_review(votes, out, options, page)
+        out.with_name("labels.journal.jsonl").unlink(missing_ok=True)
+    write_votes(votes, [row | {"gold": ["red"]} for row in rows(3)])
+    with pytest.raises(LabelError, match="nothing is left to review"):
+        serve_review(votes, out, ann)
+    assert [path.name for path in tmp_path.iterdir()] == ["votes.jsonl"]
+
+
+def test_the_command_names_the_programs_that_it_writes_for(tmp_path: Path) -> None:
+    votes = write_votes(tmp_path / "votes.jsonl", rows(3))
+    said = quorum(tmp_path, "review", votes, "--export", "excel=x", code=1)[1]
+    assert "with one of label-studio, argilla" in said

@@ -119,10 +119,9 @@ def _show(report: quorum.ReviewReport) -> None:
     figures = report.tally
     if figures.cells:
         expected = "" if figures.promised is None else f" (it expected {figures.promised:.1f})"
-        note(
-            f"{counted(figures.cells, 'cell')} decided: the ensemble was right in {figures.accepted}{expected}, "
-            f"decisions changed {figures.changed}"
-        )
+        cells = counted(figures.cells, "cell")
+        right = f"the ensemble was right in {figures.accepted}{expected}"
+        note(f"{cells} decided: {right}, decisions changed {figures.changed}")
     if report.agreement:
         table = Table("reviewers", "cells of both", "same answer", "kappa")
         for pair in report.agreement:

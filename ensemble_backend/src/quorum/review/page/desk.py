@@ -117,6 +117,8 @@ class Desk:
         self._catalogue, self._clock, self._lock = catalogue, clock, Lock()
         self._table = read_votes(source)
         self._named = [_checked_name(name) for name in options.reviewers]
+        if not self._named:
+            raise LabelError("no reviewer is named; give at least one")
         loaded = load_weights(options.weights, catalogue)
         # Weights may have the members in another order; the table is written as it was.
         table = self._table.of_members(loaded.members) if loaded else self._table
@@ -170,9 +172,14 @@ class Desk:
         return list(dict.fromkeys([*self._named, *self._decisions.people()]))
 
     @property
+    def first_reviewer(self) -> str:
+        """Who decides where no name is given."""
+        return self._named[0]
+
+    @property
     def begun(self) -> bool:
-        """Whether somebody has decided something."""
-        return bool(self._decisions.cells())
+        """Whether somebody has decided something, also if all was taken back."""
+        return bool(self._decisions.people())
 
     def state(self, reviewer: str, mode: Mode) -> dict[str, Any]:
         """What the page shows one person now, as JSON values; raises LabelError for an unknown name."""
@@ -239,7 +246,7 @@ class Desk:
             return self._state(reviewer, mode)
 
     def save(self) -> int:
-        """Write the table with gold, if any cell has some; the number of labelled cells.
+        """Write the table with gold, if any cell has some, or had; the number of labelled cells.
 
         Raises:
             OSError: It cannot be written.
@@ -247,7 +254,8 @@ class Desk:
         with self._lock:
             rows = self._gold_rows()
         result = apply_gold(self._table, rows)
-        if rows:
+        # One that is there is this review's, and may have gold that was taken back since.
+        if rows or self.out.exists():
             write_votes(result.table, self.out)
         return int(result.table.labelled.sum())
 

@@ -87,7 +87,7 @@ def make_app(desk: Desk, access: Access, changed: Callable[[], None]) -> Guarded
 
     async def state(request: Request) -> Response:
         who = msgspec.convert(dict(request.query_params), Who)
-        name = who.reviewer or desk.reviewers[0]
+        name = who.reviewer or desk.first_reviewer
         return _json(await run_in_threadpool(desk.state, name, who.mode))
 
     async def decide(request: Request) -> Response:

@@ -149,11 +149,11 @@ def _saving(desk: Desk, problem: Callable[[str], None]) -> Iterator[Event]:
     try:
         yield changed
     finally:
-        pending = changed.is_set()
         ended.set()
         changed.set()
         thread.join()
-        if pending:
+        # Also if a write failed just now: the error then ends the command.
+        if desk.begun:
             desk.save()
 
 

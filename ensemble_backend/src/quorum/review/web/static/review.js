@@ -51,7 +51,7 @@ async function call(path, body) {
   } catch (error) {
     throw new Error("No answer from the server: is quorum review still running? Press the key again.");
   }
-  const content = await answer.json();
+  const content = await answer.json().catch(() => ({ error: `The server answers ${answer.status}; try again.` }));
   if (!answer.ok) throw new Error(content.error);
   return content;
 }
