@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -32,7 +32,7 @@ import numpy as np
 import yaml
 
 from quorum.decision.weights import Weights, equal_weights
-from quorum.evaluation.answers import answer_scores, decide_answers
+from quorum.evaluation.answers import decide_answers
 from quorum.learning.by_kind import learn
 from quorum.review.page.queue import Order, make_queue
 from quorum.votes import Cell, VotesTable, read_votes
@@ -178,33 +178,34 @@ def labelled(table: VotesTable, rows: Sequence[int]) -> VotesTable:
 
 def draws(rows: list[dict[str, Any]], number: int, labels: int, folder: Path) -> None:
     """Gain of each order, over other halves of the products, with the gold as the reviewer."""
-    gains: dict[str, list[float]] = {}
+    figures: dict[str, list[tuple[float, ...]]] = {}
     for seed in range(number):
         mine, others = halves(rows, seed)
         full, test = (read_votes(write(folder / "draw.jsonl", half)) for half in (mine, others))
         bare = labelled(full, [])
         before = learn(bare)
-        sure = decide_answers(bare, before, {}).confidence
-        majority = accuracy(test, equal_weights(test.members))
-        gains.setdefault("learned without gold", []).append(accuracy(test, before) - majority)
-        orders: dict[str, Callable[[], Sequence[int]]] = {
-            "random": lambda: random.Random(seed).sample(range(len(full)), labels),  # noqa: B023
-        }
+        seen = decide_answers(bare, before, {})
+        majority = judged(test, equal_weights(test.members))[0]
+        chosen = {"random": random.Random(seed).sample(range(len(full)), labels)}
         for order in get_args(Order):
-            orders[order] = lambda order=order: [  # type: ignore[misc]
-                c.index
-                for c in make_queue(bare, sure, labels, order=order, weights=before, seed=seed).choices  # noqa: B023
-            ]
-        for name, chosen in orders.items():
-            learned = learn(labelled(full, chosen()))
-            gains.setdefault(name, []).append(accuracy(test, learned) - majority)
-    say(f"\npoints to majority on the other half, {labels} labels, mean of {number} draws +- standard error:")
-    for name, found in gains.items():
-        say(f"  {name:22} {100 * fmean(found):+.2f} +- {100 * stdev(found) / len(found) ** 0.5:.2f}")
+            queue = make_queue(bare, seen.confidence, labels, order=order, weights=before, seed=seed)
+            chosen[order] = [choice.index for choice in queue.choices]
+        for name, rows_of in chosen.items():
+            wrong = fmean(not full.cells[row].is_right(seen.values[row]) for row in rows_of)
+            right, sure = judged(test, learn(labelled(full, rows_of)))
+            figures.setdefault(name, []).append((right - majority, sure - right, wrong))
+    say(f"\n{labels} labels, {number} draws: points to majority on the other half +- standard error;")
+    say("confidence minus accuracy there, points; share of the reviewed cells whose answer changes")
+    for name, found in figures.items():
+        gain, doubt, wrong = (list(column) for column in zip(*found, strict=True))
+        points, error = 100 * fmean(gain), 100 * stdev(gain) / number**0.5
+        say(f"  {name:8} {points:+.2f} +- {error:.2f}  {100 * fmean(doubt):+.1f}  {fmean(wrong):.0%}")
 
 
-def accuracy(table: VotesTable, weights: Weights) -> float:
-    return float(answer_scores(table, weights, {})[table.labelled].mean())
+def judged(table: VotesTable, weights: Weights) -> tuple[float, float]:
+    """Share right, and mean confidence."""
+    answers = decide_answers(table, weights, {})
+    return float(answers.scores[table.labelled].mean()), float(answers.confidence[table.labelled].mean())
 
 
 def main() -> None:
