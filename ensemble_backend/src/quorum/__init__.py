@@ -107,7 +107,6 @@ if TYPE_CHECKING:
     from quorum.review.page.desk import Desk as Desk
     from quorum.review.page.desk import ReviewOptions as ReviewOptions
     from quorum.review.page.desk import ReviewReport as ReviewReport
-    from quorum.review.page.export import ReviewFormat as ReviewFormat
     from quorum.review.session import GoldReport as GoldReport
     from quorum.review.session import LabelSession as LabelSession
     from quorum.review.session import SheetReport as SheetReport
@@ -182,7 +181,6 @@ _MODULES = {
         "normalise_votes", "rename_members", "votes_info",
     ),
     "quorum.review.page.desk": ("Desk", "ReviewOptions", "ReviewReport"),
-    "quorum.review.page.export": ("ReviewFormat",),
     "quorum.review.session": ("GoldReport", "LabelSession", "SheetReport", "apply_sheet", "choose_sheet"),
     "quorum.review.web.serve": ("PageOptions", "export_review", "serve_review"),
     "quorum.rollout.change": ("Change",),

@@ -13,11 +13,12 @@ import pytest
 from support.command import quorum
 from support.review_page import Page, rows, serving, write_votes
 
+from quorum import learn
 from quorum.review.choose import LabelError
 from quorum.review.page.desk import ReviewOptions
 from quorum.review.page.journal import read_journal
 from quorum.review.web.access import Access, checked_token
-from quorum.review.web.serve import PageOptions, serve_review
+from quorum.review.web.serve import PageOptions, export_review, serve_review
 from quorum.votes import read_votes
 from quorum_contract.errors import QuorumError
 
@@ -162,13 +163,13 @@ def test_killed_at_once_no_decision_is_lost_and_learn_reads_the_table(tmp_path: 
         done = state["progress"]["done"]
     assert done == 50
     # Without a page: the table, and tasks for another program.
-    arguments = ("votes.jsonl", "--reviewer", "ann", "--export", "label-studio=tasks.json", "--json")
-    report = json.loads(quorum(tmp_path, "review", *arguments)[0])
-    assert (report["labels"], report["tally"]["cells"], report["out"]) == (50, 50, "labels.jsonl")
-    assert len(json.loads((tmp_path / "tasks.json").read_text())) == 60
+    tasks = tmp_path / "tasks.json"
+    options, targets = ReviewOptions(reviewers=["ann"]), [("label-studio", tasks)]
+    report = export_review(votes, tmp_path / "labels.jsonl", options, targets)  # type: ignore[arg-type]
+    assert (report.labels, report.tally.cells, report.out) == (50, 50, tmp_path / "labels.jsonl")
+    assert len(json.loads(tasks.read_text())) == 60
     assert sum(bool(cell.gold) for cell in read_votes(tmp_path / "labels.jsonl").cells) == 50
-    quorum(tmp_path, "learn", "labels.jsonl", "--out", "weights.json")
-    assert json.loads((tmp_path / "weights.json").read_text())["provenance"]["gold_labels"] == 50
+    assert learn(tmp_path / "labels.jsonl").weights.provenance["gold_labels"] == 50
 
 
 def test_what_cannot_be_reviewed_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

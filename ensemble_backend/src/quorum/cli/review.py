@@ -15,7 +15,7 @@ import quorum
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, counted, note, out, print_json
 from quorum.cli.options import load_if_any
 from quorum.cli.signals import interrupt_once
-from quorum.review.page.export import FORMATS
+from quorum.review.page.export import FORMATS, ReviewFormat
 from quorum.review.page.queue import Order
 
 
@@ -99,7 +99,7 @@ def _user() -> str:
         return "reviewer"
 
 
-def _target(text: str) -> tuple[quorum.ReviewFormat, Path]:
+def _target(text: str) -> tuple[ReviewFormat, Path]:
     given, _, file = text.partition("=")
     for form in FORMATS:
         if form == given and file:

@@ -158,10 +158,13 @@ function renderCard(card) {
 }
 
 function renderText(card) {
-  const pieces = card.text.map((piece) => {
+  const pieces = card.text.map((piece, at) => {
     if (!piece.by.length) return document.createTextNode(piece.text);
     const mark = make("mark", piece.text, piece.by[0] === 1 ? "first" : "");
-    mark.dataset.by = piece.by.join(",");
+    // A candidate's number stands where its words end.
+    const next = at + 1 < card.text.length ? card.text[at + 1].by : [];
+    const ending = piece.by.filter((number) => !next.includes(number));
+    if (ending.length) mark.dataset.by = ending.join(",");
     return mark;
   });
   byId("text").replaceChildren(...pieces);
@@ -223,7 +226,7 @@ function personRow(person) {
 
 function renderGuide(card) {
   const guide = card.guide;
-  byId("guide-question").textContent = guide.question || `What is the ${card.attribute}?`;
+  byId("guide-question").textContent = guide.question || `What does the text say about ${card.attribute}?`;
   fill("guide-more", guide.instructions);
   byId("guide-na").textContent = guide.allow_na
     ? "n/a if the text does not say."
