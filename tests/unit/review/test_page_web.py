@@ -65,6 +65,7 @@ def test_only_its_own_names_are_taken(host: str, name: str, header: str, taken: 
         pytest.param("POST", "/api/decide", {"content-type": "text/plain"}, 415, id="a form of another site"),
         pytest.param("POST", "/", {}, 405, id="nothing to post to"),
         pytest.param("GET", "/", {"authorization": ""}, None, id="the page itself holds no secret"),
+        pytest.param("GET", "/", {"sec-fetch-site": "cross-site"}, None, id="a link on another site"),
     ],
 )
 def test_a_call_needs_token_and_own_origin(

@@ -73,10 +73,11 @@ class Access:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return 403, f"a request from {origin} is not taken"
+        if not path.startswith("/api/"):
+            # A link on another site may lead to the page, which holds no secret.
+            return None if method in ("GET", "HEAD") else (405, "only GET here")
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return 403, "a request from another site is not taken"
-        if not path.startswith("/api/"):
-            return None if method in ("GET", "HEAD") else (405, "only GET here")
         given = headers.get("authorization", "").removeprefix("Bearer ").encode("utf-8", "replace")
         if not hmac.compare_digest(given, self.token.encode()):
             return 401, "no token, or another one; open the whole address that `quorum review` printed"
