@@ -56,9 +56,11 @@ def wait_until(condition: Any, seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Iterator[Live]:
-    with running(write_deployment(tmp_path, {"alpha": {}, "beta": {}}, server=WITH_HTTP)) as live:
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Stopped steps of it go on at the end of a test; the last test kills it."""
+    members: dict[str, Any] = {"alpha": {}, "beta": {}}
+    with running(write_deployment(tmp_path_factory.mktemp("probed"), members, server=WITH_HTTP)) as live:
         yield live
 
 
@@ -83,10 +85,12 @@ def test_ready_throughout_twenty_loads_that_triton_calls_unready(live: Live) -> 
                 triton.append(True)
             except urllib.error.HTTPError:
                 triton.append(False)
+            over.wait(0.02)
 
     def watch_us() -> None:
         while not over.is_set():
             pulses.extend(take_pulse(live.spec, live.url, channel) for channel in CHANNELS)
+            over.wait(0.02)
 
     watchers = [threading.Thread(target=watch_triton), threading.Thread(target=watch_us)]
     for watcher in watchers:
@@ -108,7 +112,7 @@ def test_ready_throughout_twenty_loads_that_triton_calls_unready(live: Live) -> 
         for watcher in watchers:
             watcher.join()
     assert not all(triton), "Triton says so too: nothing happened that could have shaken us"
-    assert len(pulses) > 40
+    assert len(pulses) > 10
     assert [pulse for pulse in pulses if not pulse.ready] == []
     assert {pulse.version for pulse in pulses} == {1}
 
@@ -125,18 +129,6 @@ def test_a_stopped_process_is_not_ready_until_it_goes_on(live: Live, model: str)
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: take_pulse(live.spec, live.url, "quorum", 5).ready)
-
-
-def test_a_killed_process_is_not_ready_and_says_why(live: Live) -> None:
-    os.kill(stub_of(live.server, "beta"), signal.SIGKILL)
-    wait_until(lambda: not take_pulse(live.spec, live.url, "quorum").ready)
-    assert live.control.is_ready("quorum"), "Triton itself notices nothing"
-    _, err = quorum(live.spec.root, "probe", "--url", live.url, "--full", code=1)
-    assert "quorum not ready" in err
-    assert len(err.splitlines()) == 1
-    os.kill(live.server.pid or 0, signal.SIGKILL)
-    found = quorum_json(live.spec.root, "probe", "--url", live.url, "--timeout", "1", code=1)
-    assert (found["ready"], found["version"]) == (False, None)
 
 
 def test_a_stuck_llm_holds_up_neither_probe_nor_rollout(stuck: Live) -> None:
@@ -217,9 +209,21 @@ def test_many_who_ask_share_one_question(live: Live) -> None:
         assert len(asked) <= 1 + int(time.monotonic() - begun)
 
 
+def test_a_killed_process_is_not_ready_and_says_why(live: Live) -> None:
+    os.kill(stub_of(live.server, "beta"), signal.SIGKILL)
+    wait_until(lambda: not take_pulse(live.spec, live.url, "quorum").ready)
+    assert live.control.is_ready("quorum"), "Triton itself notices nothing"
+    _, err = quorum(live.spec.root, "probe", "--url", live.url, "--full", code=1)
+    assert "quorum not ready" in err
+    assert len(err.splitlines()) == 1
+    os.kill(live.server.pid or 0, signal.SIGKILL)
+    found = quorum_json(live.spec.root, "probe", "--url", live.url, "--timeout", "1", code=1)
+    assert (found["ready"], found["version"]) == (False, None)
+
+
 def test_up_answers_probes_from_the_first_moment_and_while_it_drains(tmp_path: Path) -> None:
     # A table that takes a moment to read.
-    rows = table(["alpha", "beta"], products=5_000)
+    rows = table(["alpha", "beta"], products=2_000)
     write_deployment(tmp_path, {"alpha": {"options": {"latency_ms": 700}}, "beta": {}}, rows=rows)
     quorum(tmp_path, "render")
     process = start(tmp_path, "up", "--probe-port", "0")

@@ -87,8 +87,11 @@ def test_all_formats_read_alike(tmp_path: Path, name: str) -> None:
     [
         ({"keyphrase": "k" * 129}, "129 bytes of UTF-8, the limit is 128"),
         ({"keyphrase": "é" * 65}, "130 bytes"),
-        ({"keyphrase": "nul\x00"}, "control characters"),
+        ({"keyphrase": "bell\a"}, "control characters"),
+        ({"keyphrase": "nul\x00"}, "holds a NUL character"),
         ({"keyphrase": " \n"}, "keyphrase is empty"),
+        ({"keyphrase": " \u200b\ufeff \u3164"}, "keyphrase is empty"),
+        ({"item": "\u2060"}, "item is empty"),
         ({"keyphrase": "brand"}, "is an attribute of the catalogue"),
         ({"keyphrase": ["a"]}, "give a text"),
         ({"keyphrase": "\ud800"}, "surrogate"),
@@ -137,7 +140,7 @@ def test_lines_that_are_no_rows_are_named(tmp_path: Path) -> None:
 def test_a_table_whose_texts_are_no_utf8(tmp_path: Path) -> None:
     path = write(tmp_path / "p.parquet", [{**ROWS[0], "text": "zzzz"}])
     path.write_bytes(path.read_bytes().replace(b"zzzz", b"z\xff\xfez"))
-    with pytest.raises(PairsError, match=r"p\.parquet: after row 0: a text is not UTF-8"):
+    with pytest.raises(PairsError, match=r"p\.parquet:1: 'text' is not UTF-8"):
         read_pairs(path, CATALOGUE)
 
 
@@ -164,12 +167,14 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     broken.write_bytes(b"PAR1 no")
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
+    sheet = tmp_path / "p.xlsx"
+    sheet.write_bytes(b"PK\x03\x04")
     for path, words in (
         (cut, "is it cut off"),
         (broken, "cannot be read as Parquet"),
-        (empty, "no pairs"),
+        (empty, "is empty"),
         (tmp_path / "missing.csv", "No such file"),
-        (tmp_path / "p.xlsx", "cannot tell the format"),
+        (sheet, "is a spreadsheet or a zip archive; save it as CSV"),
     ):
         with pytest.raises(PairsError, match=words):
             read_pairs(path, CATALOGUE, max_bad=1000)
@@ -269,7 +274,9 @@ def test_a_journal_goes_on_where_a_kill_left_it(tmp_path: Path) -> None:
             spent = again.spent
             assert (spent.answers, spent.calls, spent.prompt_tokens, spent.cost) == (1, 2, 90, 0.75)
             assert (spent.without_tokens, spent.without_cost) == (1, 0)
-            assert [*again.cells()] == cells
+            assert [cell for cell, _ in again.cells()] == cells
+            shares = (Spent(0.5, 45, 5, 0, 0.05, 0.25), Spent(0.5, None, None, None, 0.05, 0.125))
+            assert [usage for _, usage in again.cells()] == [shares, shares]
             again.add([Cell(3, reason="NO_ANSWER")])
         with journal(path) as last:
             assert last.done == {1, 2, 3}
