@@ -12,9 +12,9 @@ from typing import IO, Any
 
 import msgspec
 
+from quorum.bulk.inputs.scan import Part
 from quorum.bulk.ledger.entry import Entry
 from quorum.bulk.ledger.errors import LedgerError
-from quorum.bulk.ledger.spec import Part
 from quorum.files import sync_file, sync_folder, write_all
 
 KIND = "quorum.extract.journal"
