@@ -19,6 +19,7 @@ import pytest
 from support.bulk_jobs import CATALOGUE, Job, answer, listing, scan_of
 
 from quorum.bulk.inputs.records import BadRow
+from quorum.bulk.inputs.scan import Scan
 from quorum.bulk.ledger import Entry, JobLocked, Ledger, LedgerError, NewWeights, StorageFailed
 from quorum.bulk.outputs import OutputError, Outputs, target_of
 from quorum.tasks.attribute import Attribute
@@ -367,7 +368,7 @@ def test_what_a_job_is_of_can_be_read(job: Job) -> None:
     begun(job)
     stored = Ledger.stored(job.path)
     assert stored is not None
-    assert stored["input"] == scan_of(2, 3).to_json()
+    assert Scan.from_json(stored["input"]) == scan_of(2, 3)
     (job.path / "job.json").write_text('{"kind":"quorum.extract","schema_version":2,"spec":{}}')
     with pytest.raises(LedgerError, match="another release"):
         Ledger.stored(job.path)
