@@ -129,7 +129,7 @@ def test_hostile_keyphrases_are_data(served: Supervised) -> None:
     with pytest.raises(PairsError) as caught:
         judge(served, "hostile.jsonl", "hostile.parquet")
     assert "hostile.jsonl:8: keyphrase: 129 bytes of UTF-8, the limit is 128" in str(caught.value)
-    assert "hostile.jsonl:9: keyphrase: 'nul\\x00' holds control characters" in str(caught.value)
+    assert "hostile.jsonl:9: holds a NUL character; remove it" in str(caught.value)
     assert not path_of(served.folder / "hostile.parquet").exists()
     report = judge(served, "hostile.jsonl", "hostile.parquet", max_bad=4, per_request=64)
     assert report["left_out"] == {"NO_ANSWER": 1, "BROKEN": 4}
