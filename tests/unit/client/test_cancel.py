@@ -61,7 +61,7 @@ def test_a_cancelled_task_is_cancelled_on_the_server(stuck: Any, how: str) -> No
                 calls[1].cancel()
             else:
                 # Another class in Python 3.10.
-                with pytest.raises(asyncio.TimeoutError):  # noqa: UP041
+                with pytest.raises(asyncio.TimeoutError):
                     await asyncio.wait_for(calls[1], 0.01)
             await asyncio.to_thread(wait, lambda: cancelled(stuck) == ["r-1"])
             assert not calls[0].done()
