@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from quorum.bulk.ask import ask as ask
     from quorum.bulk.dry_run import estimate_extract as estimate_extract
     from quorum.bulk.estimate import Expected as Expected
+    from quorum.bulk.export.answers import ExportReport as ExportReport
+    from quorum.bulk.export.delta import export_delta as export_delta
+    from quorum.bulk.export.iceberg import export_iceberg as export_iceberg
     from quorum.bulk.judging.run import JudgeOptions as JudgeOptions
     from quorum.bulk.judging.run import JudgeReport as JudgeReport
     from quorum.bulk.judging.run import judge as judge
@@ -128,6 +131,9 @@ _MODULES = {
     "quorum.bulk.ask": ("ask",),
     "quorum.bulk.dry_run": ("estimate_extract",),
     "quorum.bulk.estimate": ("Expected",),
+    "quorum.bulk.export.answers": ("ExportReport",),
+    "quorum.bulk.export.delta": ("export_delta",),
+    "quorum.bulk.export.iceberg": ("export_iceberg",),
     "quorum.bulk.judging.run": ("JudgeOptions", "JudgeReport", "judge"),
     "quorum.bulk.recommend": (
         "RecommendOptions",

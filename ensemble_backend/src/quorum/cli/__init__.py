@@ -20,6 +20,7 @@ from quorum.cli import (  # noqa: E402
     distill,
     evaluate,
     evaluate_retrieval,
+    export,
     flywheel,
     index,
     judge,
@@ -70,6 +71,9 @@ votes.app.command()(friendly(votes.drop))
 votes.app.command()(friendly(votes.rename))
 votes.app.command()(friendly(votes.normalise))
 app.add_typer(votes.app, name="votes")
+export.app.command()(friendly(export.delta))
+export.app.command()(friendly(export.iceberg))
+app.add_typer(export.app, name="export")
 app.command("evaluate-retrieval")(friendly(evaluate_retrieval.evaluate_retrieval))
 tune.app.command()(friendly(tune.train))
 tune.app.command()(friendly(tune_merge.merge))
