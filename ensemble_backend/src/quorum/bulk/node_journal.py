@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Journals of the nodes of a cluster: outcomes that the driver has not yet taken into the ledger.
+
+Each attempt at a part writes a file of its own, in the folder ``nodes`` of the job, on a file system that all
+nodes share. So no lock is needed: a node that is thought dead and still writes disturbs no other, and what a
+killed one wrote is read by the next attempt.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from quorum.bulk.ledger import Entry
+from quorum.bulk.ledger.errors import storing
+
+_FOLDER = "nodes"
+_SYNC_S = 1.0
+
+
+class NodeJournal:
+    """The outcomes of one attempt at a part; a context manager.
+
+    A line is with the operating system when :meth:`append` returns, and on the disk about a second later.
+
+    Args:
+        job: Folder of the job.
+        part: Number of the part.
+
+    Raises:
+        StorageFailed: It cannot be written, now or later.
+    """
+
+    def __init__(self, job: Path, part: int) -> None:
+        self._path = job / _FOLDER / f"{part:06}.{uuid.uuid4().hex[:12]}.journal"
+        with storing(self._path):
+            self._path.parent.mkdir(exist_ok=True)
+            self._file = self._path.open("xb", buffering=0)
+        self._synced = time.monotonic()
+
+    def append(self, entry: Entry) -> None:
+        """Write an outcome."""
+        with storing(self._path):
+            self._file.write(entry.to_line())
+            if time.monotonic() - self._synced >= _SYNC_S:
+                os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Return the journal."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Have everything on the disk, where other nodes see it, and close."""
+        with storing(self._path):
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+def node_entries(job: Path, part: int) -> Iterator[Entry]:
+    """The outcomes in all journals of a part; a row may come twice, where two nodes asked it.
+
+    A line that a killed node left half written is skipped: its row is asked again.
+    """
+    for path in sorted((job / _FOLDER).glob(f"{part:06}.*.journal")):
+        for line in path.read_bytes().splitlines():
+            try:
+                yield Entry.from_line(line)
+            except ValueError:
+                continue
+
+
+def drop_journals(job: Path, part: int) -> None:
+    """Remove the journals of a part, whose outcomes the ledger has."""
+    for path in (job / _FOLDER).glob(f"{part:06}.*.journal"):
+        path.unlink(missing_ok=True)
