@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Literal, overload
 
 from quorum_client._aio_calls import AsyncCalls
-from quorum_client._connection import UNSET, Connection, Tls, Unset, window
+from quorum_client._aio_many import as_completed, in_order
+from quorum_client._connection import UNSET, Connection, Tls, Unset
+from quorum_client._limits import AUTO, Concurrency
 from quorum_client._results import Extraction, Item, Recommendation, RecommendItem
 from quorum_client._room import AWAY_S, OnWait, Room
 from quorum_client._routing import RECOMMENDING, Share, extracting
@@ -90,7 +92,7 @@ class AsyncClient(AsyncCalls):
         self,
         items: Iterable[Item],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["raise"] = ...,
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -104,7 +106,7 @@ class AsyncClient(AsyncCalls):
         self,
         items: Iterable[Item],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["return"],
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -118,7 +120,7 @@ class AsyncClient(AsyncCalls):
         self,
         items: Iterable[Item],
         *,
-        concurrency: int = 16,
+        concurrency: Concurrency = 16,
         errors: Literal["raise", "return"] = "raise",
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
@@ -131,7 +133,7 @@ class AsyncClient(AsyncCalls):
 
         Args:
             items: The products, read only as far as needed.
-            concurrency: The most calls in flight.
+            concurrency: The most calls in flight, or ``"auto"``, see there.
             errors: ``"raise"`` stops at the first failed item, ``"return"`` yields its error in its place.
             timeout_s: Deadline of each call, seconds.
             channel: Ensemble to ask.
@@ -143,8 +145,37 @@ class AsyncClient(AsyncCalls):
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
         """
-        limit = window(concurrency)
         room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        send = self._sender(timeout_s, channel, priority, lazy)
+        return in_order(items, room, send, keep_errors=errors == "return")
+
+    def extract_as_completed(
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: Concurrency = AUTO,
+        timeout_s: float | Unset = UNSET,
+        channel: str | None = None,
+        priority: Priority = BULK,
+        away_s: float = AWAY_S,
+        on_wait: OnWait | None = None,
+        lazy: bool = False,
+    ) -> AsyncIterator[tuple[Item, Extraction | QuorumError]]:
+        """Ask about many products, several at a time; yields each with its answer or error, as they come.
+
+        The arguments are as for :meth:`quorum_client.Client.extract_as_completed`.
+
+        Raises:
+            InvalidRequest: An argument cannot be; what fails of a product is yielded.
+            RuntimeError: The client is closed.
+        """
+        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        return as_completed(items, room, self._sender(timeout_s, channel, priority, lazy))
+
+    def _sender(
+        self, timeout_s: float | Unset, channel: str | None, priority: Priority, lazy: bool
+    ) -> Callable[[Item], Awaitable[Extraction]]:
+        """A function that sends one product of a run."""
         self._open()
 
         async def send(item: Item) -> Extraction:
@@ -159,7 +190,7 @@ class AsyncClient(AsyncCalls):
                 lazy=lazy,
             )
 
-        return self._many(iter(items), limit, room, send, keep_errors=errors == "return")
+        return send
 
     async def recommend(
         self,
@@ -201,7 +232,7 @@ class AsyncClient(AsyncCalls):
         self,
         items: Iterable[RecommendItem],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["raise"] = ...,
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -214,7 +245,7 @@ class AsyncClient(AsyncCalls):
         self,
         items: Iterable[RecommendItem],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["return"],
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -227,7 +258,7 @@ class AsyncClient(AsyncCalls):
         self,
         items: Iterable[RecommendItem],
         *,
-        concurrency: int = 16,
+        concurrency: Concurrency = 16,
         errors: Literal["raise", "return"] = "raise",
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
@@ -240,11 +271,10 @@ class AsyncClient(AsyncCalls):
         Raises:
             QuorumError: As :meth:`recommend`, with ``errors="raise"``.
         """
-        limit = window(concurrency)
         room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
         self._open()
 
         async def send(item: RecommendItem) -> Recommendation:
             return await self._recommend(item, timeout_s, channel, None, priority)
 
-        return self._many(iter(items), limit, room, send, keep_errors=errors == "return")
+        return in_order(items, room, send, keep_errors=errors == "return")

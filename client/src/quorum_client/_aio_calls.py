@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import grpc
 import grpc.aio
@@ -16,11 +14,8 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from quorum_client._connection import CANCEL_S, Call, Connection, Result, Unset
-from quorum_client._room import Room
 from quorum_client._routing import EXTRACTING, Channels
 from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
-
-Wanted = TypeVar("Wanted")
 
 
 class AsyncCalls:
@@ -93,36 +88,6 @@ class AsyncCalls:
             self._open()
             left_s = self._connection.left(call, time.perf_counter() - start)
 
-    async def _many(
-        self,
-        items: Iterator[Wanted],
-        limit: int,
-        room: Room,
-        send: Callable[[Wanted], Awaitable[Result]],
-        *,
-        keep_errors: bool,
-    ) -> AsyncIterator[Result | QuorumError]:
-        async def ask(number: int, item: Wanted) -> Result | QuorumError:
-            try:
-                return await _send_when_room(send, item, number, room)
-            except QuorumError as error:
-                if keep_errors:
-                    return error
-                raise
-
-        pending: deque[asyncio.Task[Result | QuorumError]] = deque()
-        try:
-            for number, item in enumerate(items):
-                pending.append(asyncio.create_task(ask(number, item)))
-                while len(pending) >= limit or (pending and pending[0].done()):
-                    yield await pending.popleft()
-            while pending:
-                yield await pending.popleft()
-        finally:
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
-
     async def is_ready(self, channel: str | None = None) -> bool:
         """Whether the channel can answer now; ``False`` also when no server responds within 5 s.
 
@@ -180,27 +145,3 @@ class AsyncCalls:
             )
             self._stub = GRPCInferenceServiceStub(self._channel)
         return self._stub
-
-
-async def _send_when_room(
-    send: Callable[[Wanted], Awaitable[Result]], item: Wanted, number: int, room: Room
-) -> Result:
-    """Send an item once the run has room for it, again as long as the room postpones it."""
-    place = asyncio.Event()
-    room.ask(number, place.set)
-    while True:
-        await place.wait()
-        place.clear()
-        try:
-            result = await send(item)
-        except BaseException as error:
-            if not (isinstance(error, Unavailable) and room.postpones(error)):
-                room.leave(answered=False, error=error)
-                raise
-            pause_s = room.refused(number, place.set, error)
-        else:
-            room.leave(answered=True)
-            return result
-        if pause_s is not None:
-            await asyncio.sleep(pause_s)
-            place.set()

@@ -44,7 +44,6 @@ from quorum_contract.fields import join_fields
 Result = TypeVar("Result")
 
 _READY_TIMEOUT_S = 5.0
-_WINDOW = 4
 
 # Three attempts in all, and no retry while more than half of the calls fail, so that retries never keep a
 # server down: a failure costs a token, a success returns one. gRPC can be configured to do the same, but it
@@ -366,14 +365,3 @@ class Connection:
 
 def _read_recommendation(response: Any, call: Call[Recommendation], latency_s: float) -> Recommendation:
     return _recommend.recommendation(response, call.request_id, latency_s, call.channel, call.fallback_from)
-
-
-def window(concurrency: int) -> int:
-    """The most items started and not yet yielded: room for a slow one at the head.
-
-    Raises:
-        InvalidRequest: ``concurrency`` is not a number above 0.
-    """
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise InvalidRequest(f"concurrency: {concurrency!r}; give a whole number above 0")
-    return _WINDOW * concurrency

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, overload
 
-from quorum_client._connection import UNSET, Connection, Tls, Unset, window
+from quorum_client._connection import UNSET, Connection, Tls, Unset
+from quorum_client._limits import AUTO, Concurrency
 from quorum_client._results import Extraction, Item, Recommendation, RecommendItem
 from quorum_client._room import AWAY_S, OnWait, Room
 from quorum_client._routing import RECOMMENDING, Share, extracting
 from quorum_client._sync_calls import Calls
+from quorum_client._sync_many import as_completed, in_order
 from quorum_client.errors import QuorumError
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 
@@ -118,7 +120,7 @@ class Client(Calls):
         self,
         items: Iterable[Item],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["raise"] = ...,
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -132,7 +134,7 @@ class Client(Calls):
         self,
         items: Iterable[Item],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["return"],
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -146,7 +148,7 @@ class Client(Calls):
         self,
         items: Iterable[Item],
         *,
-        concurrency: int = 16,
+        concurrency: Concurrency = 16,
         errors: Literal["raise", "return"] = "raise",
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
@@ -163,7 +165,9 @@ class Client(Calls):
 
         Args:
             items: The products.
-            concurrency: The most calls in flight.
+            concurrency: The most calls in flight; ``"auto"``: as many as the server answers best. It starts
+                with 16, goes up while that gives more answers per second, and down where fewer in flight
+                give as many, or the server refuses some.
             errors: ``"raise"`` stops at the first failed item, ``"return"`` yields its error in its place.
             timeout_s: Deadline of each call, seconds.
             channel: Ensemble to ask.
@@ -181,8 +185,49 @@ class Client(Calls):
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
         """
-        limit = window(concurrency)
         room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        send, cancel = self._sender(timeout_s, channel, priority, lazy)
+        return in_order(items, room, send, cancel, keep_errors=errors == "return")
+
+    def extract_as_completed(
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: Concurrency = AUTO,
+        timeout_s: float | Unset = UNSET,
+        channel: str | None = None,
+        priority: Priority = BULK,
+        away_s: float = AWAY_S,
+        on_wait: OnWait | None = None,
+        lazy: bool = False,
+    ) -> Iterator[tuple[Item, Extraction | QuorumError]]:
+        """Ask about many products, several at a time; yields each with its answer or error, as they come.
+
+        ``items`` is read only as far as needed: products that are being asked, and answers that are not read
+        yet, are at most twice as many as calls in flight. The end of the iteration cancels as that of
+        :meth:`extract_many`, and the other arguments are as there.
+
+        Args:
+            items: The products.
+            concurrency: The most calls in flight; ``"auto"``: as many as the server answers best.
+            timeout_s: Deadline of each call, seconds.
+            channel: Ensemble to ask.
+            priority: ``"bulk"`` or ``"interactive"``.
+            away_s: How long a bulk run waits for a server that is away, seconds.
+            on_wait: Called when the run waits, and when it goes on.
+            lazy: As :meth:`extract`.
+
+        Raises:
+            InvalidRequest: An argument cannot be; what fails of a product is yielded.
+            RuntimeError: The client is closed.
+        """
+        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        return as_completed(items, room, *self._sender(timeout_s, channel, priority, lazy))
+
+    def _sender(
+        self, timeout_s: float | Unset, channel: str | None, priority: Priority, lazy: bool
+    ) -> tuple[Callable[[Item], Extraction], Callable[[], None]]:
+        """A function that sends one product of a run, and one that cancels what is in flight of it."""
         self._check_open()
         run: set[str] = set()
 
@@ -209,8 +254,7 @@ class Client(Calls):
                 if call.request_id in run:
                     self._cancel(call)
 
-        keep = errors == "return"
-        return self._many(iter(items), concurrency, limit, room, send, cancel, keep_errors=keep)
+        return send, cancel
 
     def recommend(
         self,
@@ -265,7 +309,7 @@ class Client(Calls):
         self,
         items: Iterable[RecommendItem],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["raise"] = ...,
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -278,7 +322,7 @@ class Client(Calls):
         self,
         items: Iterable[RecommendItem],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["return"],
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -291,7 +335,7 @@ class Client(Calls):
         self,
         items: Iterable[RecommendItem],
         *,
-        concurrency: int = 16,
+        concurrency: Concurrency = 16,
         errors: Literal["raise", "return"] = "raise",
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
@@ -306,12 +350,10 @@ class Client(Calls):
         Raises:
             QuorumError: As :meth:`recommend`, with ``errors="raise"``.
         """
-        limit = window(concurrency)
         room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
         self._check_open()
 
         def send(item: RecommendItem) -> Recommendation:
             return self._recommend(item, timeout_s, channel, None, priority)
 
-        keep = errors == "return"
-        return self._many(iter(items), concurrency, limit, room, send, lambda: None, keep_errors=keep)
+        return in_order(items, room, send, lambda: None, keep_errors=errors == "return")

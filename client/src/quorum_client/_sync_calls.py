@@ -4,24 +4,17 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from quorum_client._connection import CANCEL_S, Call, Connection, Result, Unset
-from quorum_client._room import Room
 from quorum_client._routing import EXTRACTING, Channels
 from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
-
-Wanted = TypeVar("Wanted")
 
 
 class Calls:
@@ -97,43 +90,6 @@ class Calls:
             self._check_open()
             left_s = self._connection.left(call, time.perf_counter() - start)
 
-    def _many(
-        self,
-        items: Iterator[Wanted],
-        concurrency: int,
-        limit: int,
-        room: Room,
-        send: Callable[[Wanted], Result],
-        cancel: Callable[[], None],
-        *,
-        keep_errors: bool,
-    ) -> Iterator[Result | QuorumError]:
-        ended = threading.Event()
-
-        def ask(number: int, item: Wanted) -> Result | QuorumError:
-            try:
-                return _send_when_room(send, item, number, room, ended)
-            except QuorumError as error:
-                if keep_errors:
-                    return error
-                raise
-
-        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="quorum-client")
-        pending: deque[Future[Result | QuorumError]] = deque()
-        try:
-            for number, item in enumerate(items):
-                pending.append(pool.submit(ask, number, item))
-                while len(pending) >= limit or (pending and pending[0].done()):
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            # Waiting for the calls in flight would delay the caller's error.
-            pool.shutdown(wait=False, cancel_futures=True)
-            ended.set()
-            room.close()
-            cancel()
-
     def is_ready(self, channel: str | None = None) -> bool:
         """Whether the channel can answer now; ``False`` also when no server responds within 5 s.
 
@@ -178,33 +134,3 @@ class Calls:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("this client is closed; make a new one")
-
-
-def _send_when_room(
-    send: Callable[[Wanted], Result],
-    item: Wanted,
-    number: int,
-    room: Room,
-    ended: threading.Event,
-) -> Result:
-    """Send an item once the run has room for it, again as long as the room postpones it."""
-    place = threading.Event()
-    room.ask(number, place.set)
-    while True:
-        place.wait()
-        place.clear()
-        try:
-            if ended.is_set():
-                raise RuntimeError("the run has ended: its results are not read any more")
-            result = send(item)
-        except BaseException as error:
-            if not (isinstance(error, Unavailable) and room.postpones(error)):
-                room.leave(answered=False, error=error)
-                raise
-            pause_s = room.refused(number, place.set, error)
-        else:
-            room.leave(answered=True)
-            return result
-        if pause_s is not None:
-            ended.wait(pause_s)
-            place.set()
