@@ -234,7 +234,7 @@ class Job:
         self._shown = now
         tally, total = self._ledger.counts.tally, self._scan.rows
         bad = sum(part.bad for part in self._parts.values())
-        done = tally.done + bad
+        done, spent, absent = tally.done + bad, tally.spent, tally.absent
         self._progress(
             JobProgress(
                 done=done,
@@ -243,8 +243,8 @@ class Job:
                 bad=tally.bad + bad,
                 rate=self._pace.rate,
                 eta_s=self._pace.eta_s(total - done),
-                cost=tally.cost if tally.without_cost < tally.answered else None,
-                abstained=tally.abstained / tally.votes if tally.votes else None,
+                cost=spent.cost if spent.without_cost < spent.answers else None,
+                abstained=absent / (tally.voted + absent) if tally.voted + absent else None,
                 waits=self.patience.waits,
             )
         )

@@ -6,31 +6,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from quorum.bulk.ledger import Tally
 from quorum.bulk.spent import BudgetSpent
-from quorum.bulk.tally import Tally
 from quorum.records import Record, plain
 from quorum_contract.errors import QuorumError
 
 Ended = Literal["complete", "interrupted", "unavailable"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractReport(Record):
     """Result of a run, over all rows of its job: those of earlier runs of the same command are included.
 
     Attributes:
         rows: Rows of the input.
-        tally: Counts of all rows with an outcome, see :class:`quorum.bulk.tally.Tally`.
-        before: Rows that had their outcome before this run.
-        spent_before: What these took: cost in the currency of the prices; None: not known, or none.
-        bad: Rows of those that failed which no server can answer: they cannot be read, or break the contract.
-        ended: "complete", "interrupted" by Ctrl-C, or "unavailable": the server was away, or full, for longer
+        tally: Counts over the rows with an outcome.
+        asked: Rows that got their outcome in this run.
+        ended: "complete", "interrupted" by Ctrl-C, or "unavailable": the server was away or full for longer
             than the patience of the run. After the last two the same call goes on.
         last_error: Why the server was unavailable; None for other ends.
-        out: File or folder with the answers.
-        votes: File or folder with the votes.
-        dead_letters: File with the rows that failed, and why; None: there are none.
-        job: Folder of the job.
+        outputs: Files and folders that exist now; those of a job that is not complete may still be parts.
+        job: Folder of the job; None with ``only``.
         routed: Whether a share of the products was routed to the canary.
         only: Members that were asked; empty: all.
         budgets: Member -> since when its budget was spent, and how many answers of this run it is missing in.
@@ -38,14 +34,10 @@ class ExtractReport(Record):
 
     rows: int
     tally: Tally
-    before: int
+    asked: int
     ended: Ended
-    out: str | None = None
-    votes: str | None = None
-    spent_before: float | None = None
-    bad: int = 0
     last_error: QuorumError | None = None
-    dead_letters: str | None = None
+    outputs: tuple[str, ...] = ()
     job: str | None = None
     routed: bool = False
     only: tuple[str, ...] = ()
@@ -62,6 +54,11 @@ class ExtractReport(Record):
         return self.tally.failed
 
     @property
+    def bad(self) -> int:
+        """Rows that could not be read; they are in the dead letters."""
+        return self.tally.bad
+
+    @property
     def left(self) -> int:
         """Rows without an outcome, because the run ended early."""
         return self.rows - self.tally.done
@@ -70,21 +67,19 @@ class ExtractReport(Record):
         """Plain JSON values; the channels only where a share was routed."""
         tally = self.tally
         data: dict[str, Any] = {
-            "ended": self.ended,
-            "rows": self.rows,
-            **{name: getattr(self, name) for name in ("answered", "failed", "bad", "left", "before")},
-            **{name: getattr(self, name) for name in ("out", "votes", "dead_letters", "job")},
-            "errors": {
-                code: {"listings": rows, "first": first} for code, (rows, first) in tally.errors.items()
-            },
-            "voted": tally.voted,
-            "abstained": plain({member: dict(sorted(f.items())) for member, f in tally.abstained.items()}),
-            "weights": plain(dict(sorted(tally.by_weights.items()))),
+            name: plain(getattr(self, name))
+            for name in ("ended", "rows", "answered", "failed", "bad", "left", "asked", "outputs", "job")
         }
+        data["errors"] = {
+            code: {"listings": rows, "first": tally.messages.get(code, "")}
+            for code, rows in sorted(tally.errors.items())
+        }
+        data |= {"voted": tally.voted, "abstained": plain(tally.abstained)}
         data |= {"spent": tally.spent.to_json()} if tally.spent.answers else {}
         data |= {"budgets": plain(self.budgets)} if self.budgets else {}
         data |= {"last_error": str(self.last_error)} if self.last_error else {}
         if self.only:
             return data | {"only": list(self.only)}
-        data |= {"decided": tally.decided, "undecided": dict(sorted(tally.undecided.items()))}
-        return data | ({"channels": dict(tally.by_channel)} if self.routed else {})
+        data |= {"decided": tally.decided, "undecided": plain(tally.undecided)}
+        data |= {"weights": plain(tally.weights)}
+        return data | ({"channels": plain(tally.channels)} if self.routed else {})

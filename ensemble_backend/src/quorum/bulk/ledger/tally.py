@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Count the outcomes of a bulk job: rows, answers, votes and what they took."""
+"""Count the outcomes of a bulk job: rows, answers, votes, errors and what they took."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from quorum.bulk.ledger.entry import Entry
-from quorum_client import DecisionStatus
+from quorum.bulk.spent import Totals
+from quorum_client import DecisionStatus, Extraction
 
 
 @dataclass(slots=True)
@@ -18,62 +21,112 @@ class Tally:
         answered: Rows with an answer.
         failed: Rows with an error.
         bad: Rows that could not be read; they are in the dead letters.
-        cells: Attributes that were asked of the answered rows.
-        decided: How many of these have a value, "n/a" included.
-        votes: Votes of members on them.
-        abstained: How many of these have no value.
-        calls: Calls of members.
-        prompt_tokens: Tokens of prompts, where they are known.
-        answer_tokens: Tokens of answers, where they are known.
-        cost: Money, where it is known.
-        without_cost: Answers whose cost is not known.
+        decided: Answers to an attribute with a value, "n/a" included.
+        undecided: Name of a :class:`quorum_contract.status.DecisionStatus` -> answers without a value.
+        voted: Votes with a value, "n/a" included.
+        abstained: Member -> name of a :class:`quorum_contract.status.Status` -> its votes without a value.
+        errors: Code of an error -> rows that failed with it.
+        messages: Code of an error -> its message at the first of these rows.
+        channels: Channel, or "CHANNEL for CHANNEL" after a fall-back -> rows that it answered.
+        weights: Version of the weights -> rows that they decided.
+        spent: What the answers took.
     """
 
     answered: int = 0
     failed: int = 0
     bad: int = 0
-    cells: int = 0
     decided: int = 0
-    votes: int = 0
-    abstained: int = 0
-    calls: float = 0
-    prompt_tokens: float = 0
-    answer_tokens: float = 0
-    cost: float = 0.0
-    without_cost: int = 0
+    undecided: Counter[str] = field(default_factory=Counter)
+    voted: int = 0
+    abstained: dict[str, Counter[str]] = field(default_factory=dict)
+    errors: Counter[str] = field(default_factory=Counter)
+    messages: dict[str, str] = field(default_factory=dict)
+    channels: Counter[str] = field(default_factory=Counter)
+    weights: Counter[int] = field(default_factory=Counter)
+    spent: Totals = field(default_factory=Totals)
 
     @property
     def done(self) -> int:
         """Rows with an outcome."""
         return self.answered + self.failed + self.bad
 
+    @property
+    def absent(self) -> int:
+        """Votes without a value."""
+        return sum(found.total() for found in self.abstained.values())
+
     def add(self, entry: Entry, sign: int = 1) -> None:
         """Count an outcome; with ``sign`` -1 take it off again."""
-        answer = entry.answer
-        if answer is None:
-            self.failed += sign
-            return
-        self.answered += sign
+        if sign < 0:
+            one = Tally()
+            one.add(entry)
+            self.add_all(one, sign)
+        elif entry.answer is not None:
+            self._add_answer(entry.answer)
+        elif entry.error is not None:
+            code, message = entry.error
+            self.failed += 1
+            self.errors[code] += 1
+            self.messages.setdefault(code, message)
+
+    def _add_answer(self, answer: Extraction) -> None:
+        self.answered += 1
+        came_from = f" for {answer.fallback_from}" if answer.fallback_from else ""
+        self.channels[f"{answer.channel}{came_from}"] += 1
+        self.weights[answer.weights_version] += 1
+        self.spent.add(answer)
         for one in answer.answers:
-            self.cells += sign
-            self.decided += sign * (one.status is DecisionStatus.DECIDED)
-            self.votes += sign * len(one.votes)
-            self.abstained += sign * sum(vote.value is None for vote in one.votes)
-        self.without_cost += sign * (answer.cost is None)
-        self.cost += sign * (answer.cost or 0.0)
-        for spent in answer.usage.values():
-            self.calls += sign * spent.calls
-            self.prompt_tokens += sign * (spent.prompt_tokens or 0)
-            self.answer_tokens += sign * (spent.answer_tokens or 0)
+            if one.status is DecisionStatus.DECIDED:
+                self.decided += 1
+            else:
+                self.undecided[one.status.name] += 1
+            for vote in one.votes:
+                if vote.value is None:
+                    self.abstained.setdefault(vote.member, Counter())[vote.status.name] += 1
+                else:
+                    self.voted += 1
 
     def add_all(self, other: Tally, sign: int = 1) -> None:
         """Count what another tally has; with ``sign`` -1 take it off."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + sign * getattr(other, field.name))
+        for name in _NUMBERS:
+            setattr(self, name, getattr(self, name) + sign * getattr(other, name))
+        for name in _COUNTERS:
+            _add(getattr(self, name), getattr(other, name), sign)
+        for member, found in other.abstained.items():
+            own = self.abstained.setdefault(member, Counter())
+            _add(own, found, sign)
+            if not own:
+                del self.abstained[member]
+        self.messages = {
+            code: message for code, message in (other.messages | self.messages).items() if self.errors[code]
+        }
+        for part in fields(Totals):
+            now = getattr(self.spent, part.name) + sign * getattr(other.spent, part.name)
+            setattr(self.spent, part.name, now)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+        """Plain JSON values without loss."""
+        return asdict(self) | {"weights": {str(version): rows for version, rows in self.weights.items()}}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Tally:
+        """Inverse of :meth:`to_json`; raises KeyError, TypeError or ValueError for anything else."""
+        abstained = {member: Counter(found) for member, found in data["abstained"].items()}
+        weights = Counter({int(version): rows for version, rows in data["weights"].items()})
+        counters = {name: Counter(data[name]) for name in _COUNTERS}
+        known = dict(data) | counters | {"abstained": abstained, "weights": weights}
+        return cls(**known | {"spent": Totals(**data["spent"])})
+
+
+_NUMBERS = ("answered", "failed", "bad", "decided", "voted")
+_COUNTERS = ("undecided", "errors", "channels", "weights")
+
+
+def _add(counter: Counter[Any], other: Mapping[Any, int], sign: int) -> None:
+    for key, number in other.items():
+        counter[key] += sign * number
+        if not counter[key]:
+            del counter[key]
 
 
 @dataclass(frozen=True, slots=True)
