@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from quorum.bulk.callbacks import Note
-from quorum.bulk.inputs import BadRow, Row, Scan, read_part
+from quorum.bulk.inputs import BadRow, PartReader, Row, Scan
 from quorum.bulk.ledger import Entry, Ledger, Pending
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import ExtractOptions
@@ -25,13 +25,22 @@ from quorum_contract.errors import QuorumError
 
 ListingOf = Callable[[Row], Listing | BadRow]
 _SHOW_S = 0.1
-_SHOWN_BAD = 3
+SHOWN_BAD = 3
 
 
 class TooManyBad(QuorumError, ValueError):
     """More rows cannot be asked than the run allows; the message names some."""
 
     code = "TOO_MANY_BAD_ROWS"
+
+
+def too_many_bad(allowed: int, rows: int, bad: int, examples: Sequence[BadRow]) -> str:
+    """What a run says that has more bad rows than it allows."""
+    shown = "; ".join(f"{row.place}: {row.reason}" for row in examples[:SHOWN_BAD])
+    return (
+        f"{bad} of {rows} rows are bad, {allowed} are allowed. The first: {shown}. Repair them, say how the"
+        " input is to be read (`quorum extract --help`), or allow more by --max-bad"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +104,7 @@ class Job:
         self._limit = asyncio.timeout(None)
         self._pace, self._shown = Pace(), 0.0
         self._parts: dict[int, _OpenPart] = {}
-        self._examples: list[str] = []
+        self._examples: list[BadRow] = []
         self._invalid = 0
         self._rows = self._new_rows()
         self._again: deque[RowItem] = deque()
@@ -120,7 +129,7 @@ class Job:
             async with self._client, self._limit:
                 while not await self._round():
                     if self._holds:
-                        await self.patience.pause()
+                        await asyncio.sleep(self.patience.next_pause_s())
         except TimeoutError:
             return False
         finally:
@@ -145,7 +154,7 @@ class Job:
         )
         async with aclosing(results):
             async for item, result in results:
-                self._take(cast(RowItem, item), result)
+                self._take(cast("RowItem", item), result)
         return not (self._again or self._alone or self._holds or self._parts)
 
     def _feed(self) -> Iterator[RowItem]:
@@ -162,18 +171,19 @@ class Job:
 
     def _new_rows(self) -> Iterator[RowItem]:
         """The rows without an outcome; parts are opened as they are reached."""
-        for pending in self._ledger.pending(self._options.retry_failed):
-            yield from self._open(pending)
+        with PartReader(self._scan) as reader:
+            for pending in self._ledger.pending(self._options.retry_failed):
+                yield from self._open(reader, pending)
 
-    def _open(self, pending: Pending) -> Iterator[RowItem]:
+    def _open(self, reader: PartReader, pending: Pending) -> Iterator[RowItem]:
         number, part = pending.part.number, _OpenPart()
         self._parts[number] = part
-        for row in read_part(self._scan, pending.part):
+        for row in reader.read(pending.part):
             listing = row if isinstance(row, BadRow) else self._listing_of(row)
             part.listings.append((row.index, listing))
             if isinstance(listing, BadRow):
                 part.bad += 1
-                self._count_bad(f"{listing.place}: {listing.reason}")
+                self._count_bad(listing)
             elif row.index not in pending.entries:
                 part.left += 1
                 text, category, product = listing.text, listing.category, listing.product
@@ -195,7 +205,7 @@ class Job:
         self._ledger.append(item.part, Entry.of(item.row, item.product_id or "", result))
         if isinstance(result, InvalidRequest):
             self._invalid += 1
-            self._count_bad(f"row {item.row + 1}: {result}")
+            self._count_bad(BadRow(item.row, f"row {item.row + 1}", str(result), ""))
         self.asked += 1
         self._pace.add()
         self._parts[item.part].left -= 1
@@ -209,16 +219,12 @@ class Job:
             self._ledger.commit(number, part.listings)
             del self._parts[number]
 
-    def _count_bad(self, example: str) -> None:
-        if len(self._examples) < _SHOWN_BAD:
-            self._examples.append(example)
+    def _count_bad(self, row: BadRow) -> None:
+        if len(self._examples) < SHOWN_BAD:
+            self._examples.append(row)
         allowed = self._options.bad_allowed(self._scan.rows)
         if self.bad > allowed:
-            raise TooManyBad(
-                f"more than {allowed} of {self._scan.rows} rows are bad, such as: {'; '.join(self._examples)}."
-                " What is answered is kept. Correct the options that say how the input is read, or allow more"
-                f" by --max-bad, and run the same command again"
-            )
+            raise TooManyBad(too_many_bad(allowed, self._scan.rows, self.bad, self._examples))
 
     def _remind(self, at: float | None) -> None:
         if self._limit.expired():
@@ -234,7 +240,7 @@ class Job:
         self._shown = now
         tally, total = self._ledger.counts.tally, self._scan.rows
         bad = sum(part.bad for part in self._parts.values())
-        done, spent, absent = tally.done + bad, tally.spent, tally.absent
+        done, spent = tally.done + bad, tally.spent
         self._progress(
             JobProgress(
                 done=done,
@@ -244,7 +250,7 @@ class Job:
                 rate=self._pace.rate,
                 eta_s=self._pace.eta_s(total - done),
                 cost=spent.cost if spent.without_cost < spent.answers else None,
-                abstained=absent / (tally.voted + absent) if tally.voted + absent else None,
+                abstained=tally.absent_share,
                 waits=self.patience.waits,
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,8 @@ from quorum.bulk.inputs import InputOptions
 from quorum_contract import BULK, LAZY_OF, STABLE, Priority
 from quorum_contract.errors import InvalidRequest
 
+IN_FLIGHT = 16
+"""Requests in flight where "auto" cannot search: of some listings, or of one member."""
 PART_ROWS = 1000
 PATIENCE_S = 600.0
 MAX_BAD = "1%"
@@ -27,12 +29,12 @@ class ExtractOptions:
         out: File (CSV, JSONL or Parquet, perhaps compressed) or folder for the answers; also an address such
             as ``s3://``.
         votes: Votes table for every vote; one of the two is needed.
-        format: Of the answers in a folder: "csv", "jsonl" or "parquet"; None: by the name of ``out``.
+        job: Local folder that keeps what is done; None: next to ``out``, else ``votes``, with ".job" added.
         attributes: Attributes to ask for; None: the whole catalogue.
         open: Ask attributes outside the catalogue too, as open ones; without it they are refused.
         text: Columns of the text, joined; None: title, text, input or name.
-        id: Column with the product's id; None: the first of :data:`quorum.bulk.listings.ID_COLUMNS` that a row
-            fills, else the row number.
+        id: Column with the product's id; None: the first of :data:`quorum.bulk.listings.ID_COLUMNS` that a
+            row fills, else the row number.
         category: Column with the product's category; None: "category", where there is one.
         inputs: How the files are read, where it is not detected.
         part_rows: Rows of a part, that is committed as a whole.
@@ -53,20 +55,20 @@ class ExtractOptions:
         lazy: Ask members in rows, see :meth:`quorum_client.Client.extract`.
         retry_failed: Ask the rows of the job that failed once more.
         accept_new_weights: Go on where other weights decide than before; each row has its version.
-        force: Begin anew: an earlier job of these outputs, and what they hold, are removed first.
+        force: Replace files at ``out`` and ``votes`` that are not of this job; folders are never replaced.
         escaped: Make CSV cells harmless, see :func:`quorum.safe_text.safe_cell`. False: cells as they are,
             for machines.
     """
 
     out: str | Path | None = None
     votes: str | Path | None = None
-    format: Literal["csv", "jsonl", "parquet"] | None = None
+    job: str | Path | None = None
     attributes: Sequence[str] | None = None
     open: bool = False
     text: Sequence[str] | None = None
     id: str | None = None
     category: str | None = None
-    inputs: InputOptions = InputOptions()
+    inputs: InputOptions = field(default_factory=InputOptions)
     part_rows: int = PART_ROWS
     max_bad: int | str = MAX_BAD
     channel: str = STABLE

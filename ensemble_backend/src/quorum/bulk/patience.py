@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from quorum_contract.errors import QuorumError
 STRIKES = 3
 """A row that the connection breaks off at so often, while others are answered in between, has failed."""
 _FIRST_PAUSE_S, _LAST_PAUSE_S, _JITTER = 0.1, 10.0, 0.2
+_MOST_DOUBLED = 10
 
 
 class Fate(Enum):
@@ -86,8 +86,13 @@ class Patience:
                 self._note(f"the server is {state}: waiting up to {in_words(self.seconds)} for it ({reason})")
             self._full_noted |= is_full
 
-    def answered(self, row: int) -> None:
-        """Take note of an answer: the wait is over."""
+    @property
+    def is_over(self) -> bool:
+        """Whether the server was away for longer than the patience."""
+        return self._since is not None and time.monotonic() - self._since >= self.seconds
+
+    def answered(self, row: int = -1) -> None:
+        """Take note of an answer, to this row: the wait is over."""
         self._answers += 1
         self._strikes.pop(row, None)
         self._pauses = 0
@@ -98,8 +103,8 @@ class Patience:
         if not isinstance(self.reason, Overloaded):
             self._note(f"the server answers again after {in_words(waited_s)}")
 
-    async def pause(self) -> None:
-        """Pause before the next attempt, longer each time until an answer comes."""
-        pause_s = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2.0**self._pauses)
+    def next_pause_s(self) -> float:
+        """Seconds to pause before the next attempt: longer each time until an answer comes."""
+        pause_s = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._pauses, _MOST_DOUBLED))
         self._pauses += 1
-        await asyncio.sleep(pause_s * random.uniform(1 - _JITTER, 1 + _JITTER))
+        return pause_s * random.uniform(1 - _JITTER, 1 + _JITTER)

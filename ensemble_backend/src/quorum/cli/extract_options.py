@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -143,8 +142,14 @@ ForceOption = Annotated[
     bool,
     typer.Option(
         "--force",
-        help="Begin anew: remove what --out, --votes and an earlier job of them hold.",
+        help="Replace files of --out and --votes that are not of this job.",
         rich_help_panel=_OUTPUT,
+    ),
+]
+JobOption = Annotated[
+    str | None,
+    typer.Option(
+        "--job", help="Folder of the job; default: OUT.job, without --out VOTES.job.", rich_help_panel=_OUTPUT
     ),
 ]
 UrlOption = Annotated[

@@ -55,6 +55,11 @@ class Tally:
         """Votes without a value."""
         return sum(found.total() for found in self.abstained.values())
 
+    @property
+    def absent_share(self) -> float | None:
+        """Share of the votes without a value, in [0, 1]; None where there are no votes."""
+        return self.absent / (self.voted + self.absent) if self.voted or self.absent else None
+
     def add(self, entry: Entry, sign: int = 1) -> None:
         """Count an outcome; with ``sign`` -1 take it off again."""
         if sign < 0:
