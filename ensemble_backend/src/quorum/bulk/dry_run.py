@@ -21,7 +21,9 @@ from quorum.bulk.estimate import (
     sample_of,
     sample_size,
 )
-from quorum.bulk.inputs import PartReader, Row, Scan, scan
+from quorum.bulk.inputs.parts import PartReader
+from quorum.bulk.inputs.records import Row
+from quorum.bulk.inputs.scan import Scan, scan
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import IN_FLIGHT, ExtractOptions
 from quorum.bulk.run import Files, column_names, listings_by, names_of

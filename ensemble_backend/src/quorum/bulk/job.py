@@ -7,13 +7,15 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import cast
 
 from quorum.bulk.callbacks import Note
-from quorum.bulk.inputs import BadRow, PartReader, Row, Scan
+from quorum.bulk.inputs.parts import PartReader
+from quorum.bulk.inputs.records import BadRow, Row
+from quorum.bulk.inputs.scan import Scan
 from quorum.bulk.ledger import Entry, Ledger, Pending
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import ExtractOptions
@@ -23,6 +25,7 @@ from quorum.bulk.spent import BudgetWatch
 from quorum_client import AsyncClient, Extraction, InvalidRequest, Item
 from quorum_contract.errors import QuorumError
 
+Results = AsyncGenerator["tuple[RowItem, Extraction | QuorumError]"]
 ListingOf = Callable[[Row], Listing | BadRow]
 _SHOW_S = 0.1
 SHOWN_BAD = 3
@@ -152,9 +155,9 @@ class Job:
             on_wait=self.patience.wait,
             lazy=self._options.lazy,
         )
-        async with aclosing(results):
-            async for item, result in results:
-                self._take(cast("RowItem", item), result)
+        async with aclosing(cast("Results", results)) as outcomes:
+            async for item, result in outcomes:
+                self._take(item, result)
         return not (self._again or self._alone or self._holds or self._parts)
 
     def _feed(self) -> Iterator[RowItem]:

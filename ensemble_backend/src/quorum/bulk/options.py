@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from quorum.bulk.inputs import InputOptions
+from quorum.bulk.inputs.options import InputOptions
 from quorum_contract import BULK, LAZY_OF, STABLE, Priority
 from quorum_contract.errors import InvalidRequest
 

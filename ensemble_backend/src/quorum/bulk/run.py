@@ -14,7 +14,8 @@ from typing import Any
 
 from quorum.bulk.ask import attributes_of, check_lazy, fields_of
 from quorum.bulk.callbacks import Note, ignore
-from quorum.bulk.inputs import BadRow, Row, Scan, check_unchanged, scan
+from quorum.bulk.inputs.records import BadRow, Row
+from quorum.bulk.inputs.scan import Scan, check_unchanged, scan
 from quorum.bulk.job import Job, ListingOf, TooManyBad, too_many_bad
 from quorum.bulk.ledger import JobSpec, Ledger
 from quorum.bulk.listings import Listing, ListingsError, check_gold

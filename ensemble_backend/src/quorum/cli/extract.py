@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum extract``: ask the running server about every row of files, as a job that goes on after any end."""
+"""``quorum extract``: ask the running server about every row of files, as a job that can be resumed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import typer
 
 import quorum
 from quorum.bulk.dry_run import in_words as in_words_of_run
 from quorum.bulk.durations import in_words, parse_duration
-from quorum.bulk.inputs import InputOptions
+from quorum.bulk.inputs.options import InputOptions
 from quorum.cli import extract_options as given
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, counted, note, print_json
 from quorum.cli.job_progress import JobDisplay
@@ -99,7 +100,7 @@ def extract(
             format=input_format,
             encoding=encoding,
             delimiter=delimiter,
-            quote=quote,  # type: ignore[arg-type]
+            quote=quote,
         ),
         part_rows=part_rows,
         max_bad=max_bad,
@@ -157,10 +158,10 @@ def _run(
         raise typer.Exit(1)
 
 
-def _concurrency(text: str) -> int | str:
+def _concurrency(text: str) -> int | Literal["auto"]:
     if text != "auto" and not text.isdecimal():
         raise CommandError(f"--concurrency {text!r}: give a whole number, or auto")
-    return text if text == "auto" else int(text)
+    return "auto" if text == "auto" else int(text)
 
 
 def _duration(option: str, text: str) -> float:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from quorum.bulk.inputs.options import Format
 from quorum.bulk.listings import ID_COLUMNS
 from quorum_contract import Priority
 
@@ -46,7 +47,7 @@ CategoryOption = Annotated[
     typer.Option("--category", help="Column of the category; default: category.", rich_help_panel=_INPUT),
 ]
 FormatOption = Annotated[
-    str | None, typer.Option("--format", help="csv, jsonl or parquet.", rich_help_panel=_INPUT)
+    Format | None, typer.Option("--format", help="csv, jsonl or parquet.", rich_help_panel=_INPUT)
 ]
 EncodingOption = Annotated[
     str | None, typer.Option("--encoding", help="As in utf-8 or cp1252.", rich_help_panel=_INPUT)
