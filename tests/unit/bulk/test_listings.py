@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
-from quorum.bulk.answers import CsvSink, JsonlSink, OutputError, VotesSink, extraction_json
 from quorum.bulk.listings import Listing, ListingsError, check_gold, gold_of, read_listings
+from quorum.bulk.outputs import OutputError
+from quorum.bulk.outputs.csv_answers import CsvSink
+from quorum.bulk.outputs.jsonl_answers import JsonlSink, extraction_json
+from quorum.bulk.outputs.votes_tables import VotesSink
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Origin, VotesWriter, read_votes

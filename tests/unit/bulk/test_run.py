@@ -15,8 +15,8 @@ from support.deployment import write_deployment
 from typer.testing import CliRunner
 
 import quorum
-from quorum.bulk.answers import OutputError
 from quorum.bulk.ask import NoAttributesError, attributes_of
+from quorum.bulk.outputs import OutputError
 from quorum.cli import app
 from quorum.deployment.schema import AttributeSpec
 from quorum.files import locked

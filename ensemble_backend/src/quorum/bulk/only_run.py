@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quorum.bulk import only as alone
-from quorum.bulk.answers import OutputError, Sink, VotesSink
+from quorum.bulk.outputs import OutputError
+from quorum.bulk.outputs.outcome import Sink
+from quorum.bulk.outputs.votes_tables import VotesSink
 from quorum.bulk.ask import ask_in_order, attributes_of, fields_of
 from quorum.bulk.callbacks import Note
 from quorum.bulk.ledger import Entry, Tally

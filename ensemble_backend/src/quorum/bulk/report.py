@@ -74,12 +74,12 @@ class ExtractReport(Record):
             code: {"listings": rows, "first": tally.messages.get(code, "")}
             for code, rows in sorted(tally.errors.items())
         }
-        data |= {"voted": tally.voted, "abstained": plain(tally.abstained)}
+        data |= {"voted": tally.voted, "abstained": tally.abstained}
         data |= {"spent": tally.spent.to_json()} if tally.spent.answers else {}
         data |= {"budgets": plain(self.budgets)} if self.budgets else {}
         data |= {"last_error": str(self.last_error)} if self.last_error else {}
         if self.only:
             return data | {"only": list(self.only)}
-        data |= {"decided": tally.decided, "undecided": plain(tally.undecided)}
-        data |= {"weights": plain(tally.weights)}
-        return data | ({"channels": plain(tally.channels)} if self.routed else {})
+        data |= {"decided": tally.decided, "undecided": tally.undecided}
+        data |= {"weights": tally.weights}
+        return data | ({"channels": tally.channels} if self.routed else {})

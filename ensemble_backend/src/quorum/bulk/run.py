@@ -18,6 +18,7 @@ from quorum.bulk.inputs.records import BadRow, Row
 from quorum.bulk.inputs.scan import Scan, check_unchanged, scan
 from quorum.bulk.job import Job, ListingOf, TooManyBad, too_many_bad
 from quorum.bulk.ledger import JobSpec, Ledger
+from quorum.bulk.ledger.folder import JobFolder
 from quorum.bulk.listings import Listing, ListingsError, check_gold
 from quorum.bulk.mapping import ColumnNames, raw_of
 from quorum.bulk.only_run import extract_only
@@ -97,6 +98,7 @@ def extract(
     columns = column_names(deployment, attributes, options)
     found = find_input(names, columns, options, folder, note)
     _check_bad(found, options)
+    is_asked = options.retry_failed or not Ledger.is_complete(folder)
     spec = JobSpec(
         scan=found,
         mapping=_asked_of(names, columns, options),
@@ -104,10 +106,11 @@ def extract(
         catalogue=deployment.catalogue(),
         members=tuple(deployment.member_names),
         outputs=outputs,
-        channel=options.channel,
+        channel=options.asked_channel,
         canary_share=options.canary_share,
         lazy=options.lazy,
-        weights_version=wait_for_version(deployment, url, options, note),
+        # Nothing is asked of a complete job.
+        weights_version=wait_for_version(deployment, url, options, note) if is_asked else None,
     )
     ledger = Ledger.begin(
         folder, spec, accept_new_weights=options.accept_new_weights, force=options.force, note=note
@@ -201,7 +204,7 @@ def find_input(
         found = Scan.from_json(stored["input"])
         check_unchanged(found)
         return found
-    found = scan(names, options.inputs, options.part_rows, columns=columns, spool=folder / "input")
+    found = scan(names, options.inputs, options.part_rows, columns=columns, spool=JobFolder(folder).input)
     for remark in found.notes:
         note(remark)
     return found

@@ -198,7 +198,7 @@ def _show(report: quorum.ExtractReport, currency: str) -> None:
     if len(tally.weights) > 1:
         note(f"decided by weights {_counts({f'version {v}': n for v, n in sorted(tally.weights.items())})}")
     if tally.undecided:
-        without = tally.undecided.total()
+        without = sum(tally.undecided.values())
         note(f"no value in {without} of {tally.decided + without} answers: {_counts(tally.undecided)}")
     if tally.abstained:
         reasons = "; ".join(f"{name} {_counts(found)}" for name, found in tally.abstained.items())
@@ -213,7 +213,7 @@ def _counts(found: Mapping[str, int]) -> str:
 def _why_failed(report: quorum.ExtractReport) -> str:
     """The most frequent error of the rows that failed."""
     tally = report.tally
-    ((code, rows),) = tally.errors.most_common(1)
+    code, rows = max(tally.errors.items(), key=lambda item: item[1])
     of_all = f"{rows} of {report.failed} failed" if rows < report.failed else f"{rows} failed"
     again = "" if report.only else "; --retry-failed asks them again"
     return f"{of_all} with {code}, the first: {tally.messages[code]}{again}"

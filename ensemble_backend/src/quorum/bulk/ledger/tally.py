@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -36,13 +35,13 @@ class Tally:
     failed: int = 0
     bad: int = 0
     decided: int = 0
-    undecided: Counter[str] = field(default_factory=Counter)
+    undecided: dict[str, int] = field(default_factory=dict)
     voted: int = 0
-    abstained: dict[str, Counter[str]] = field(default_factory=dict)
-    errors: Counter[str] = field(default_factory=Counter)
+    abstained: dict[str, dict[str, int]] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
-    channels: Counter[str] = field(default_factory=Counter)
-    weights: Counter[int] = field(default_factory=Counter)
+    channels: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
     spent: Totals = field(default_factory=Totals)
 
     @property
@@ -53,7 +52,7 @@ class Tally:
     @property
     def absent(self) -> int:
         """Votes without a value."""
-        return sum(found.total() for found in self.abstained.values())
+        return sum(sum(found.values()) for found in self.abstained.values())
 
     @property
     def absent_share(self) -> float | None:
@@ -71,23 +70,23 @@ class Tally:
         elif entry.error is not None:
             code, message = entry.error
             self.failed += 1
-            self.errors[code] += 1
+            _count(self.errors, code)
             self.messages.setdefault(code, message)
 
     def _add_answer(self, answer: Extraction) -> None:
         self.answered += 1
         came_from = f" for {answer.fallback_from}" if answer.fallback_from else ""
-        self.channels[f"{answer.channel}{came_from}"] += 1
-        self.weights[answer.weights_version] += 1
+        _count(self.channels, f"{answer.channel}{came_from}")
+        _count(self.weights, str(answer.weights_version))
         self.spent.add(answer)
         for one in answer.answers:
             if one.status is DecisionStatus.DECIDED:
                 self.decided += 1
             else:
-                self.undecided[one.status.name] += 1
+                _count(self.undecided, one.status.name)
             for vote in one.votes:
                 if vote.value is None:
-                    self.abstained.setdefault(vote.member, Counter())[vote.status.name] += 1
+                    _count(self.abstained.setdefault(vote.member, {}), vote.status.name)
                 else:
                     self.voted += 1
 
@@ -98,12 +97,12 @@ class Tally:
         for name in _COUNTERS:
             _add(getattr(self, name), getattr(other, name), sign)
         for member, found in other.abstained.items():
-            own = self.abstained.setdefault(member, Counter())
+            own = self.abstained.setdefault(member, {})
             _add(own, found, sign)
             if not own:
                 del self.abstained[member]
         self.messages = {
-            code: message for code, message in (other.messages | self.messages).items() if self.errors[code]
+            code: message for code, message in (other.messages | self.messages).items() if code in self.errors
         }
         for part in fields(Totals):
             now = getattr(self.spent, part.name) + sign * getattr(other.spent, part.name)
@@ -111,27 +110,24 @@ class Tally:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values without loss."""
-        return asdict(self) | {"weights": {str(version): rows for version, rows in self.weights.items()}}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Tally:
-        """Inverse of :meth:`to_json`; raises KeyError, TypeError or ValueError for anything else."""
-        abstained = {member: Counter(found) for member, found in data["abstained"].items()}
-        weights = Counter({int(version): rows for version, rows in data["weights"].items()})
-        counters = {name: Counter(data[name]) for name in _COUNTERS}
-        known = dict(data) | counters | {"abstained": abstained, "weights": weights}
-        return cls(**known | {"spent": Totals(**data["spent"])})
+        return asdict(self)
 
 
 _NUMBERS = ("answered", "failed", "bad", "decided", "voted")
 _COUNTERS = ("undecided", "errors", "channels", "weights")
 
 
-def _add(counter: Counter[Any], other: Mapping[Any, int], sign: int) -> None:
+def _count(counts: dict[str, int], key: str, number: int = 1) -> None:
+    """Add to a count; one of 0 is left out."""
+    if total := counts.get(key, 0) + number:
+        counts[key] = total
+    else:
+        counts.pop(key, None)
+
+
+def _add(counts: dict[str, int], other: Mapping[str, int], sign: int) -> None:
     for key, number in other.items():
-        counter[key] += sign * number
-        if not counter[key]:
-            del counter[key]
+        _count(counts, key, sign * number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from quorum.bulk.answers import OutputError
+from quorum.bulk.outputs.errors import OutputError
 
 Format = Literal["csv", "jsonl", "parquet", "arrow"]
 Kind = Literal["answers", "votes", "dead"]
