@@ -24,9 +24,9 @@ from quorum.bulk.estimate import (
 from quorum.bulk.inputs.parts import PartReader
 from quorum.bulk.inputs.records import Row
 from quorum.bulk.inputs.scan import Scan, scan
+from quorum.bulk.job_input import Files, column_names, listings_by, names_of
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import IN_FLIGHT, ExtractOptions
-from quorum.bulk.run import Files, column_names, listings_by, names_of
 from quorum.bulk.waits import check_ready
 from quorum.deployment.schema import Deployment
 from quorum.server.exposure import client_key

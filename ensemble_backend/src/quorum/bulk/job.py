@@ -7,15 +7,16 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import cast
 
 from quorum.bulk.callbacks import Note
 from quorum.bulk.inputs.parts import PartReader
-from quorum.bulk.inputs.records import BadRow, Row
+from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.inputs.scan import Scan
+from quorum.bulk.job_input import SHOWN_BAD, ListingOf, too_many_bad
 from quorum.bulk.ledger import Entry, Ledger, Pending
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import ExtractOptions
@@ -26,24 +27,7 @@ from quorum_client import AsyncClient, Extraction, InvalidRequest, Item
 from quorum_contract.errors import QuorumError
 
 Results = AsyncGenerator["tuple[RowItem, Extraction | QuorumError]"]
-ListingOf = Callable[[Row], Listing | BadRow]
 _SHOW_S = 0.1
-SHOWN_BAD = 3
-
-
-class TooManyBad(QuorumError, ValueError):
-    """More rows cannot be asked than the run allows; the message names some."""
-
-    code = "TOO_MANY_BAD_ROWS"
-
-
-def too_many_bad(allowed: int, rows: int, bad: int, examples: Sequence[BadRow]) -> str:
-    """What a run says that has more bad rows than it allows."""
-    shown = "; ".join(f"{row.place}: {row.reason}" for row in examples[:SHOWN_BAD])
-    return (
-        f"{bad} of {rows} rows are bad, {allowed} are allowed. The first: {shown}. Repair them, say how the"
-        " input is to be read (`quorum extract --help`), or allow more by --max-bad"
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +88,7 @@ class Job:
         self.asked = 0
         self.budgets = BudgetWatch(note)
         self.patience = Patience(options.patience_s, note, self._remind)
-        self._limit = asyncio.timeout(None)
+        self._limit = asyncio.Timeout(None)
         self._pace, self._shown = Pace(), 0.0
         self._parts: dict[int, _OpenPart] = {}
         self._examples: list[BadRow] = []
@@ -152,7 +136,7 @@ class Job:
             priority=self._options.priority,
             # The limit of this run ends it before.
             away_s=math.inf,
-            on_wait=self.patience.wait,
+            on_wait=self.patience.on_wait,
             lazy=self._options.lazy,
         )
         async with aclosing(cast("Results", results)) as outcomes:
@@ -227,7 +211,7 @@ class Job:
             self._examples.append(row)
         allowed = self._options.bad_allowed(self._scan.rows)
         if self.bad > allowed:
-            raise TooManyBad(too_many_bad(allowed, self._scan.rows, self.bad, self._examples))
+            raise too_many_bad(allowed, self._scan.rows, self.bad, self._examples)
 
     def _remind(self, at: float | None) -> None:
         if self._limit.expired():

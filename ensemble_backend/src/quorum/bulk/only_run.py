@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quorum.bulk import only as alone
-from quorum.bulk.outputs import OutputError
-from quorum.bulk.outputs.outcome import Sink
-from quorum.bulk.outputs.votes_tables import VotesSink
 from quorum.bulk.ask import ask_in_order, attributes_of, fields_of
 from quorum.bulk.callbacks import Note
 from quorum.bulk.ledger import Entry, Tally
 from quorum.bulk.listings import Listing, check_gold, read_listings
 from quorum.bulk.options import IN_FLIGHT, ExtractOptions
 from quorum.bulk.outcomes import Outcomes, is_interrupted, note_numbered, write_each
+from quorum.bulk.outputs import OutputError
+from quorum.bulk.outputs.outcome import Sink
+from quorum.bulk.outputs.votes_tables import VotesSink
 from quorum.bulk.progress import JobProgress, OnProgress, Pace
 from quorum.bulk.report import ExtractReport
 from quorum.bulk.spent import BudgetWatch

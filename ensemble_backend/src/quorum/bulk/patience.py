@@ -50,6 +50,7 @@ class Patience:
         self._pauses = 0
         self._full_noted = False
         self._answers = 0
+        self._is_held = False
         self._strikes: dict[int, tuple[int, int]] = {}
         self.reason: QuorumError | None = None
 
@@ -72,10 +73,15 @@ class Patience:
         self._strikes[row] = strikes, self._answers
         return Fate.KEEP if strikes >= STRIKES else Fate.ALONE if strikes > 1 else Fate.AGAIN
 
-    def wait(self, reason: QuorumError | None) -> None:
-        """Take the reason of a wait, as :data:`quorum_client.OnWait` gets it; None says nothing here."""
-        if reason is None:
-            return
+    def on_wait(self, reason: QuorumError | None) -> None:
+        """Take the reason of a wait of the client, and its end, see :data:`quorum_client.OnWait`."""
+        # An answer that came before the wait may be read after it began: it does not end it.
+        self._is_held = reason is not None
+        if reason is not None:
+            self.wait(reason)
+
+    def wait(self, reason: QuorumError) -> None:
+        """Begin to wait, or go on with it."""
         self.reason = reason
         if self._since is None:
             self._since = time.monotonic()
@@ -96,7 +102,7 @@ class Patience:
         self._answers += 1
         self._strikes.pop(row, None)
         self._pauses = 0
-        if self._since is None:
+        if self._since is None or self._is_held:
             return
         waited_s, self._since = time.monotonic() - self._since, None
         self._remind(None)

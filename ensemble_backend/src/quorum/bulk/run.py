@@ -4,23 +4,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from quorum.bulk.ask import attributes_of, check_lazy, fields_of
+from quorum.bulk.ask import attributes_of, check_lazy
 from quorum.bulk.callbacks import Note, ignore
-from quorum.bulk.inputs.records import BadRow, Row
-from quorum.bulk.inputs.scan import Scan, check_unchanged, scan
-from quorum.bulk.job import Job, ListingOf, TooManyBad, too_many_bad
+from quorum.bulk.job import Job
+from quorum.bulk.job_input import (
+    Files,
+    asked_of,
+    check_apart,
+    check_bad,
+    column_names,
+    find_input,
+    listings_by,
+    names_of,
+)
 from quorum.bulk.ledger import JobSpec, Ledger
-from quorum.bulk.ledger.folder import JobFolder
-from quorum.bulk.listings import Listing, ListingsError, check_gold
-from quorum.bulk.mapping import ColumnNames, raw_of
 from quorum.bulk.only_run import extract_only
 from quorum.bulk.options import ExtractOptions
 from quorum.bulk.outputs import Outputs, dead_letters_of, target_of
@@ -35,8 +36,6 @@ from quorum.server.runfile import endpoint_of
 from quorum.votes.lazy import lazy_warning
 from quorum_client import AsyncClient, ChannelNotFound, DeadlineExceeded, Unavailable
 from quorum_contract.checks import encode_attributes
-
-Files = str | Path | Sequence[str | Path]
 
 
 def extract(
@@ -97,11 +96,12 @@ def extract(
     folder = job_folder(outputs, options)
     columns = column_names(deployment, attributes, options)
     found = find_input(names, columns, options, folder, note)
-    _check_bad(found, options)
+    check_apart(names, outputs, found)
+    check_bad(found, options)
     is_asked = options.retry_failed or not Ledger.is_complete(folder)
     spec = JobSpec(
         scan=found,
-        mapping=_asked_of(names, columns, options),
+        mapping=asked_of(names, columns, options),
         attributes=tuple(attributes),
         catalogue=deployment.catalogue(),
         members=tuple(deployment.member_names),
@@ -153,21 +153,6 @@ def _run(
     )
 
 
-def names_of(files: Files) -> list[str]:
-    """The names of the inputs."""
-    return [str(files)] if isinstance(files, str | Path) else [str(file) for file in files]
-
-
-def column_names(deployment: Deployment, attributes: Sequence[str], options: ExtractOptions) -> ColumnNames:
-    """The columns that the caller names, and the fields that the attributes are made for."""
-    return ColumnNames(
-        text=tuple(options.text or ()),
-        id=options.id,
-        category=options.category,
-        fields=fields_of(deployment, attributes),
-    )
-
-
 def outputs_of(options: ExtractOptions) -> Outputs:
     """What a run writes; raises OutputError where it is nothing, or has no format."""
     targets = []
@@ -188,63 +173,6 @@ def job_folder(outputs: Outputs, options: ExtractOptions) -> Path:
     # Of an object store its last name, here.
     place = Path(PurePosixPath(first.name).name) if first.is_url else Path(first.name)
     return place.with_name(f"{place.name}.job")
-
-
-def find_input(
-    names: Sequence[str], columns: ColumnNames, options: ExtractOptions, folder: Path, note: Note
-) -> Scan:
-    """What the input is: as the job has it, if that is of the same command, else scanned now.
-
-    Raises:
-        ListingsError: It cannot be read, or has changed since the job began.
-    """
-    stored = Ledger.stored(folder)
-    # Standard input is here again as a file only once it is read again.
-    if stored and "-" not in names and stored["columns"] == _asked_of(names, columns, options):
-        found = Scan.from_json(stored["input"])
-        check_unchanged(found)
-        return found
-    found = scan(names, options.inputs, options.part_rows, columns=columns, spool=JobFolder(folder).input)
-    for remark in found.notes:
-        note(remark)
-    return found
-
-
-def _asked_of(names: Sequence[str], columns: ColumnNames, options: ExtractOptions) -> dict[str, Any]:
-    """What the caller says of the input, as JSON values."""
-    asked = {
-        "files": names,
-        "columns": asdict(columns),
-        "read": asdict(options.inputs),
-        "part_rows": options.part_rows,
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(asked))
-    return plain
-
-
-def _check_bad(found: Scan, options: ExtractOptions) -> None:
-    """Refuse an input with more bad rows than are allowed, before anything is asked."""
-    allowed = options.bad_allowed(found.rows)
-    if found.bad_rows > allowed:
-        raise TooManyBad(too_many_bad(allowed, found.rows, found.bad_rows, found.bad))
-
-
-def listings_by(found: Scan, deployment: Deployment) -> ListingOf:
-    """A function that makes a listing of a row; one whose gold is of another kind is bad."""
-    columns, catalogue = found.mapping, deployment.catalogue()
-    assert columns is not None
-
-    def listing_of(row: Row) -> Listing | BadRow:
-        listing = columns.listing(row)
-        if isinstance(listing, BadRow) or not listing.gold:
-            return listing
-        try:
-            check_gold([listing], catalogue)
-        except ListingsError as error:
-            return BadRow(row.index, row.place, str(error), raw_of(row.values))
-        return listing
-
-    return listing_of
 
 
 def wait_for_version(deployment: Deployment, url: str, options: ExtractOptions, note: Note) -> int:
