@@ -8,11 +8,14 @@ from typing import Literal, overload
 
 from quorum_client._aio_calls import AsyncCalls
 from quorum_client._aio_many import as_completed, in_order
-from quorum_client._connection import UNSET, Connection, Tls, Unset
+from quorum_client._attempts import RetryRule
+from quorum_client._connection import UNSET, Connection, Unset
+from quorum_client._hedging import Hedge
 from quorum_client._limits import AUTO, Concurrency
 from quorum_client._results import Extraction, Item, Recommendation, RecommendItem
-from quorum_client._room import AWAY_S, OnWait, Room
+from quorum_client._room import AWAY_S, OnWait
 from quorum_client._routing import RECOMMENDING, Share, extracting
+from quorum_client._tls import Tls
 from quorum_client.errors import QuorumError
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 
@@ -29,6 +32,10 @@ class AsyncClient(AsyncCalls):
         retries: Send again when the server is full or unreachable; see :class:`quorum_client.Client`.
         canary_share: As for :class:`quorum_client.Client`.
         key: The server's inference key.
+        wait_for_ready: As there.
+        resend: As there.
+        hedge_s: As there.
+        hedge_share: As there.
 
     Raises:
         InvalidRequest: A setting cannot work.
@@ -36,7 +43,7 @@ class AsyncClient(AsyncCalls):
 
     def __init__(
         self,
-        url: str = "localhost:8001",
+        url: str | Sequence[str] = "localhost:8001",
         *,
         channel: str = STABLE,
         timeout_s: float = 30.0,
@@ -45,9 +52,16 @@ class AsyncClient(AsyncCalls):
         retries: bool = True,
         canary_share: Share | None = None,
         key: str | None = None,
+        wait_for_ready: bool = False,
+        resend: bool = False,
+        hedge_s: Hedge | None = None,
+        hedge_share: float = 0.05,
     ) -> None:
-        """Prepare the connection; it is opened by the first call."""
-        super().__init__(Connection(url, channel, timeout_s, tls, headers, retries, canary_share, key))
+        """Prepare the connections; each is opened by its first call."""
+        retry = RetryRule(retries, wait_for_ready, resend)
+        super().__init__(
+            Connection(url, channel, timeout_s, tls, headers, retry, canary_share, key, hedge_s, hedge_share)
+        )
 
     async def extract(
         self,
@@ -62,6 +76,7 @@ class AsyncClient(AsyncCalls):
         product_id: str | None = None,
         priority: Priority = INTERACTIVE,
         lazy: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> Extraction:
         """Ask for the attributes of one product; arguments as for :meth:`quorum_client.Client.extract`.
 
@@ -71,8 +86,8 @@ class AsyncClient(AsyncCalls):
             QuorumError: One of the tree in :mod:`quorum_client.errors`.
             RuntimeError: The client is closed.
         """
-        stub = self._open()
-        spent_s = await self._look(stub, timeout_s, channel, extracting(lazy))
+        self._open()
+        spent_s = await self._look(timeout_s, channel, extracting(lazy))
         call = self._connection.call(
             text,
             attributes,
@@ -84,8 +99,9 @@ class AsyncClient(AsyncCalls):
             product_id,
             priority,
             lazy,
+            headers,
         )
-        return await self._send(stub, call, spent_s)
+        return await self._send(call, spent_s)
 
     @overload
     def extract_many(
@@ -145,7 +161,7 @@ class AsyncClient(AsyncCalls):
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
         """
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
         send = self._sender(timeout_s, channel, priority, lazy)
         return in_order(items, room, send, keep_errors=errors == "return")
 
@@ -169,7 +185,7 @@ class AsyncClient(AsyncCalls):
             InvalidRequest: An argument cannot be; what fails of a product is yielded.
             RuntimeError: The client is closed.
         """
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
         return as_completed(items, room, self._sender(timeout_s, channel, priority, lazy))
 
     def _sender(
@@ -204,6 +220,7 @@ class AsyncClient(AsyncCalls):
         request_id: str | None = None,
         item_id: str | None = None,
         priority: Priority = INTERACTIVE,
+        headers: Mapping[str, str] | None = None,
     ) -> Recommendation:
         """Ask for keyphrases for one item; arguments as for :meth:`quorum_client.Client.recommend`.
 
@@ -212,7 +229,7 @@ class AsyncClient(AsyncCalls):
             RuntimeError: The client is closed.
         """
         item = RecommendItem(text, category, k, min_score, item_id)
-        return await self._recommend(item, timeout_s, channel, request_id, priority)
+        return await self._recommend(item, timeout_s, channel, request_id, priority, headers)
 
     async def _recommend(
         self,
@@ -221,11 +238,12 @@ class AsyncClient(AsyncCalls):
         channel: str | None,
         request_id: str | None,
         priority: Priority,
+        headers: Mapping[str, str] | None = None,
     ) -> Recommendation:
-        stub = self._open()
-        spent_s = await self._look(stub, timeout_s, channel, RECOMMENDING)
-        call = self._connection.recommend_call(item, timeout_s, channel, request_id, priority)
-        return await self._send(stub, call, spent_s)
+        self._open()
+        spent_s = await self._look(timeout_s, channel, RECOMMENDING)
+        call = self._connection.recommend_call(item, timeout_s, channel, request_id, priority, headers)
+        return await self._send(call, spent_s)
 
     @overload
     def recommend_many(
@@ -271,7 +289,7 @@ class AsyncClient(AsyncCalls):
         Raises:
             QuorumError: As :meth:`recommend`, with ``errors="raise"``.
         """
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
         self._open()
 
         async def send(item: RecommendItem) -> Recommendation:

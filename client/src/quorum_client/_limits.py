@@ -21,17 +21,20 @@ Concurrency = int | Literal["auto"]
 
 _REFUSED = 0.75
 
-FIRST = 16
+FIRST = 8
 """Calls in flight at the start of a search."""
 MOST = 256
 """The most that a search tries."""
 _REFUSED_SEARCH = 0.9
-_DOUBLED = 1.1
 _STEP = 1.25
-_BETTER, _AS_GOOD = 1.05, 0.98
+# Where the rate grows as n / (n + h), as in a queue, all three end at 9 h or more in flight, nine tenths of
+# the highest rate.
+_DOUBLED, _BETTER, _AS_GOOD = 1.05, 1.02, 0.98
 _LONGEST_HOLD = 8
-_LEAST_ANSWERS, _LEAST_S = 8, 0.25
+# A short measurement is enough to see what doubling gives, not what a small step does.
+_LEAST_ANSWERS, _GROWING_S, _CLIMBING_S = 8, 0.25, 1.0
 _STARVED = 0.2
+_SHARE_OF_DEADLINE = 0.25
 
 
 class Limit(Protocol):
@@ -48,8 +51,8 @@ class Limit(Protocol):
     def answered(self, now: float, *, starved: bool) -> None:
         """Note an answer at a time in seconds; ``starved``: no call waits to take its place."""
 
-    def refused(self, inside: int) -> None:
-        """Note that the server refused a call, or lost its connection, and that so many are left."""
+    def refused(self, inside: int, *, full: bool) -> None:
+        """Note a refusal that leaves so many in flight: the server is full or late, or else away."""
 
     def alone(self, *, full: bool) -> None:
         """Note that the only call in flight was refused: the server is full, or else away."""
@@ -68,7 +71,7 @@ class FixedLimit:
         """Make a little more room."""
         self.value = min(self.most, self.value + 1 / self.value)
 
-    def refused(self, inside: int) -> None:
+    def refused(self, inside: int, *, full: bool) -> None:
         """Make the room smaller."""
         self.value = max(1.0, inside * _REFUSED)
 
@@ -84,18 +87,26 @@ class FixedLimit:
 class SearchedLimit:
     """The smallest number in flight with nearly the most answers per second, found while the run goes on.
 
-    The number is doubled while that gives a tenth more answers per second. After that it is held, and now
-    and then a quarter more or a fifth less are tried between two measurements of the number itself: more is
-    kept for 5 % more answers, less for at most 2 % fewer. What is refused shrinks it to nine tenths of what
-    the server admitted. A rate is measured over at least twice as many answers as calls are in flight, and a
-    quarter of a second, and does not count while the caller has too few products or reads no answers.
+    The number is doubled while that gives 5 % more answers per second. After that it is held, and now and
+    then a quarter more or a fifth less are tried between two measurements of the number itself: more is kept
+    for 2 % more answers, less for at most 2 % fewer. What is refused shrinks it to nine tenths of what the
+    server admitted. A rate is measured over at least twice as many answers as calls are in flight, and a
+    quarter of a second, or a second for small steps; it does not count while the caller has too few products
+    or reads no answers. By Little's law a call takes as long as calls in flight are answered in: no more are
+    tried than would take a quarter of the deadline.
+
+    Args:
+        timeout_s: Deadline of a call, seconds.
     """
 
     most = MOST
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float) -> None:
         self.value = float(FIRST)
+        self._patience_s = _SHARE_OF_DEADLINE * timeout_s
+        self._highest = float(MOST)
         self._level = self.value
+        self._least_s = _GROWING_S
         self._search = self._grow(self.value)
         self._measure(next(self._search))
 
@@ -111,15 +122,25 @@ class SearchedLimit:
             return
         self._answers += 1
         self._starved += starved
-        if self._answers < max(_LEAST_ANSWERS, 2 * self.value) or now - self._start < _LEAST_S:
+        if self._answers < max(_LEAST_ANSWERS, 2 * self.value) or now - self._start < self._least_s:
             return
         rate = self._answers / (now - self._start)
         is_callers = self._starved > _STARVED * self._answers
-        self._measure(self._level if is_callers else self._search.send(rate))
+        if is_callers:
+            self._measure(self._level)
+            return
+        self._highest = min(float(MOST), max(1.0, rate * self._patience_s))
+        if self._level > self._highest:
+            self._hold_at(self._highest)
+        else:
+            self._measure(self._search.send(rate))
 
-    def refused(self, inside: int) -> None:
-        """Go back to fewer than the server admitted."""
-        self._hold_at(max(1.0, inside * _REFUSED_SEARCH))
+    def refused(self, inside: int, *, full: bool) -> None:
+        """Go back to fewer than the server admitted; for a server that is away, until it is back."""
+        if full:
+            self._hold_at(max(1.0, inside * _REFUSED_SEARCH))
+        else:
+            self.value = max(1.0, inside * _REFUSED)
 
     def alone(self, *, full: bool) -> None:
         """Send one call at a time until one is answered; where the server is full, search from there."""
@@ -144,39 +165,44 @@ class SearchedLimit:
         self._start = 0.0
 
     def _grow(self, level: float) -> Generator[float, float, None]:
-        """Yield levels, and receive their rates: double while it is worth it."""
-        rate = yield level
-        while level < MOST:
-            doubled = min(2 * level, MOST)
+        """Yield levels, and receive their rates: double until that was worth nothing twice."""
+        self._least_s = _GROWING_S
+        rate, in_vain = (yield level), 0
+        while level < self._highest and in_vain < 2:
+            doubled = min(2 * level, self._highest)
             more = yield doubled
-            if more < _DOUBLED * rate:
-                break
-            level, rate = doubled, more
+            if more >= _DOUBLED * rate:
+                level, rate, in_vain = doubled, more, 0
+            else:
+                rate, in_vain = (yield level), in_vain + 1
         yield from self._climb(level)
 
     def _climb(self, level: float, hold: int = 1) -> Generator[float, float, None]:
         """Yield levels, and receive their rates: try a step up and a step down in turn."""
-        upwards = True
+        self._least_s, upwards = _CLIMBING_S, True
         while True:
             for _ in range(hold):
                 before = yield level
-            step = min(MOST, max(level * _STEP, level + 1)) if upwards else max(1.0, level / _STEP)
+            step = max(1.0, level / _STEP)
+            if upwards:
+                step = min(self._highest, max(level * _STEP, level + 1))
             tried = yield step
             after = yield level
-            if tried >= (_BETTER if upwards else _AS_GOOD) * (before + after) / 2 and step != level:
+            needed = (_BETTER if upwards else _AS_GOOD) * (before + after) / 2
+            if tried >= needed and step != level:
                 level, hold = step, 1
             else:
                 upwards, hold = not upwards, min(_LONGEST_HOLD, 2 * hold)
 
 
-def limit_of(concurrency: Concurrency) -> Limit:
-    """The limit that a caller wants.
+def limit_of(concurrency: Concurrency, timeout_s: float) -> Limit:
+    """The limit that a caller wants, for calls with that deadline in seconds.
 
     Raises:
         InvalidRequest: ``concurrency`` is neither a whole number above 0 nor ``"auto"``.
     """
     if concurrency == AUTO:
-        return SearchedLimit()
+        return SearchedLimit(timeout_s)
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidRequest(f"concurrency: {concurrency!r}; give a whole number above 0, or {AUTO!r}")
     return FixedLimit(concurrency)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from quorum_client._limits import Concurrency, limit_of
-from quorum_client.errors import Disconnected, InvalidRequest, Overloaded, Unavailable
+from quorum_client.errors import DeadlineExceeded, Disconnected, InvalidRequest, Overloaded, Unavailable
 
 OnWait = Callable[[Unavailable | None], None]
 """Called with the error that a run waits for the end of, and with ``None`` when it goes on."""
@@ -39,6 +39,7 @@ class Room:
         away_s: How long a server that is away is waited for, in seconds, counted from the first call that did
             not find it; any answer or refusal ends that time. ``None``: no call is sent again at all.
         on_wait: Called when the run has no call in flight and waits, and when it goes on.
+        timeout_s: Deadline of a call, seconds.
         now: A clock, seconds.
 
     Raises:
@@ -50,9 +51,10 @@ class Room:
         concurrency: Concurrency,
         away_s: float | None = None,
         on_wait: OnWait | None = None,
+        timeout_s: float = 30.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limit = limit_of(concurrency)
+        self._limit = limit_of(concurrency, timeout_s)
         self._now = now
         self._ended = False
         self._away_s, self._on_wait = away_s, on_wait
@@ -82,13 +84,13 @@ class Room:
         """Take note of the end of a call that is not sent again, and of its error.
 
         One that broke off makes the room smaller, as a refusal does: where all break at once, the connection
-        is dead, and others would be sent into it.
+        is dead, and others would be sent into it. So does one that is late.
         """
         self._say(None)
         with self._lock:
             self._inside -= 1
-            if self._away_s is not None and isinstance(error, Disconnected):
-                self._limit.refused(self._inside)
+            if self._away_s is not None and isinstance(error, Disconnected | DeadlineExceeded):
+                self._limit.refused(self._inside, full=isinstance(error, DeadlineExceeded))
             if answered:
                 self._pauses, self._away_since = 0, None
                 self._limit.answered(self._now(), starved=not self._waiting)
@@ -120,7 +122,7 @@ class Room:
         with self._lock:
             if self._inside > 1:
                 self._inside -= 1
-                self._limit.refused(self._inside)
+                self._limit.refused(self._inside, full=isinstance(error, Overloaded))
                 heapq.heappush(self._waiting, (number, start))
                 return None
             self._limit.alone(full=isinstance(error, Overloaded))

@@ -124,7 +124,7 @@ def test_answers_that_are_not_read_hold_up_the_reading_of_items(triton: Any, con
         assert read == 0
         next(results)
         results.close()  # type: ignore[attr-defined]
-    assert read == 2 * (16 if concurrency == "auto" else concurrency)
+    assert read == 2 * (8 if concurrency == "auto" else concurrency)
 
 
 def test_the_error_of_an_item_comes_with_it(triton: Any, make: Any) -> None:

@@ -43,10 +43,10 @@ def read_listings(
         fields=tuple(fields),
         options=("--text-column" if can_name else "", "--id-column"),
     )
-    mapping: ColumnMap | None = None
+    scanned = _scanned(path)
+    mapping = ColumnMap.of(names, scanned.columns, str(path))
     found: list[Listing] = []
-    for row in _rows(path):
-        mapping = mapping or ColumnMap.of(names, tuple(row.values), str(path))
+    for row in _rows(scanned):
         listing = mapping.listing(row, checked=False)
         if isinstance(listing, BadRow):
             raise ListingsError(f"{listing.place}: {listing.reason}")
@@ -61,7 +61,7 @@ def gold_names(path: Path) -> tuple[str, ...]:
     ListingsError as :func:`read_listings` does.
     """
     found: dict[str, None] = {}
-    for row in _rows(path):
+    for row in _rows(_scanned(path)):
         try:
             found |= dict.fromkeys(parse_gold(row.values.get("gold") or {}))
         except ListingsError as error:
@@ -69,13 +69,17 @@ def gold_names(path: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    """The rows of a file; raises ListingsError for the first bad one."""
-    scanned: Scan = scan([str(path)])
+def _scanned(path: Path) -> Scan:
+    """A scan of a file; raises ListingsError for the first bad row."""
+    scanned = scan([str(path)])
     if scanned.bad:
         first, more = scanned.bad[0], scanned.bad_rows - 1
         others = f" (and {more} more bad rows)" if more else ""
         raise ListingsError(f"{first.place}: {first.reason}{others}")
+    return scanned
+
+
+def _rows(scanned: Scan) -> Iterator[Row]:
     with PartReader(scanned) as reader:
         for part in scanned.parts:
             for row in reader.read(part):

@@ -66,6 +66,10 @@ def lines_of(source: Source, offset: int) -> Iterator[tuple[Lines, str]]:
                 yield Lines(plain, source.name), codec_of(source)
             else:
                 yield (
-                    Lines(cast("BinaryIO", encodings.Transcoded(plain, source.encoding)), source.name),
+                    Lines(
+                        cast("BinaryIO", encodings.Transcoded(plain, source.encoding)),
+                        source.name,
+                        source.encoding,
+                    ),
                     "utf-8",
                 )

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from quorum.bulk.inputs import encodings
 from quorum.bulk.inputs.cursors import codec_of, cursor_over, lines_of
 from quorum.bulk.inputs.dialect import detect_dialect
-from quorum.bulk.inputs.formats.csv import header_of, sample_of
+from quorum.bulk.inputs.formats.csv import SEPARATOR_LINE, header_of, sample_of
+from quorum.bulk.inputs.formats.cursor import Flaw, NotDecodableError
 from quorum.bulk.inputs.formats.parquet import ParquetCursor
 from quorum.bulk.inputs.layout import Source
 from quorum.bulk.inputs.opening import (
@@ -47,6 +51,7 @@ _NO_TABLES = (
     (b"%PDF", "a PDF"),
 )
 _HEAD = 1 << 16
+_ROWS_OF_KEYS = 100
 
 
 def describe(url: str, name: str, options: InputOptions, first: int = 0) -> Source:
@@ -77,11 +82,14 @@ def describe(url: str, name: str, options: InputOptions, first: int = 0) -> Sour
     if source.format == "parquet":
         return _described_parquet(source)
     source = replace(source, encoding=options.encoding or encodings.guess(head))
-    if source.format == "csv":
+    if source.format == "jsonl":
+        if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+            raise ListingsError(f"{name}: is an array of JSON; write one object per line, without commas")
+        return replace(source, columns=_first_keys(source))
+    try:
         return _described_csv(source, head, options)
-    if head.lstrip().startswith(b"["):
-        raise ListingsError(f"{name}: is an array of JSON; write one object per line, without commas")
-    return source
+    except NotDecodableError:
+        return recoded(source, options)
 
 
 def recoded(source: Source, options: InputOptions) -> Source:
@@ -91,18 +99,32 @@ def recoded(source: Source, options: InputOptions) -> Source:
     if source.format != "csv":
         return source
     with reading(source.name), open_bytes(source.url) as raw, unpacked(raw, source.compression) as plain:
-        return _described_csv(source, _read(plain, _HEAD), options)
+        return _described_csv(source, _read(plain, _HEAD), options, tentative=False)
 
 
-def _described_csv(source: Source, head: bytes, options: InputOptions) -> Source:
+def _described_csv(source: Source, head: bytes, options: InputOptions, *, tentative: bool = True) -> Source:
     """The source with dialect and columns, for its encoding."""
     as_bytes = encodings.is_read_as_bytes(source.encoding)
     text = head if as_bytes else head.decode(source.encoding, "ignore").encode("utf-8", "replace")
     lines = sample_of(text, codec_of(source) if as_bytes else "utf-8", whole=len(head) < _HEAD)
-    dialect = detect_dialect(lines, options, _USUAL.get(ending_of(source.name), ","))
+    usual = _USUAL.get(ending_of(source.name), ",")
+    if lines and options.delimiter is None and (named := SEPARATOR_LINE.fullmatch(lines[0])):
+        options = replace(options, delimiter=named[1])
+        lines.pop(0)
+    dialect = detect_dialect(lines, options, usual)
+    fixed = options.encoding is not None or source.encoding != "utf-8" or not tentative
     with lines_of(source, 0) as (file_lines, codec):
-        columns, _ = header_of(file_lines, dialect, codec, source.name)
+        columns, _ = header_of(file_lines, dialect, codec, source.name, fixed=fixed)
     return replace(source, dialect=dialect, columns=columns)
+
+
+def _first_keys(source: Source) -> tuple[str, ...]:
+    """The keys of the first rows of JSON Lines."""
+    keys: dict[str, None] = {}
+    with suppress(NotDecodableError), cursor_over(source, fixed=False) as cursor:
+        for row in islice(cursor, _ROWS_OF_KEYS):
+            keys |= {} if isinstance(row, Flaw) else dict.fromkeys(row)
+    return tuple(keys)
 
 
 def digest_of(source: Source) -> str:

@@ -17,6 +17,8 @@ _MARKS = (
 )
 _BYTES_OF_ASCII = ("ascii", "utf-8", "latin", "iso8859", "cp125", "cp437", "cp85", "koi8", "mac-")
 _BLOCK = 1 << 18
+FALLBACKS = ("cp1252", "latin-1")
+"""What a text is taken for that is not in UTF-8; the second allows bytes that the first has no sign for."""
 _SHARE_OF_NUL = 0.3
 
 
@@ -51,7 +53,7 @@ def settle(lines: Iterable[bytes]) -> str:
             latin = latin or bool(set(line) & {0x81, 0x8D, 0x8F, 0x90, 0x9D})
     if whole > damaged:
         return "utf-8"
-    return "latin-1" if latin else "cp1252"
+    return FALLBACKS[latin]
 
 
 def is_read_as_bytes(encoding: str) -> bool:
@@ -77,7 +79,7 @@ class Transcoded(io.RawIOBase):
             block = self._file.read(_BLOCK)
             # Half a surrogate pair, which UTF-16 may hold, has no UTF-8.
             text = self._decoder.decode(block, final=not block)
-            self._rest = text.encode("utf-8", "replace").removeprefix(codecs.BOM_UTF8)
+            self._rest = text.encode("utf-8", "replace")
             if not block:
                 break
         size = min(len(buffer), len(self._rest))

@@ -12,6 +12,7 @@ import msgspec
 
 from quorum.bulk.inputs.cursors import cursor_over, starts_anywhere
 from quorum.bulk.inputs.describe import describe, digest_of, recoded
+from quorum.bulk.inputs.encodings import FALLBACKS
 from quorum.bulk.inputs.formats.cursor import Cursor, Flaw, NotDecodableError, Place
 from quorum.bulk.inputs.formats.parquet import ParquetCursor
 from quorum.bulk.inputs.ids import Ids
@@ -194,11 +195,15 @@ class _Scanner:
         except NotDecodableError:
             self._ids.forget(mark)
             source = recoded(source, self.options)
-            self._notes.append(
-                f"{source.name}: not in UTF-8 throughout; read as {source.encoding}. Name another with "
-                "--encoding"
-            )
+            if source.encoding == "utf-8":
+                self._notes.append(
+                    f"{source.name}: some rows are not in UTF-8, as most are; they are bad rows"
+                )
             found = self._passed(source, fixed=True)
+        if self.options.encoding is None and source.encoding in FALLBACKS:
+            self._notes.append(
+                f"{source.name}: not in UTF-8; read as {source.encoding}, or as --encoding names it"
+            )
         total = self._sum
         total.parts += found.parts
         total.bad += found.bad[: MOST_BAD - len(total.bad)]

@@ -19,6 +19,9 @@ LONGEST_RECORD = 16 << 20
 """Bytes of a record of several lines; one that is longer has a quote that is not closed."""
 _RUNS = (re.compile(r"[0-9]+"), re.compile(r"[^\W\d_]+"))
 _EVIDENCE = 4
+_LONGEST_HEADER = 1 << 20
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
+"""A line before the header, by which some spreadsheets name the delimiter."""
 
 
 class _TooLongError(Exception):
@@ -92,7 +95,7 @@ class CsvCursor:
             if not cells:
                 continue
             self._row += 1
-            if len(cells) == width and self._damage is None and not self._lines.holds_nul:
+            if len(cells) == width and self._damage is None and not self._lines.is_suspicious:
                 yield dict(zip(columns, cells, strict=True))
             else:
                 yield self._checked(cells, line)
@@ -138,8 +141,8 @@ class CsvCursor:
         if self._damage is not None:
             byte = self._damage.object[self._damage.start]
             return Flaw(f"the byte 0x{byte:02x} is no {self._encoding}; save it anew", self._raw(), line)
-        if any("\0" in cell for cell in cells):
-            return Flaw("holds a NUL character; remove it", self._raw(), line)
+        if self._lines.is_suspicious and (reason := self._lines.flaw_of("".join(cells))):
+            return Flaw(reason, self._raw(), line)
         if len(cells) != width:
             more = "more" if len(cells) > width else "fewer"
             quotes = "; a cell with a delimiter needs quotes" if len(cells) > width else ""
@@ -184,23 +187,34 @@ def _reason(error: Exception, lines: int) -> str:
     return f"no CSV ({error})"
 
 
-def header_of(lines: Lines, dialect: Dialect, encoding: str, name: str) -> tuple[tuple[str, ...], Place]:
+def header_of(
+    lines: Lines, dialect: Dialect, encoding: str, name: str, *, fixed: bool = True
+) -> tuple[tuple[str, ...], Place]:
     """The columns, and where the first row begins; takes the header's lines.
 
     Raises:
-        ListingsError: There is no header, or two columns have one name.
+        ListingsError: There is no header, it is damaged, or two columns have one name.
+        NotDecodableError: With ``fixed`` false, it is in another encoding.
     """
     taken: list[bytes] = []
 
     def texts() -> Iterator[str]:
         for raw in lines:
             taken.append(raw)
-            yield raw.decode(encoding, "replace").removeprefix("\ufeff")
+            if sum(map(len, taken)) > _LONGEST_HEADER:
+                raise csv.Error(f"it goes on over {_LONGEST_HEADER >> 20} MiB")
+            text = raw.removeprefix(codecs.BOM_UTF8).decode(encoding)
+            if len(taken) > 1 or not SEPARATOR_LINE.fullmatch(text):
+                yield text
 
     try:
         cells = next(filter(None, csv.reader(texts(), **dialect.settings())), [])
     except csv.Error as error:
         raise ListingsError(f"{name}: the header is no CSV ({error}); repair its quotes") from error
+    except UnicodeDecodeError as error:
+        if not fixed:
+            raise NotDecodableError from error
+        raise ListingsError(f"{name}: the header is not in {encoding} ({error}); save it anew") from error
     if not any(cell.strip() for cell in cells):
         raise ListingsError(f"{name}: has no header; its first line names the columns")
     named = [cell.strip() or f"column_{number}" for number, cell in enumerate(cells, 1)]

@@ -49,7 +49,9 @@ class JsonlCursor:
                 reason = f"{type(row).__name__}, expected an object"
             elif b"\\u0000" in raw and _has_nul(row):
                 reason = "holds a NUL character; remove it"
-            else:
+            elif not (
+                self._lines.is_suspicious and (reason := self._lines.flaw_of(raw.decode("utf-8", "ignore")))
+            ):
                 return row
         return Flaw(reason, raw.decode(self._encoding, "replace").rstrip("\r\n"), line)
 
