@@ -29,10 +29,10 @@ from demo_table import (
 from demo_traffic import Traffic
 from rich.table import Table
 
-from quorum.bulk.answers import VotesSink
 from quorum.bulk.ask import ask_all
 from quorum.bulk.callbacks import Progress, ignore
 from quorum.bulk.listings import Listing, ListingsError, gold_of, read_listings
+from quorum.bulk.outputs.votes_tables import VotesSink
 from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment

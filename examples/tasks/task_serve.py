@@ -14,10 +14,10 @@ from typing import NamedTuple, TypeVar
 from demo_traffic import Sample, Traffic
 from task_tune import VALUES
 
-from quorum.bulk.answers import VotesSink
 from quorum.bulk.ask import ask_all
 from quorum.bulk.callbacks import Progress
 from quorum.bulk.listings import Listing, read_listings
+from quorum.bulk.outputs.votes_tables import VotesSink
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.learning.by_kind import learn

@@ -28,6 +28,10 @@ class Blocking:
         with self.client as client:
             return list(client.extract_many(items, **kwargs))
 
+    def as_completed(self, items: Any, **kwargs: Any) -> list[Any]:
+        with self.client as client:
+            return list(client.extract_as_completed(items, **kwargs))
+
     def is_ready(self, *args: Any) -> bool:
         with self.client as client:
             return client.is_ready(*args)
@@ -48,6 +52,13 @@ class Asyncio:
         async def go() -> list[Any]:
             async with self.client as client:
                 return [result async for result in client.extract_many(items, **kwargs)]
+
+        return asyncio.run(go())
+
+    def as_completed(self, items: Any, **kwargs: Any) -> list[Any]:
+        async def go() -> list[Any]:
+            async with self.client as client:
+                return [found async for found in client.extract_as_completed(items, **kwargs)]
 
         return asyncio.run(go())
 

@@ -2,7 +2,7 @@
 """Ask a quorum deployment for attributes of products and keyphrases for items, blocking or with asyncio."""
 
 from quorum_client._aio import AsyncClient
-from quorum_client._connection import Tls
+from quorum_client._limits import AUTO
 from quorum_client._results import (
     Answer,
     Extraction,
@@ -16,6 +16,7 @@ from quorum_client._results import (
 from quorum_client._room import AWAY_S, OnWait
 from quorum_client._routing import SERVED, takes_canary
 from quorum_client._sync import Client
+from quorum_client._tls import Tls
 from quorum_client._wire import cancel_request
 from quorum_client.errors import (
     ChannelNotFound,
@@ -34,6 +35,7 @@ from quorum_client.errors import (
 from quorum_contract import DecisionStatus, Spent, Status
 
 __all__ = [
+    "AUTO",
     "AWAY_S",
     "SERVED",
     "Answer",

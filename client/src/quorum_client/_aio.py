@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Literal, overload
 
 from quorum_client._aio_calls import AsyncCalls
-from quorum_client._connection import UNSET, Connection, Tls, Unset, window
+from quorum_client._aio_many import as_completed, in_order
+from quorum_client._attempts import RetryRule
+from quorum_client._connection import UNSET, Connection, Unset
+from quorum_client._hedging import Hedge
+from quorum_client._limits import AUTO, Concurrency
 from quorum_client._results import Extraction, Item, Recommendation, RecommendItem
-from quorum_client._room import AWAY_S, OnWait, Room
+from quorum_client._room import AWAY_S, OnWait
 from quorum_client._routing import RECOMMENDING, Share, extracting
+from quorum_client._tls import Tls
 from quorum_client.errors import QuorumError
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 
@@ -27,6 +32,10 @@ class AsyncClient(AsyncCalls):
         retries: Send again when the server is full or unreachable; see :class:`quorum_client.Client`.
         canary_share: As for :class:`quorum_client.Client`.
         key: The server's inference key.
+        wait_for_ready: As there.
+        resend: As there.
+        hedge_s: As there.
+        hedge_share: As there.
 
     Raises:
         InvalidRequest: A setting cannot work.
@@ -34,7 +43,7 @@ class AsyncClient(AsyncCalls):
 
     def __init__(
         self,
-        url: str = "localhost:8001",
+        url: str | Sequence[str] = "localhost:8001",
         *,
         channel: str = STABLE,
         timeout_s: float = 30.0,
@@ -43,9 +52,16 @@ class AsyncClient(AsyncCalls):
         retries: bool = True,
         canary_share: Share | None = None,
         key: str | None = None,
+        wait_for_ready: bool = False,
+        resend: bool = False,
+        hedge_s: Hedge | None = None,
+        hedge_share: float = 0.05,
     ) -> None:
-        """Prepare the connection; it is opened by the first call."""
-        super().__init__(Connection(url, channel, timeout_s, tls, headers, retries, canary_share, key))
+        """Prepare the connections; each is opened by its first call."""
+        retry = RetryRule(retries, wait_for_ready, resend)
+        super().__init__(
+            Connection(url, channel, timeout_s, tls, headers, retry, canary_share, key, hedge_s, hedge_share)
+        )
 
     async def extract(
         self,
@@ -60,6 +76,7 @@ class AsyncClient(AsyncCalls):
         product_id: str | None = None,
         priority: Priority = INTERACTIVE,
         lazy: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> Extraction:
         """Ask for the attributes of one product; arguments as for :meth:`quorum_client.Client.extract`.
 
@@ -69,8 +86,8 @@ class AsyncClient(AsyncCalls):
             QuorumError: One of the tree in :mod:`quorum_client.errors`.
             RuntimeError: The client is closed.
         """
-        stub = self._open()
-        spent_s = await self._look(stub, timeout_s, channel, extracting(lazy))
+        self._open()
+        spent_s = await self._look(timeout_s, channel, extracting(lazy))
         call = self._connection.call(
             text,
             attributes,
@@ -82,15 +99,16 @@ class AsyncClient(AsyncCalls):
             product_id,
             priority,
             lazy,
+            headers,
         )
-        return await self._send(stub, call, spent_s)
+        return await self._send(call, spent_s)
 
     @overload
     def extract_many(
         self,
         items: Iterable[Item],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["raise"] = ...,
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -104,7 +122,7 @@ class AsyncClient(AsyncCalls):
         self,
         items: Iterable[Item],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["return"],
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -118,7 +136,7 @@ class AsyncClient(AsyncCalls):
         self,
         items: Iterable[Item],
         *,
-        concurrency: int = 16,
+        concurrency: Concurrency = 16,
         errors: Literal["raise", "return"] = "raise",
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
@@ -131,7 +149,7 @@ class AsyncClient(AsyncCalls):
 
         Args:
             items: The products, read only as far as needed.
-            concurrency: The most calls in flight.
+            concurrency: The most calls in flight, or ``"auto"``, see there.
             errors: ``"raise"`` stops at the first failed item, ``"return"`` yields its error in its place.
             timeout_s: Deadline of each call, seconds.
             channel: Ensemble to ask.
@@ -143,8 +161,37 @@ class AsyncClient(AsyncCalls):
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
         """
-        limit = window(concurrency)
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
+        send = self._sender(timeout_s, channel, priority, lazy)
+        return in_order(items, room, send, keep_errors=errors == "return")
+
+    def extract_as_completed(
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: Concurrency = AUTO,
+        timeout_s: float | Unset = UNSET,
+        channel: str | None = None,
+        priority: Priority = BULK,
+        away_s: float = AWAY_S,
+        on_wait: OnWait | None = None,
+        lazy: bool = False,
+    ) -> AsyncIterator[tuple[Item, Extraction | QuorumError]]:
+        """Ask about many products, several at a time; yields each with its answer or error, as they come.
+
+        The arguments are as for :meth:`quorum_client.Client.extract_as_completed`.
+
+        Raises:
+            InvalidRequest: An argument cannot be; what fails of a product is yielded.
+            RuntimeError: The client is closed.
+        """
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
+        return as_completed(items, room, self._sender(timeout_s, channel, priority, lazy))
+
+    def _sender(
+        self, timeout_s: float | Unset, channel: str | None, priority: Priority, lazy: bool
+    ) -> Callable[[Item], Awaitable[Extraction]]:
+        """A function that sends one product of a run."""
         self._open()
 
         async def send(item: Item) -> Extraction:
@@ -159,7 +206,7 @@ class AsyncClient(AsyncCalls):
                 lazy=lazy,
             )
 
-        return self._many(iter(items), limit, room, send, keep_errors=errors == "return")
+        return send
 
     async def recommend(
         self,
@@ -173,6 +220,7 @@ class AsyncClient(AsyncCalls):
         request_id: str | None = None,
         item_id: str | None = None,
         priority: Priority = INTERACTIVE,
+        headers: Mapping[str, str] | None = None,
     ) -> Recommendation:
         """Ask for keyphrases for one item; arguments as for :meth:`quorum_client.Client.recommend`.
 
@@ -181,7 +229,7 @@ class AsyncClient(AsyncCalls):
             RuntimeError: The client is closed.
         """
         item = RecommendItem(text, category, k, min_score, item_id)
-        return await self._recommend(item, timeout_s, channel, request_id, priority)
+        return await self._recommend(item, timeout_s, channel, request_id, priority, headers)
 
     async def _recommend(
         self,
@@ -190,18 +238,19 @@ class AsyncClient(AsyncCalls):
         channel: str | None,
         request_id: str | None,
         priority: Priority,
+        headers: Mapping[str, str] | None = None,
     ) -> Recommendation:
-        stub = self._open()
-        spent_s = await self._look(stub, timeout_s, channel, RECOMMENDING)
-        call = self._connection.recommend_call(item, timeout_s, channel, request_id, priority)
-        return await self._send(stub, call, spent_s)
+        self._open()
+        spent_s = await self._look(timeout_s, channel, RECOMMENDING)
+        call = self._connection.recommend_call(item, timeout_s, channel, request_id, priority, headers)
+        return await self._send(call, spent_s)
 
     @overload
     def recommend_many(
         self,
         items: Iterable[RecommendItem],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["raise"] = ...,
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -214,7 +263,7 @@ class AsyncClient(AsyncCalls):
         self,
         items: Iterable[RecommendItem],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["return"],
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -227,7 +276,7 @@ class AsyncClient(AsyncCalls):
         self,
         items: Iterable[RecommendItem],
         *,
-        concurrency: int = 16,
+        concurrency: Concurrency = 16,
         errors: Literal["raise", "return"] = "raise",
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
@@ -240,11 +289,10 @@ class AsyncClient(AsyncCalls):
         Raises:
             QuorumError: As :meth:`recommend`, with ``errors="raise"``.
         """
-        limit = window(concurrency)
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
         self._open()
 
         async def send(item: RecommendItem) -> Recommendation:
             return await self._recommend(item, timeout_s, channel, None, priority)
 
-        return self._many(iter(items), limit, room, send, keep_errors=errors == "return")
+        return in_order(items, room, send, keep_errors=errors == "return")

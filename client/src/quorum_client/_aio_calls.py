@@ -5,154 +5,197 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import grpc
-import grpc.aio
-from tritonclient.grpc import service_pb2 as pb
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-
-from quorum_client._connection import CANCEL_S, Call, Connection, Result, Unset
-from quorum_client._room import Room
+from quorum_client import _wire
+from quorum_client._attempts import Attempts
+from quorum_client._call import Call, Result
+from quorum_client._connection import CANCEL_S, Connection, Unset
 from quorum_client._routing import EXTRACTING, Channels
+from quorum_client._servers import PROBE_S, Server
 from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
 
-Wanted = TypeVar("Wanted")
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class AsyncCalls:
-    """One connection, and the calls in flight on it."""
+    """The connections to the servers, and the calls in flight on them."""
 
     def __init__(self, connection: Connection) -> None:
-        """Prepare the connection; it is opened by the first call."""
+        """Prepare the connections; each is opened by its first call."""
+        from quorum_client import _grpc
+
         self._connection = connection
-        self._channel: Any = None
-        self._stub: Any = None
+        self._failure: type[Exception] = _grpc.RpcError
+        self._channels: dict[Server, Any] = {}
+        self._stubs: dict[Server, Any] = {}
         self._closed = False
-        self._in_flight: set[Call[Any]] = set()
+        self._in_flight: set[Attempts[Any]] = set()
+        # Calls that nothing refers to are cancelled.
         self._cancelling: set[Any] = set()
+        self._probing: set[asyncio.Task[None]] = set()
 
     async def _look(
-        self, stub: Any, timeout_s: float | Unset, channel: str | None, channels: Channels = EXTRACTING
+        self, timeout_s: float | Unset, channel: str | None, channels: Channels = EXTRACTING
     ) -> float:
         """Fetch the served share where a call needs it first; returns the seconds that it took."""
         look, start = self._connection.first_look(timeout_s, channel, channels), time.perf_counter()
         if look is None:
             return 0.0
         try:
-            await self._send(stub, look)
+            await self._send(look)
         except QuorumError:
             # The call itself reports what is wrong.
             self._connection.share_unknown(channels)
         return time.perf_counter() - start
 
-    async def _send(self, stub: Any, call: Call[Result], spent_s: float = 0.0) -> Result:
-        """Send a call; cancel it on the server too if the task is cancelled."""
-        self._in_flight.add(call)
+    async def _send(self, call: Call[Result], spent_s: float = 0.0) -> Result:
+        """Send a call, again as long as the retry rule says; cancel it on the server if the task is."""
+        attempts = self._connection.attempts(call, spent_s)
+        self._in_flight.add(attempts)
         try:
-            return await self._attempt(stub, call, spent_s)
+            while True:
+                ended = await self._attempt(attempts)
+                if isinstance(ended, tuple):
+                    return ended[0]
+                await asyncio.sleep(ended)
+                self._open()
         except asyncio.CancelledError:
-            self._cancel(call)
+            self._cancel(attempts)
             raise
         finally:
-            self._in_flight.discard(call)
+            attempts.end_all()
+            self._in_flight.discard(attempts)
 
-    def _cancel(self, call: Call[Any]) -> None:
-        """Ask the server to stop working on a call, and wait for nothing."""
-        message = self._connection.cancel_message(call)
+    async def _attempt(self, attempts: Attempts[Result]) -> tuple[Result] | float:
+        """Send a call to one server; returns the result, or the seconds until it is sent again."""
+        self._probe()
+        server, sent, delay_s = attempts.begin(), time.perf_counter(), attempts.hedge_delay_s()
+        try:
+            if delay_s is None:
+                response = await self._ask(attempts, server)
+            else:
+                server, sent, done = await self._hedged(attempts, server, delay_s)
+                response = done.result()
+        except self._failure as failure:
+            attempts.end(server)
+            error = attempts.error(server, failure)
+            pause_s = attempts.pause_s(server, error)
+            if pause_s is None:
+                raise error from failure
+            return pause_s
+        return (self._connection.result(attempts, server, response, sent),)
+
+    async def _ask(self, attempts: Attempts[Any], server: Server) -> Any:
+        return await self._stubs[server].ModelInfer(
+            attempts.call.message, timeout=attempts.left_s(), metadata=attempts.call.metadata
+        )
+
+    async def _hedged(
+        self, attempts: Attempts[Any], server: Server, delay_s: float
+    ) -> tuple[Server, float, asyncio.Task[Any]]:
+        """Send a call to a server, and to a second one too if the first gives no answer in time.
+
+        Returns:
+            The server of the call that is used, the time when it was sent to it, and the ended call.
+        """
+        sent: dict[asyncio.Task[Any], tuple[Server, float]] = {}
+
+        def send(to: Server) -> None:
+            sent[asyncio.create_task(self._ask(attempts, to))] = to, time.perf_counter()
+
+        try:
+            send(server)
+            ended, _ = await asyncio.wait(sent, timeout=delay_s)
+            if not ended:
+                second = attempts.hedge()
+                if second is not None:
+                    send(second)
+                ended, running = await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
+                failure = next(iter(ended)).exception()
+                if running and failure is not None:
+                    attempts.error(sent[next(iter(ended))][0], failure)
+                    ended, _ = await asyncio.wait(running)
+        except asyncio.CancelledError:
+            for task in sent:
+                task.cancel()
+            raise
+        used = min(ended, key=lambda task: task.exception() is not None)
+        for task, (other, _) in sent.items():
+            if not task.done():
+                task.cancel()
+                self._cancel_at(other, attempts)
+        return (*sent[used], used)
+
+    def _probe(self) -> None:
+        """Ask servers that were away whether they are ready, and wait for nothing."""
+        for server in self._connection.servers.due():
+            task = asyncio.create_task(self._ask_ready(server))
+            self._probing.add(task)
+            task.add_done_callback(self._probing.discard)
+
+    async def _ask_ready(self, server: Server) -> None:
+        ready = False
+        try:
+            response = await self._stubs[server].ModelReady(
+                _wire.ready_request(server.channel), timeout=PROBE_S, metadata=self._connection.metadata
+            )
+            ready = response.ready
+        except self._failure:
+            pass
+        finally:
+            self._connection.servers.probed(server, ready=ready)
+
+    def _cancel(self, attempts: Attempts[Any]) -> None:
+        """Ask the servers to stop working on a call, and wait for nothing."""
+        for server in attempts.asking:
+            self._cancel_at(server, attempts)
+
+    def _cancel_at(self, server: Server, attempts: Attempts[Any]) -> None:
+        message = attempts.cancel_message()
         if self._closed or message is None:
             return
-        sent = self._stub.ModelInfer(message, timeout=CANCEL_S, metadata=self._connection.metadata)
-        # A call that nothing refers to is cancelled.
+        metadata = self._connection.metadata
+        sent = self._stubs[server].ModelInfer(message, timeout=CANCEL_S, metadata=metadata)
         self._cancelling.add(sent)
         sent.add_done_callback(self._cancelling.discard)
 
-    async def _attempt(self, stub: Any, call: Call[Result], spent_s: float) -> Result:
-        """Send a call; retry it if no member was asked, use the stable channel if the canary fails."""
-        start, sent = time.perf_counter() - spent_s, 0
-        left_s = self._connection.left(call, spent_s) if spent_s else call.timeout_s
-        while True:
-            try:
-                sent += 1
-                response = await stub.ModelInfer(
-                    call.message, timeout=left_s, metadata=self._connection.metadata
-                )
-                return self._connection.result(response, call, time.perf_counter() - start)
-            except grpc.RpcError as error:
-                failed, spent_s = self._connection.error(error, call), time.perf_counter() - start
-                pause_s = self._connection.retry_pause(call, failed, sent, spent_s)
-                if pause_s is None:
-                    stable_call = self._connection.fallback(call, failed, spent_s)
-                    if stable_call is None:
-                        raise failed from error
-                    call, sent = stable_call, 0
-            await asyncio.sleep(pause_s or 0.0)
-            self._open()
-            left_s = self._connection.left(call, time.perf_counter() - start)
-
-    async def _many(
-        self,
-        items: Iterator[Wanted],
-        limit: int,
-        room: Room,
-        send: Callable[[Wanted], Awaitable[Result]],
-        *,
-        keep_errors: bool,
-    ) -> AsyncIterator[Result | QuorumError]:
-        async def ask(number: int, item: Wanted) -> Result | QuorumError:
-            try:
-                return await _send_when_room(send, item, number, room)
-            except QuorumError as error:
-                if keep_errors:
-                    return error
-                raise
-
-        pending: deque[asyncio.Task[Result | QuorumError]] = deque()
-        try:
-            for number, item in enumerate(items):
-                pending.append(asyncio.create_task(ask(number, item)))
-                while len(pending) >= limit or (pending and pending[0].done()):
-                    yield await pending.popleft()
-            while pending:
-                yield await pending.popleft()
-        finally:
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
-
     async def is_ready(self, channel: str | None = None) -> bool:
-        """Whether the channel can answer now; ``False`` also when no server responds within 5 s.
+        """Whether the channel can answer now, of any server; ``False`` also when none responds within 5 s.
 
         Raises:
-            ServerError: The server or a proxy refused the question.
+            ServerError: A server or a proxy refused the question.
         """
-        stub = self._open()
+        self._open()
         name, timeout_s = self._connection.ready_call(channel)
-        try:
-            response = await stub.ModelReady(
-                pb.ModelReadyRequest(name=name), timeout=timeout_s, metadata=self._connection.metadata
-            )
-        except grpc.RpcError as error:
-            mapped = self._connection.ready_error(error, name, timeout_s)
-            if isinstance(mapped, Unavailable | DeadlineExceeded | ChannelNotFound):
-                return False
-            raise mapped from error
-        return bool(response.ready)
+        for server, stub in self._stubs.items():
+            try:
+                response = await stub.ModelReady(
+                    _wire.ready_request(name), timeout=timeout_s, metadata=self._connection.metadata
+                )
+            except self._failure as failure:
+                error = self._connection.ready_error(failure, server, name, timeout_s)
+                if not isinstance(error, Unavailable | DeadlineExceeded | ChannelNotFound):
+                    raise error from failure
+            else:
+                if response.ready:
+                    return True
+        return False
 
     async def close(self) -> None:
-        """Close the connection; calls in flight are cancelled, on the server too."""
-        for call in self._in_flight:
-            self._cancel(call)
+        """Close the connections; calls in flight are cancelled, on the servers too."""
+        for attempts in self._in_flight:
+            self._cancel(attempts)
         self._closed = True
-        if self._channel is None:
-            return
         try:
             await asyncio.gather(*self._cancelling, return_exceptions=True)
         finally:
-            await self._channel.close()
+            for task in self._probing:
+                task.cancel()
+            for channel in self._channels.values():
+                await channel.close()
 
     async def __aenter__(self) -> Self:
         """Return the client; the end of the block closes it."""
@@ -164,43 +207,20 @@ class AsyncCalls:
         """Close."""
         await self.close()
 
-    def _open(self) -> Any:
+    def _open(self) -> None:
+        """Make the connections, which belong to the event loop of the first call."""
         if self._closed:
             raise RuntimeError("this client is closed; make a new one")
-        if self._stub is None:
-            url, credentials, options = (
-                self._connection.url,
-                self._connection.credentials,
-                self._connection.options,
-            )
-            self._channel = (
-                grpc.aio.secure_channel(url, credentials, options)
+        if self._stubs:
+            return
+        from quorum_client import _grpc
+
+        credentials, options = self._connection.credentials, self._connection.options
+        for server in self._connection.servers.all:
+            channel = (
+                _grpc.aio.secure_channel(server.url, credentials, options)
                 if credentials
-                else grpc.aio.insecure_channel(url, options)
+                else _grpc.aio.insecure_channel(server.url, options)
             )
-            self._stub = GRPCInferenceServiceStub(self._channel)
-        return self._stub
-
-
-async def _send_when_room(
-    send: Callable[[Wanted], Awaitable[Result]], item: Wanted, number: int, room: Room
-) -> Result:
-    """Send an item once the run has room for it, again as long as the room postpones it."""
-    place = asyncio.Event()
-    room.ask(number, place.set)
-    while True:
-        await place.wait()
-        place.clear()
-        try:
-            result = await send(item)
-        except BaseException as error:
-            if not (isinstance(error, Unavailable) and room.postpones(error)):
-                room.leave(answered=False, error=error)
-                raise
-            pause_s = room.refused(number, place.set, error)
-        else:
-            room.leave(answered=True)
-            return result
-        if pause_s is not None:
-            await asyncio.sleep(pause_s)
-            place.set()
+            self._channels[server] = channel
+            self._stubs[server] = _grpc.GRPCInferenceServiceStub(channel)

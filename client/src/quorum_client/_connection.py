@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check settings, build calls, and decide retries and fall-back, for both clients."""
+"""Check settings and build calls, for both clients; the state that the calls of a client share."""
 
 from __future__ import annotations
 
-import random
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
-from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
-
-import grpc
+from typing import Any, Final
 
 from quorum_client import _recommend, _wire
+from quorum_client._attempts import Attempts, Retries, RetryRule
+from quorum_client._call import Call, Metadata, Result
 from quorum_client._headers import metadata_of, with_key
+from quorum_client._hedging import Hedge, Hedges
+from quorum_client._limits import Concurrency
 from quorum_client._results import Extraction, Recommendation, RecommendItem
-from quorum_client._room import check_away
+from quorum_client._room import OnWait, Room, check_away
 from quorum_client._routing import (
     EXTRACTING,
     RECOMMENDING,
@@ -28,33 +28,16 @@ from quorum_client._routing import (
     lazy_of,
     takes_canary,
 )
-from quorum_client.errors import (
-    ChannelNotFound,
-    Disconnected,
-    InvalidRequest,
-    Overloaded,
-    QuorumError,
-    ServerError,
-    Unavailable,
-    Unreachable,
-)
+from quorum_client._servers import Server, Servers, addresses
+from quorum_client._tls import Tls
+from quorum_client.errors import InvalidRequest, RequestError
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 from quorum_contract.fields import join_fields
 
-Result = TypeVar("Result")
-
 _READY_TIMEOUT_S = 5.0
-_WINDOW = 4
-
-# Three attempts in all, and no retry while more than half of the calls fail, so that retries never keep a
-# server down: a failure costs a token, a success returns one. gRPC can be configured to do the same, but it
-# cannot distinguish a refusal from a connection that broke under a call whose members may have been asked.
-_PAUSES_S = (0.1, 0.3)
-_JITTER = 0.2
 _LOOK_S = 2.0
 CANCEL_S = 1.0
 """How long a cancellation may take to reach the server; a client that is closed waits no longer for it."""
-_TOKENS = 100.0
 
 
 class Unset(Enum):
@@ -67,81 +50,28 @@ UNSET: Final = Unset.UNSET
 """Stands for *as the client is configured*; ``None`` would read as *no deadline*, and every call has one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Certificates, as PEM files.
-
-    Attributes:
-        ca: Authorities to trust instead of the system's.
-        certificate: This client's own certificate chain, for mutual TLS.
-        key: The key of ``certificate``.
-    """
-
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-    def credentials(self) -> Any:
-        """Read the files into gRPC credentials.
-
-        Raises:
-            InvalidRequest: A file cannot be read, or only one of ``certificate`` and ``key`` is given.
-        """
-        if (self.certificate is None) != (self.key is None):
-            raise InvalidRequest("tls: give certificate and key together, or neither")
-        try:
-            ca, key, chain = (p.read_bytes() if p else None for p in (self.ca, self.key, self.certificate))
-        except OSError as error:
-            raise InvalidRequest(
-                f"tls: cannot read {error.filename}: {error.strerror}; check the path"
-            ) from error
-        return grpc.ssl_channel_credentials(ca, key, chain)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Call(Generic[Result]):
-    """One request, ready to send.
-
-    Attributes:
-        read: Turns the response, this call and its latency in seconds into the result.
-        channels: Of its kind.
-    """
-
-    message: Any
-    read: Callable[[Any, Call[Result], float], Result]
-    channels: Channels
-    channel: str
-    timeout_s: float
-    request_id: str
-    members_timeout_s: float | None = None
-    routed: bool = False
-    fallback_from: str | None = None
-    is_look: bool = False
-    priority: Priority = INTERACTIVE
-
-
 class Connection:
-    """Settings of one client, and the state that its calls share: the served share and the retry tokens."""
+    """Settings of one client, and the state that its calls share."""
 
     def __init__(
         self,
-        url: str,
-        channel: str,
-        timeout_s: float,
-        tls: bool | Tls,
-        headers: Mapping[str, str] | None,
-        retries: bool,
-        canary_share: Share | None,
+        url: str | Sequence[str],
+        channel: str = STABLE,
+        timeout_s: float = 30.0,
+        tls: bool | Tls = False,
+        headers: Mapping[str, str] | None = None,
+        retry: RetryRule | None = None,
+        canary_share: Share | None = None,
         key: str | None = None,
+        hedge_s: Hedge | None = None,
+        hedge_share: float = 0.05,
     ) -> None:
         """Check everything that can be checked without the network.
 
         Raises:
             InvalidRequest: A setting cannot work.
         """
-        if not isinstance(url, str) or "://" in url or not url.strip():
-            raise InvalidRequest(f"url: {url!r}; give host:port of the gRPC endpoint, without a scheme")
-        self.url = url
+        self.servers = Servers(addresses(url))
         self.channel = _wire.check_channel(channel)
         self.canary_share = check_share(canary_share)
         if self.canary_share is not None and channel != STABLE:
@@ -149,8 +79,8 @@ class Connection:
                 f"canary_share: {canary_share!r} with channel {channel!r}; a share goes with {STABLE!r}"
             )
         self._served: dict[Channels, float] = {}
-        self._retries = retries
-        self._tokens = _TOKENS
+        self._retries = Retries(retry or RetryRule())
+        self._hedges = Hedges(hedge_s, hedge_share, len(self.servers.all))
         self.timeout_s = _wire.check_timeout(timeout_s)
         self.metadata = metadata_of(with_key(headers or {}, key))
         settings = Tls() if tls is True else tls
@@ -184,6 +114,7 @@ class Connection:
         product_id: str | None = None,
         priority: Priority = INTERACTIVE,
         lazy: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> Call[Extraction]:
         """Build one request for attributes.
 
@@ -214,7 +145,16 @@ class Connection:
             return _wire.extraction(response, asked, ident, latency_s, answered, instead_of)
 
         return Call(
-            message, read, channels, name, timeout, ident, members_timeout_s, routed, priority=priority
+            message,
+            read,
+            channels,
+            name,
+            timeout,
+            ident,
+            self._metadata(headers),
+            members_timeout_s,
+            routed,
+            priority=priority,
         )
 
     def recommend_call(
@@ -224,6 +164,7 @@ class Connection:
         channel: str | None = None,
         request_id: str | None = None,
         priority: Priority = INTERACTIVE,
+        headers: Mapping[str, str] | None = None,
     ) -> Call[Recommendation]:
         """Build one request for keyphrases.
 
@@ -244,8 +185,22 @@ class Connection:
             priority=priority,
         )
         return Call(
-            message, _read_recommendation, RECOMMENDING, name, timeout, ident, None, routed, priority=priority
+            message,
+            _read_recommendation,
+            RECOMMENDING,
+            name,
+            timeout,
+            ident,
+            self._metadata(headers),
+            routed=routed,
+            priority=priority,
         )
+
+    def _metadata(self, headers: Mapping[str, str] | None) -> Metadata:
+        """The headers of the client, and those of one call in the place of its own of the same name."""
+        if not headers:
+            return self.metadata
+        return tuple((dict(self.metadata) | dict(metadata_of(headers))).items())
 
     def _named(self, channel: str | None, lazy: bool) -> str:
         """The ensemble that a call, or else the client, names; its lazy namesake for a lazy call."""
@@ -278,102 +233,51 @@ class Connection:
             look = self.call("?", ["share"], "", look_s, channels.stable, None, members_timeout_s=0)
         return replace(look, is_look=True, channels=channels)
 
-    def cancel_message(self, call: Call[Any]) -> Any:
-        """Build the request that asks the server to stop working on a call; ``None`` if it asks no LLM."""
-        if call.is_look or call.channels == RECOMMENDING:
-            return None
-        return _wire.cancel_request(call.channel, call.request_id)
-
-    def away_s(self, priority: Priority, away_s: float) -> float | None:
-        """How long a run of that priority waits for a server that is away; ``None``: it waits for nothing.
+    def room(
+        self,
+        concurrency: Concurrency,
+        priority: Priority,
+        away_s: float,
+        on_wait: OnWait | None,
+        timeout_s: float | Unset,
+    ) -> Room:
+        """The calls in flight of a run; of one that is bulk they wait for the server.
 
         Raises:
-            InvalidRequest: There is no such priority, or the time is none.
+            InvalidRequest: A setting cannot be.
         """
         seconds = check_away(away_s)
-        return seconds if _wire.check_priority(priority) == BULK and self._retries else None
+        waits = _wire.check_priority(priority) == BULK and self._retries.rule.is_on
+        return Room(concurrency, seconds if waits else None, on_wait, self._timeout(timeout_s))
 
     def share_unknown(self, channels: Channels = EXTRACTING) -> None:
         """Note that the first look failed: no product is routed until an answer reports the share."""
         self._served.setdefault(channels, 0.0)
 
-    def retry_pause(self, call: Call[Any], error: QuorumError, sent: int, spent_s: float) -> float | None:
-        """Seconds to wait before a failed call is sent again; ``None``: do not retry.
-
-        Args:
-            call: The call.
-            error: Its error.
-            sent: Number of attempts so far.
-            spent_s: Seconds since it was first sent.
-        """
-        safe = isinstance(error, Unavailable) and not isinstance(error, Disconnected)
-        if not (self._retries and safe) or call.is_look:
-            return None
-        # A run waits for room by itself.
-        if call.priority == BULK and isinstance(error, Overloaded):
-            return None
-        self._tokens = max(0.0, self._tokens - 1)
-        if sent > len(_PAUSES_S) or self._tokens <= _TOKENS / 2:
-            return None
-        pause = _PAUSES_S[sent - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)
-        return pause if spent_s + pause < call.timeout_s else None
-
-    def left(self, call: Call[Any], spent_s: float) -> float:
-        """Seconds until the deadline; sets them in the message for the server too."""
-        left = max(0.001, call.timeout_s - spent_s)
-        _wire.set_timeout(call.message, _wire.server_timeout_us(left, call.members_timeout_s))
-        return left
-
-    def fallback(self, call: Call[Result], error: QuorumError, spent_s: float) -> Call[Result] | None:
-        """Redirect a call to the stable channel if the canary that it was routed to cannot answer."""
-        stable, canary = call.channels
-        if not call.routed or call.channel != canary or spent_s >= call.timeout_s:
-            return None
-        # Behind a full gate, or without a server, the stable channel cannot answer either.
-        if isinstance(error, Overloaded | Unreachable) or not isinstance(
-            error, ChannelNotFound | Unavailable | ServerError
-        ):
-            return None
-        call.message.model_name = stable
-        return replace(call, channel=stable, fallback_from=canary)
+    def attempts(self, call: Call[Result], spent_s: float = 0.0) -> Attempts[Result]:
+        """A call on its way, of which so many seconds are spent."""
+        return Attempts(call, self.servers, self._retries, self._hedges, spent_s)
 
     def ready_call(self, channel: str | None) -> tuple[str, float]:
         """Channel and deadline of a readiness question."""
         name = self.channel if channel is None else _wire.check_channel(channel)
         return name, min(self.timeout_s, _READY_TIMEOUT_S)
 
-    def result(self, response: Any, call: Call[Result], latency_s: float) -> Result:
-        """Read the response to ``call`` and the share in it.
+    def result(self, attempts: Attempts[Result], server: Server, response: Any, sent: float) -> Result:
+        """Read the response of a server to a call that was sent to it at that time, and the share in it.
 
         Raises:
             ProtocolError: The response breaks the contract.
         """
-        result = call.read(response, call, latency_s)
-        self._served[call.channels] = _wire.canary_share(response)
-        self._tokens = min(_TOKENS, self._tokens + 1)
+        result = attempts.answered(server, response, sent)
+        self._served[attempts.call.channels] = _wire.canary_share(response)
         return result
 
-    def error(self, error: Any, call: Call[Any]) -> QuorumError:
-        """Map a failed call to the error to raise."""
-        return _wire.from_grpc(
-            error, url=self.url, channel=call.channel, timeout_s=call.timeout_s, request_id=call.request_id
-        )
-
-    def ready_error(self, error: Any, channel: str, timeout_s: float) -> QuorumError:
+    def ready_error(self, failure: Any, server: Server, channel: str, timeout_s: float) -> RequestError:
         """Map a failed readiness question to the error to raise."""
-        return _wire.from_grpc(error, url=self.url, channel=channel, timeout_s=timeout_s, request_id=None)
+        url = server.url
+        return _wire.from_grpc(failure, url=url, channel=channel, timeout_s=timeout_s, request_id=None)
 
 
 def _read_recommendation(response: Any, call: Call[Recommendation], latency_s: float) -> Recommendation:
     return _recommend.recommendation(response, call.request_id, latency_s, call.channel, call.fallback_from)
-
-
-def window(concurrency: int) -> int:
-    """The most items started and not yet yielded: room for a slow one at the head.
-
-    Raises:
-        InvalidRequest: ``concurrency`` is not a number above 0.
-    """
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise InvalidRequest(f"concurrency: {concurrency!r}; give a whole number above 0")
-    return _WINDOW * concurrency

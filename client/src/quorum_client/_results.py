@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Typed, frozen results, and the input of ``extract_many`` and ``recommend_many``; free of gRPC."""
+"""Typed, frozen results, and the input of ``extract_many`` and ``recommend_many``; free of gRPC.
+
+``to_dict`` gives plain JSON values without loss, ``from_dict`` takes them back: keys that a later release
+adds are ignored, keys that an earlier one lacks have their defaults, and a status that is not known reads as
+in an answer of the server.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -37,6 +43,21 @@ class Vote:
     status: Status
     score: float | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The vote as plain JSON values; ``status`` by its name."""
+        return {"member": self.member, "value": self.value, "status": self.status.name, "score": self.score}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Vote:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: ``data`` is no vote.
+        """
+        with _reading("vote"):
+            status = Status.__members__.get(data["status"], Status.ERROR)
+            return cls(data["member"], data["value"], status, data.get("score"))
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -56,6 +77,30 @@ class Answer:
     confidence: float
     votes: tuple[Vote, ...]
     status: DecisionStatus = DecisionStatus.DECIDED
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as plain JSON values, with every vote; ``status`` by its name."""
+        return {
+            "attribute": self.attribute,
+            "value": self.value,
+            "confidence": self.confidence,
+            "status": self.status.name,
+            "votes": [vote.to_dict() for vote in self.votes],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Answer:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: ``data`` is no answer.
+        """
+        with _reading("answer"):
+            value = data["value"]
+            unknown = DecisionStatus.NO_ANSWER if value is None else DecisionStatus.DECIDED
+            status = DecisionStatus.__members__.get(data["status"], unknown)
+            votes = tuple(map(Vote.from_dict, data["votes"]))
+            return cls(data["attribute"], value, float(data["confidence"]), votes, status)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -82,6 +127,21 @@ class Answer:
         if found is None or not all(isinstance(value, str) for value in found):
             return (self.value,)
         return tuple(found)
+
+
+@contextmanager
+def _reading(kind: str) -> Iterator[None]:
+    """Turn what plain values raise that are no such result into a ValueError that says so."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"no {kind}: it lacks {error.args[0]!r}; give what its to_dict returned") from error
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"no {kind}: {error}; give what its to_dict returned") from error
+
+
+def _spent(figures: Mapping[str, Any]) -> Spent:
+    return Spent(**{name: figures[name] for name in Spent._fields if name in figures})
 
 
 def _json_list(value: str) -> list[Any] | None:
@@ -126,6 +186,38 @@ class Extraction(Mapping[str, Answer]):
     def spent(self) -> Spent | None:
         """Calls, tokens and seconds of all members together; None from a server of an earlier release."""
         return add_up(self.usage.values())._replace(cost=self.cost) if self.usage else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The extraction as plain JSON values: every vote, status, score and figure, nothing rounded."""
+        return {
+            "request_id": self.request_id,
+            "answers": [answer.to_dict() for answer in self.answers],
+            "weights_version": self.weights_version,
+            "latency_s": self.latency_s,
+            "channel": self.channel,
+            "fallback_from": self.fallback_from,
+            "cost": self.cost,
+            "usage": {member: spent._asdict() for member, spent in self.usage.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Extraction:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: ``data`` is no extraction.
+        """
+        with _reading("extraction"):
+            return cls(
+                data["request_id"],
+                tuple(map(Answer.from_dict, data["answers"])),
+                int(data["weights_version"]),
+                float(data["latency_s"]),
+                data.get("channel", STABLE),
+                data.get("fallback_from"),
+                data.get("cost"),
+                {member: _spent(figures) for member, figures in data.get("usage", {}).items()},
+            )
 
     def __getitem__(self, attribute: str) -> Answer:
         """The answer for ``attribute``.
@@ -195,6 +287,34 @@ class Recommendation:
     latency_s: float = field(compare=False)
     channel: str = RECOMMEND
     fallback_from: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recommendation as plain JSON values, nothing rounded."""
+        return {
+            "request_id": self.request_id,
+            "keyphrases": [keyphrase._asdict() for keyphrase in self.keyphrases],
+            "version": self.version,
+            "latency_s": self.latency_s,
+            "channel": self.channel,
+            "fallback_from": self.fallback_from,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recommendation:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: ``data`` is no recommendation.
+        """
+        with _reading("recommendation"):
+            return cls(
+                data["request_id"],
+                tuple(Keyphrase(found["text"], found["score"]) for found in data["keyphrases"]),
+                int(data["version"]),
+                float(data["latency_s"]),
+                data.get("channel", RECOMMEND),
+                data.get("fallback_from"),
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 import threading
 import time
 from collections.abc import Callable
 
-from quorum_client.errors import Disconnected, InvalidRequest, Overloaded, Unavailable
+from quorum_client._limits import Concurrency, limit_of
+from quorum_client.errors import DeadlineExceeded, Disconnected, InvalidRequest, Overloaded, Unavailable
 
 OnWait = Callable[[Unavailable | None], None]
 """Called with the error that a run waits for the end of, and with ``None`` when it goes on."""
@@ -17,37 +19,60 @@ OnWait = Callable[[Unavailable | None], None]
 AWAY_S = 60.0
 """How long a bulk run waits for a server that is away: longer than one that is started again takes."""
 
+IN_ORDER, AS_THEY_COME = 4, 2
+"""Rounds of a run's window: more where a slow product at the head holds up the answers after it."""
+
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 2.0
 _JITTER = 0.2
-_BACK = 0.75
 
 
 class Room:
     """The calls in flight of one run: as many as the caller wants, fewer while the server refuses some.
 
-    A refusal means that the server is full, so fewer calls are kept in flight, and the refused one is sent
-    again when another of this run is answered: no clock is needed. Only a run without any call in flight
-    waits for a while, longer each time. Every answer makes a little more room. The oldest call goes first.
-    A server that is away is waited for in the same way, but not for ever. All methods may be called from any
-    thread.
+    A refusal means that the server is full, so fewer calls are kept in flight (:mod:`quorum_client._limits`),
+    and the refused one is sent again when another of this run is answered: no clock is needed. Only a run
+    without any call in flight waits for a while, longer each time. The oldest call goes first. A server that
+    is away is waited for in the same way, but not for ever. All methods may be called from any thread.
 
     Args:
-        most: The most calls in flight.
+        concurrency: The most calls in flight; ``"auto"``: as many as the server answers best.
         away_s: How long a server that is away is waited for, in seconds, counted from the first call that did
             not find it; any answer or refusal ends that time. ``None``: no call is sent again at all.
         on_wait: Called when the run has no call in flight and waits, and when it goes on.
+        timeout_s: Deadline of a call, seconds.
+        now: A clock, seconds.
+
+    Raises:
+        InvalidRequest: ``concurrency`` cannot be.
     """
 
-    def __init__(self, most: int, away_s: float | None = None, on_wait: OnWait | None = None) -> None:
-        self._most = most
+    def __init__(
+        self,
+        concurrency: Concurrency,
+        away_s: float | None = None,
+        on_wait: OnWait | None = None,
+        timeout_s: float = 30.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit = limit_of(concurrency, timeout_s)
+        self._now = now
+        self._ended = False
         self._away_s, self._on_wait = away_s, on_wait
         self._away_since: float | None = None
         self._is_waiting = False
-        self._limit = float(most)
         self._inside = 0
         self._pauses = 0
         self._waiting: list[tuple[int, Callable[[], None]]] = []
         self._lock = threading.Lock()
+
+    @property
+    def most(self) -> int:
+        """The most calls that will ever be in flight."""
+        return self._limit.most
+
+    def window(self, rounds: int) -> int:
+        """The most items started and not yet yielded: so many times the calls in flight."""
+        return rounds * math.ceil(self._limit.value)
 
     def ask(self, number: int, start: Callable[[], None]) -> None:
         """Call ``start`` once call ``number`` may be sent; every number waits at most once at a time."""
@@ -59,16 +84,16 @@ class Room:
         """Take note of the end of a call that is not sent again, and of its error.
 
         One that broke off makes the room smaller, as a refusal does: where all break at once, the connection
-        is dead, and others would be sent into it.
+        is dead, and others would be sent into it. So does one that is late.
         """
         self._say(None)
         with self._lock:
             self._inside -= 1
-            if self._away_s is not None and isinstance(error, Disconnected):
-                self._limit = max(1.0, self._inside * _BACK)
+            if self._away_s is not None and isinstance(error, Disconnected | DeadlineExceeded):
+                self._limit.refused(self._inside, full=isinstance(error, DeadlineExceeded))
             if answered:
                 self._pauses, self._away_since = 0, None
-                self._limit = min(self._most, self._limit + 1 / self._limit)
+                self._limit.answered(self._now(), starved=not self._waiting)
             self._let_in()
 
     def postpones(self, error: BaseException) -> bool:
@@ -77,15 +102,14 @@ class Room:
         if self._away_s is None or not safe:
             return False
         with self._lock:
-            now = time.monotonic()
+            now = self._now()
             if isinstance(error, Overloaded):
                 self._away_since = None
             elif self._away_since is None:
                 self._away_since = now
             if self._away_since is None or now - self._away_since < self._away_s:
                 return True
-            # There is no crowd to make room for.
-            self._limit = float(self._most)
+            self._limit.gone()
             return False
 
     def refused(self, number: int, start: Callable[[], None], error: Unavailable) -> float | None:
@@ -98,10 +122,10 @@ class Room:
         with self._lock:
             if self._inside > 1:
                 self._inside -= 1
-                self._limit = max(1.0, self._inside * _BACK)
+                self._limit.refused(self._inside, full=isinstance(error, Overloaded))
                 heapq.heappush(self._waiting, (number, start))
                 return None
-            self._limit = 1.0
+            self._limit.alone(full=isinstance(error, Overloaded))
             pause_s = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2.0**self._pauses)
             self._pauses += 1
         self._say(error)
@@ -110,7 +134,7 @@ class Room:
     def close(self) -> None:
         """Start everything that waits: the run has ended."""
         with self._lock:
-            self._limit = float("inf")
+            self._ended = True
             while self._waiting:
                 heapq.heappop(self._waiting)[1]()
 
@@ -121,7 +145,7 @@ class Room:
         self._is_waiting = error is not None
 
     def _let_in(self) -> None:
-        while self._waiting and self._inside + 1 <= self._limit:
+        while self._waiting and (self._ended or self._inside + 1 <= self._limit.value):
             self._inside += 1
             heapq.heappop(self._waiting)[1]()
 

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, overload
 
-from quorum_client._connection import UNSET, Connection, Tls, Unset, window
+from quorum_client._attempts import RetryRule
+from quorum_client._connection import UNSET, Connection, Unset
+from quorum_client._hedging import Hedge
+from quorum_client._limits import AUTO, Concurrency
 from quorum_client._results import Extraction, Item, Recommendation, RecommendItem
-from quorum_client._room import AWAY_S, OnWait, Room
+from quorum_client._room import AWAY_S, OnWait
 from quorum_client._routing import RECOMMENDING, Share, extracting
 from quorum_client._sync_calls import Calls
+from quorum_client._sync_many import as_completed, in_order
+from quorum_client._tls import Tls
 from quorum_client.errors import QuorumError
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 
@@ -20,14 +25,16 @@ class Client(Calls):
     """Blocking client of a quorum deployment; safe to share between threads, one per process is enough.
 
     Args:
-        url: ``host:port`` of the gRPC endpoint, or any other gRPC target (``dns:///...``, ``unix:...``).
+        url: ``host:port`` of the gRPC endpoint, or any other gRPC target (``dns:///...``, ``unix:...``). Of
+            several servers, in a sequence or as ``"a:8001,b:8001"``, a call goes to the one with the fewest
+            calls of this client; one that is away is left alone, and asked now and then whether it is ready.
         channel: Ensemble to ask: ``"quorum"`` (stable), ``"quorum_canary"``, or another of the deployment.
         timeout_s: Default deadline of a call, seconds.
         tls: ``True`` for TLS with the system's authorities, or :class:`Tls` with files; ``False`` for none.
         headers: Sent with every call, for gateways that require a key.
-        retries: Send again, up to twice, 0.1 s to 0.4 s later and within the deadline, if no member was
-            asked: the server is full, not ready or unreachable. A call under which the connection broke is
-            not sent again, because its members may have been asked; see :class:`quorum_client.Disconnected`.
+        retries: Send again, within the deadline, if no member was asked: the server is full, not ready or
+            unreachable. Each other server is asked at once, and after that, or of one server, all again up to
+            twice, 0.1 s to 0.4 s later.
         canary_share: Share of the products, from 0 to 1, that the canary channel answers; ``"served"``: the
             share that the server reports (``quorum canary N --share 5%``), looked up before the first call
             and kept current by every answer. A product always takes the same channel, see
@@ -35,6 +42,15 @@ class Client(Calls):
             channel, and the result says so. A call that names a channel is not routed.
         key: The server's inference key, sent with every call; ``None`` for a server without one. Without
             TLS it can be read on the way.
+        wait_for_ready: Go on until the deadline while no server is ready, as while the only one is started
+            again.
+        resend: Send again, up to twice, a call under which the connection broke. By default it raises
+            :class:`quorum_client.Disconnected`, because its members may have been asked: sent again, they may
+            be asked, and paid, twice. The answer is the same.
+        hedge_s: Send a call to a second server too after so many seconds without an answer, or with ``"p95"``
+            after the time within which 95 % of the last 200 calls were answered; the first answer is used,
+            and the other server is asked to stop. Calls of bulk are not hedged.
+        hedge_share: The most calls that are hedged, as a share.
 
     Raises:
         InvalidRequest: A setting cannot work.
@@ -42,7 +58,7 @@ class Client(Calls):
 
     def __init__(
         self,
-        url: str = "localhost:8001",
+        url: str | Sequence[str] = "localhost:8001",
         *,
         channel: str = STABLE,
         timeout_s: float = 30.0,
@@ -51,9 +67,16 @@ class Client(Calls):
         retries: bool = True,
         canary_share: Share | None = None,
         key: str | None = None,
+        wait_for_ready: bool = False,
+        resend: bool = False,
+        hedge_s: Hedge | None = None,
+        hedge_share: float = 0.05,
     ) -> None:
-        """Prepare the connection; it is opened by the first call."""
-        super().__init__(Connection(url, channel, timeout_s, tls, headers, retries, canary_share, key))
+        """Prepare the connections; each is opened by its first call."""
+        retry = RetryRule(retries, wait_for_ready, resend)
+        super().__init__(
+            Connection(url, channel, timeout_s, tls, headers, retry, canary_share, key, hedge_s, hedge_share)
+        )
 
     def extract(
         self,
@@ -68,6 +91,7 @@ class Client(Calls):
         product_id: str | None = None,
         priority: Priority = INTERACTIVE,
         lazy: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> Extraction:
         """Ask for the attributes of one product.
 
@@ -92,6 +116,8 @@ class Client(Calls):
                 members, from the channel ``quorum_lazy``, or its canary, and the same values, unless
                 ``deploy.yaml`` allows others. Votes of members that were not asked are
                 ``Status.NOT_ASKED``. Without a ``channel``.
+            headers: Sent with this call beside those of the client, such as ``traceparent`` of W3C Trace
+                Context.
 
         Raises:
             QuorumError: One of the tree in :mod:`quorum_client.errors`.
@@ -110,6 +136,7 @@ class Client(Calls):
             product_id,
             priority,
             lazy,
+            headers,
         )
         return self._send(call, spent_s)
 
@@ -118,7 +145,7 @@ class Client(Calls):
         self,
         items: Iterable[Item],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["raise"] = ...,
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -132,7 +159,7 @@ class Client(Calls):
         self,
         items: Iterable[Item],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["return"],
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -146,7 +173,7 @@ class Client(Calls):
         self,
         items: Iterable[Item],
         *,
-        concurrency: int = 16,
+        concurrency: Concurrency = 16,
         errors: Literal["raise", "return"] = "raise",
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
@@ -163,7 +190,9 @@ class Client(Calls):
 
         Args:
             items: The products.
-            concurrency: The most calls in flight.
+            concurrency: The most calls in flight; ``"auto"``: as many as the server answers best. It starts
+                with 8, goes up while that gives more answers per second, and down where fewer in flight
+                give as many, or the server refuses some.
             errors: ``"raise"`` stops at the first failed item, ``"return"`` yields its error in its place.
             timeout_s: Deadline of each call, seconds.
             channel: Ensemble to ask.
@@ -181,8 +210,49 @@ class Client(Calls):
         Raises:
             QuorumError: As :meth:`extract`, with ``errors="raise"``.
         """
-        limit = window(concurrency)
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
+        send, cancel = self._sender(timeout_s, channel, priority, lazy)
+        return in_order(items, room, send, cancel, keep_errors=errors == "return")
+
+    def extract_as_completed(
+        self,
+        items: Iterable[Item],
+        *,
+        concurrency: Concurrency = AUTO,
+        timeout_s: float | Unset = UNSET,
+        channel: str | None = None,
+        priority: Priority = BULK,
+        away_s: float = AWAY_S,
+        on_wait: OnWait | None = None,
+        lazy: bool = False,
+    ) -> Iterator[tuple[Item, Extraction | QuorumError]]:
+        """Ask about many products, several at a time; yields each with its answer or error, as they come.
+
+        ``items`` is read only as far as needed: products that are being asked, and answers that are not read
+        yet, are at most twice as many as calls in flight. The end of the iteration cancels as that of
+        :meth:`extract_many`, and the other arguments are as there.
+
+        Args:
+            items: The products.
+            concurrency: The most calls in flight; ``"auto"``: as many as the server answers best.
+            timeout_s: Deadline of each call, seconds.
+            channel: Ensemble to ask.
+            priority: ``"bulk"`` or ``"interactive"``.
+            away_s: How long a bulk run waits for a server that is away, seconds.
+            on_wait: Called when the run waits, and when it goes on.
+            lazy: As :meth:`extract`.
+
+        Raises:
+            InvalidRequest: An argument cannot be; what fails of a product is yielded.
+            RuntimeError: The client is closed.
+        """
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
+        return as_completed(items, room, *self._sender(timeout_s, channel, priority, lazy))
+
+    def _sender(
+        self, timeout_s: float | Unset, channel: str | None, priority: Priority, lazy: bool
+    ) -> tuple[Callable[[Item], Extraction], Callable[[], None]]:
+        """A function that sends one product of a run, and one that cancels what is in flight of it."""
         self._check_open()
         run: set[str] = set()
 
@@ -205,12 +275,11 @@ class Client(Calls):
                 run.discard(request_id)
 
         def cancel() -> None:
-            for call in list(self._in_flight):
-                if call.request_id in run:
-                    self._cancel(call)
+            for attempts in list(self._in_flight):
+                if attempts.call.request_id in run:
+                    self._cancel(attempts)
 
-        keep = errors == "return"
-        return self._many(iter(items), concurrency, limit, room, send, cancel, keep_errors=keep)
+        return send, cancel
 
     def recommend(
         self,
@@ -224,6 +293,7 @@ class Client(Calls):
         request_id: str | None = None,
         item_id: str | None = None,
         priority: Priority = INTERACTIVE,
+        headers: Mapping[str, str] | None = None,
     ) -> Recommendation:
         """Ask for keyphrases for one item.
 
@@ -239,13 +309,14 @@ class Client(Calls):
             item_id: Identifier of the item: with ``canary_share`` it decides the channel; the text does when
                 it is not given.
             priority: As for :meth:`extract`.
+            headers: As for :meth:`extract`.
 
         Raises:
             QuorumError: One of the tree in :mod:`quorum_client.errors`.
             RuntimeError: The client is closed.
         """
         item = RecommendItem(text, category, k, min_score, item_id)
-        return self._recommend(item, timeout_s, channel, request_id, priority)
+        return self._recommend(item, timeout_s, channel, request_id, priority, headers)
 
     def _recommend(
         self,
@@ -254,10 +325,11 @@ class Client(Calls):
         channel: str | None,
         request_id: str | None,
         priority: Priority,
+        headers: Mapping[str, str] | None = None,
     ) -> Recommendation:
         self._check_open()
         spent_s = self._look(timeout_s, channel, RECOMMENDING)
-        call = self._connection.recommend_call(item, timeout_s, channel, request_id, priority)
+        call = self._connection.recommend_call(item, timeout_s, channel, request_id, priority, headers)
         return self._send(call, spent_s)
 
     @overload
@@ -265,7 +337,7 @@ class Client(Calls):
         self,
         items: Iterable[RecommendItem],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["raise"] = ...,
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -278,7 +350,7 @@ class Client(Calls):
         self,
         items: Iterable[RecommendItem],
         *,
-        concurrency: int = ...,
+        concurrency: Concurrency = ...,
         errors: Literal["return"],
         timeout_s: float | Unset = ...,
         channel: str | None = ...,
@@ -291,7 +363,7 @@ class Client(Calls):
         self,
         items: Iterable[RecommendItem],
         *,
-        concurrency: int = 16,
+        concurrency: Concurrency = 16,
         errors: Literal["raise", "return"] = "raise",
         timeout_s: float | Unset = UNSET,
         channel: str | None = None,
@@ -306,12 +378,10 @@ class Client(Calls):
         Raises:
             QuorumError: As :meth:`recommend`, with ``errors="raise"``.
         """
-        limit = window(concurrency)
-        room = Room(concurrency, self._connection.away_s(priority, away_s), on_wait)
+        room = self._connection.room(concurrency, priority, away_s, on_wait, timeout_s)
         self._check_open()
 
         def send(item: RecommendItem) -> Recommendation:
             return self._recommend(item, timeout_s, channel, None, priority)
 
-        keep = errors == "return"
-        return self._many(iter(items), concurrency, limit, room, send, lambda: None, keep_errors=keep)
+        return in_order(items, room, send, lambda: None, keep_errors=errors == "return")

@@ -4,42 +4,48 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import grpc
-from tritonclient.grpc import service_pb2 as pb
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-
-from quorum_client._connection import CANCEL_S, Call, Connection, Result, Unset
-from quorum_client._room import Room
+from quorum_client import _wire
+from quorum_client._attempts import Attempts
+from quorum_client._call import Call, Result
+from quorum_client._connection import CANCEL_S, Connection, Unset
 from quorum_client._routing import EXTRACTING, Channels
+from quorum_client._servers import PROBE_S, Server
 from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
 
-Wanted = TypeVar("Wanted")
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Calls:
-    """One connection, and the calls in flight on it."""
+    """The connections to the servers, and the calls in flight on them."""
 
     def __init__(self, connection: Connection) -> None:
-        """Prepare the connection; it is opened by the first call."""
+        """Prepare the connections; each is opened by its first call."""
+        from quorum_client import _grpc
+
         self._connection = connection
-        url, credentials, options = connection.url, connection.credentials, connection.options
-        self._channel: Any = (
-            grpc.secure_channel(url, credentials, options)
+        self._failure: type[Exception] = _grpc.RpcError
+        credentials, options = connection.credentials, connection.options
+        self._channels: dict[Server, Any] = {
+            server: _grpc.secure_channel(server.url, credentials, options)
             if credentials
-            else grpc.insecure_channel(url, options)
-        )
-        self._stub: Any = GRPCInferenceServiceStub(self._channel)
+            else _grpc.insecure_channel(server.url, options)
+            for server in connection.servers.all
+        }
+        self._stubs: dict[Server, Any] = {
+            server: _grpc.GRPCInferenceServiceStub(channel) for server, channel in self._channels.items()
+        }
         self._closed = False
-        self._in_flight: set[Call[Any]] = set()
+        self._in_flight: set[Attempts[Any]] = set()
+        # Calls that nothing refers to are cancelled.
         self._cancelling: set[Any] = set()
+        self._probing: set[Any] = set()
 
     def _look(self, timeout_s: float | Unset, channel: str | None, channels: Channels = EXTRACTING) -> float:
         """Fetch the served share where a call needs it first; returns the seconds that it took."""
@@ -54,116 +60,146 @@ class Calls:
         return time.perf_counter() - start
 
     def _send(self, call: Call[Result], spent_s: float = 0.0) -> Result:
-        """Send a call; cancel it on the server too if it is interrupted."""
-        self._in_flight.add(call)
+        """Send a call, again as long as the retry rule says; cancel it on the server if it is interrupted."""
+        attempts = self._connection.attempts(call, spent_s)
+        self._in_flight.add(attempts)
         try:
-            return self._attempt(call, spent_s)
+            while True:
+                ended = self._attempt(attempts)
+                if isinstance(ended, tuple):
+                    return ended[0]
+                time.sleep(ended)
+                self._check_open()
         except BaseException as error:
             if not isinstance(error, Exception):
-                self._cancel(call)
+                self._cancel(attempts)
             raise
         finally:
-            self._in_flight.discard(call)
+            attempts.end_all()
+            self._in_flight.discard(attempts)
 
-    def _cancel(self, call: Call[Any]) -> None:
-        """Ask the server to stop working on a call, and wait for nothing."""
-        message = self._connection.cancel_message(call)
+    def _attempt(self, attempts: Attempts[Result]) -> tuple[Result] | float:
+        """Send a call to one server; returns the result, or the seconds until it is sent again."""
+        self._probe()
+        server, sent, delay_s = attempts.begin(), time.perf_counter(), attempts.hedge_delay_s()
+        try:
+            if delay_s is None:
+                response = self._stubs[server].ModelInfer(
+                    attempts.call.message, timeout=attempts.left_s(), metadata=attempts.call.metadata
+                )
+            else:
+                server, sent, done = self._hedged(attempts, server, delay_s)
+                response = done.result()
+        except self._failure as failure:
+            attempts.end(server)
+            error = attempts.error(server, failure)
+            pause_s = attempts.pause_s(server, error)
+            if pause_s is None:
+                raise error from failure
+            return pause_s
+        return (self._connection.result(attempts, server, response, sent),)
+
+    def _hedged(self, attempts: Attempts[Any], server: Server, delay_s: float) -> tuple[Server, float, Any]:
+        """Send a call to a server, and to a second one too if the first gives no answer in time.
+
+        Returns:
+            The server of the call that is used, the time when it was sent to it, and the ended call.
+        """
+        ended: SimpleQueue[Any] = SimpleQueue()
+        sent: dict[Any, tuple[Server, float]] = {}
+
+        def send(to: Server) -> None:
+            future = self._stubs[to].ModelInfer.future(
+                attempts.call.message, timeout=attempts.left_s(), metadata=attempts.call.metadata
+            )
+            sent[future] = to, time.perf_counter()
+            future.add_done_callback(ended.put)
+
+        try:
+            send(server)
+            try:
+                used = ended.get(timeout=delay_s)
+            except Empty:
+                second = attempts.hedge()
+                if second is not None:
+                    send(second)
+                used = ended.get()
+                if len(sent) == 2 and used.exception() is not None:
+                    attempts.error(sent[used][0], used)
+                    used = ended.get()
+        except BaseException:
+            for future in sent:
+                future.cancel()
+            raise
+        for future, (other, _) in sent.items():
+            if not future.done():
+                future.cancel()
+                self._cancel_at(other, attempts)
+        return (*sent[used], used)
+
+    def _probe(self) -> None:
+        """Ask servers that were away whether they are ready, and wait for nothing."""
+        for server in self._connection.servers.due():
+            asked = self._stubs[server].ModelReady.future(
+                _wire.ready_request(server.channel), timeout=PROBE_S, metadata=self._connection.metadata
+            )
+            self._probing.add(asked)
+            asked.add_done_callback(partial(self._probed, server))
+
+    def _probed(self, server: Server, asked: Any) -> None:
+        self._probing.discard(asked)
+        ready = asked.code().name == "OK" and asked.result().ready
+        self._connection.servers.probed(server, ready=ready)
+
+    def _cancel(self, attempts: Attempts[Any]) -> None:
+        """Ask the servers to stop working on a call, and wait for nothing."""
+        for server in list(attempts.asking):
+            self._cancel_at(server, attempts)
+
+    def _cancel_at(self, server: Server, attempts: Attempts[Any]) -> None:
+        message = attempts.cancel_message()
         if self._closed or message is None:
             return
-        sent = self._stub.ModelInfer.future(message, timeout=CANCEL_S, metadata=self._connection.metadata)
+        metadata = self._connection.metadata
+        sent = self._stubs[server].ModelInfer.future(message, timeout=CANCEL_S, metadata=metadata)
         self._cancelling.add(sent)
         sent.add_done_callback(self._cancelling.discard)
 
-    def _attempt(self, call: Call[Result], spent_s: float) -> Result:
-        """Send a call; retry it if no member was asked, use the stable channel if the canary fails."""
-        start, sent = time.perf_counter() - spent_s, 0
-        left_s = self._connection.left(call, spent_s) if spent_s else call.timeout_s
-        while True:
-            try:
-                sent += 1
-                response = self._stub.ModelInfer(
-                    call.message, timeout=left_s, metadata=self._connection.metadata
-                )
-                return self._connection.result(response, call, time.perf_counter() - start)
-            except grpc.RpcError as error:
-                failed, spent_s = self._connection.error(error, call), time.perf_counter() - start
-                pause_s = self._connection.retry_pause(call, failed, sent, spent_s)
-                if pause_s is None:
-                    stable_call = self._connection.fallback(call, failed, spent_s)
-                    if stable_call is None:
-                        raise failed from error
-                    call, sent = stable_call, 0
-            time.sleep(pause_s or 0.0)
-            self._check_open()
-            left_s = self._connection.left(call, time.perf_counter() - start)
-
-    def _many(
-        self,
-        items: Iterator[Wanted],
-        concurrency: int,
-        limit: int,
-        room: Room,
-        send: Callable[[Wanted], Result],
-        cancel: Callable[[], None],
-        *,
-        keep_errors: bool,
-    ) -> Iterator[Result | QuorumError]:
-        ended = threading.Event()
-
-        def ask(number: int, item: Wanted) -> Result | QuorumError:
-            try:
-                return _send_when_room(send, item, number, room, ended)
-            except QuorumError as error:
-                if keep_errors:
-                    return error
-                raise
-
-        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="quorum-client")
-        pending: deque[Future[Result | QuorumError]] = deque()
-        try:
-            for number, item in enumerate(items):
-                pending.append(pool.submit(ask, number, item))
-                while len(pending) >= limit or (pending and pending[0].done()):
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            # Waiting for the calls in flight would delay the caller's error.
-            pool.shutdown(wait=False, cancel_futures=True)
-            ended.set()
-            room.close()
-            cancel()
-
     def is_ready(self, channel: str | None = None) -> bool:
-        """Whether the channel can answer now; ``False`` also when no server responds within 5 s.
+        """Whether the channel can answer now, of any server; ``False`` also when none responds within 5 s.
 
         Raises:
-            ServerError: The server or a proxy refused the question.
+            ServerError: A server or a proxy refused the question.
         """
         self._check_open()
         name, timeout_s = self._connection.ready_call(channel)
-        try:
-            response = self._stub.ModelReady(
-                pb.ModelReadyRequest(name=name), timeout=timeout_s, metadata=self._connection.metadata
-            )
-        except grpc.RpcError as error:
-            mapped = self._connection.ready_error(error, name, timeout_s)
-            if isinstance(mapped, Unavailable | DeadlineExceeded | ChannelNotFound):
-                return False
-            raise mapped from error
-        return bool(response.ready)
+        for server, stub in self._stubs.items():
+            try:
+                response = stub.ModelReady(
+                    _wire.ready_request(name), timeout=timeout_s, metadata=self._connection.metadata
+                )
+            except self._failure as failure:
+                error = self._connection.ready_error(failure, server, name, timeout_s)
+                if not isinstance(error, Unavailable | DeadlineExceeded | ChannelNotFound):
+                    raise error from failure
+            else:
+                if response.ready:
+                    return True
+        return False
 
     def close(self) -> None:
-        """Close the connection; calls in flight are cancelled, on the server too."""
-        for call in list(self._in_flight):
-            self._cancel(call)
+        """Close the connections; calls in flight are cancelled, on the servers too."""
+        for attempts in list(self._in_flight):
+            self._cancel(attempts)
         self._closed = True
         try:
             for sent in list(self._cancelling):
-                with contextlib.suppress(grpc.FutureCancelledError):
+                # Whatever became of it.
+                with contextlib.suppress(Exception):
                     sent.exception()
         finally:
-            self._channel.close()
+            for channel in self._channels.values():
+                channel.close()
 
     def __enter__(self) -> Self:
         """Return the client; the end of the block closes it."""
@@ -178,33 +214,3 @@ class Calls:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("this client is closed; make a new one")
-
-
-def _send_when_room(
-    send: Callable[[Wanted], Result],
-    item: Wanted,
-    number: int,
-    room: Room,
-    ended: threading.Event,
-) -> Result:
-    """Send an item once the run has room for it, again as long as the room postpones it."""
-    place = threading.Event()
-    room.ask(number, place.set)
-    while True:
-        place.wait()
-        place.clear()
-        try:
-            if ended.is_set():
-                raise RuntimeError("the run has ended: its results are not read any more")
-            result = send(item)
-        except BaseException as error:
-            if not (isinstance(error, Unavailable) and room.postpones(error)):
-                room.leave(answered=False, error=error)
-                raise
-            pause_s = room.refused(number, place.set, error)
-        else:
-            room.leave(answered=True)
-            return result
-        if pause_s is not None:
-            ended.wait(pause_s)
-            place.set()

@@ -2,7 +2,7 @@
 """Build requests, read responses and map gRPC errors.
 
 Shared by both clients. With :mod:`quorum_client._recommend`, all that knows protobuf messages; gRPC statuses
-are known here only.
+are known here only, by their names.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
-
-import grpc
-from tritonclient.grpc import service_pb2 as pb
 
 from quorum_client._results import Answer, Extraction, Vote
 from quorum_client._usage import read_cost, read_usage
@@ -116,6 +113,8 @@ def envelope(channel: str, request_id: str, timeout_us: int, priority: Priority)
     Raises:
         InvalidRequest: A name, id or priority that cannot be.
     """
+    from quorum_client._grpc import pb
+
     encode(request_id, "request_id", _MAX_ID_BYTES)
     message = pb.ModelInferRequest(model_name=check_channel(channel), id=request_id)
     set_timeout(message, timeout_us)
@@ -129,6 +128,8 @@ def cancel_request(channel: str, request_id: str) -> Any:
 
     Its text is empty, so that a server of an earlier release, which knows no cancellation, asks no LLM.
     """
+    from quorum_client._grpc import pb
+
     message = pb.ModelInferRequest(model_name=channel)
     message.parameters[CANCEL].string_param = request_id
     for tensor in ASKED:
@@ -157,6 +158,13 @@ def server_timeout_us(timeout_s: float, members_timeout_s: float | None = None) 
         latest = min(latest, members_timeout_s)
     # Triton reads 0 as "no deadline".
     return max(1, int(latest * 1e6))
+
+
+def ready_request(channel: str) -> Any:
+    """A question whether a channel can answer."""
+    from quorum_client._grpc import pb
+
+    return pb.ModelReadyRequest(name=channel)
 
 
 def set_timeout(message: Any, timeout_us: int) -> None:
@@ -249,34 +257,34 @@ def from_grpc(
     error: Any, *, url: str, channel: str, timeout_s: float, request_id: str | None
 ) -> RequestError:
     """Map a ``grpc.RpcError`` to an error of this package."""
-    status, where = error.code(), f"{channel!r} at {url}"
+    status, where = error.code().name, f"{channel!r} at {url}"
     details, code = take_code(error.details() or "no details")
     if code == Overloaded.code:
         return Overloaded(f"{where} is full: {details}", request_id=request_id)
     if code == Unavailable.code:
         return Unavailable(f"{where} is not available: {details}; try again later", request_id=request_id)
     match status:
-        case grpc.StatusCode.UNAUTHENTICATED:
+        case "UNAUTHENTICATED":
             message = f"{where} refused the key: {details}; pass the right one with key="
             return Unauthenticated(message, request_id=request_id)
-        case grpc.StatusCode.INVALID_ARGUMENT:
+        case "INVALID_ARGUMENT":
             return InvalidRequest(f"{where} refused the request: {details}", request_id=request_id)
-        case grpc.StatusCode.NOT_FOUND:
+        case "NOT_FOUND":
             fix = "check the name, or publish a version to it"
             if channel in LAZY_CHANNELS:
                 fix = "its deployment has it once `lazy: {}` is in deploy.yaml"
             message = f"{url} has no channel {channel!r}: {details}; {fix}"
             return ChannelNotFound(message, request_id=request_id)
-        case grpc.StatusCode.DEADLINE_EXCEEDED:
+        case "DEADLINE_EXCEEDED":
             message = (
                 f"{where} gave no answer within {timeout_s:g} s; allow more, or look at the server's load"
             )
             return DeadlineExceeded(message, request_id=request_id)
-        case grpc.StatusCode.UNAVAILABLE:
+        case "UNAVAILABLE":
             return _from_unavailable(details, url, channel, request_id)
     asked = f", request {request_id}" if request_id else ""
-    message = f"{where} failed with {status.name}: {details}; look at the server's log of this time{asked}"
-    return ServerError(message, status=status.name, cause=code, request_id=request_id)
+    message = f"{where} failed with {status}: {details}; look at the server's log of this time{asked}"
+    return ServerError(message, status=status, cause=code, request_id=request_id)
 
 
 def _from_unavailable(details: str, url: str, channel: str, request_id: str | None) -> RequestError:
@@ -290,7 +298,7 @@ def _from_unavailable(details: str, url: str, channel: str, request_id: str | No
             return Unreachable(message, request_id=request_id)
         case Meaning.KEY_WANTED:
             message = f"{where} requires a key: {details}; pass it with headers="
-            return ServerError(message, status=grpc.StatusCode.UNAVAILABLE.name, request_id=request_id)
+            return ServerError(message, status="UNAVAILABLE", request_id=request_id)
         case Meaning.NOT_READY:
             message = f"{where} is not available: {details}; try again later"
             return Unavailable(message, request_id=request_id)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from quorum.build.openvino import BuildManifest as BuildManifest
     from quorum.build.openvino import build_openvino as build_openvino
     from quorum.build.trtllm import Tools as Tools
-    from quorum.bulk.answers import extraction_json as extraction_json
     from quorum.bulk.ask import ask as ask
     from quorum.bulk.dry_run import estimate_extract as estimate_extract
     from quorum.bulk.estimate import Expected as Expected
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from quorum.bulk.judging.run import JudgeOptions as JudgeOptions
     from quorum.bulk.judging.run import JudgeReport as JudgeReport
     from quorum.bulk.judging.run import judge as judge
+    from quorum.bulk.outputs.jsonl_answers import extraction_json as extraction_json
     from quorum.bulk.recommend import RecommendOptions as RecommendOptions
     from quorum.bulk.recommend import RecommendReport as RecommendReport
     from quorum.bulk.recommend import recommend as recommend
@@ -127,7 +127,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "quorum.build.openvino": ("BuildManifest", "build_openvino"),
     "quorum.build.trtllm": ("Tools",),
-    "quorum.bulk.answers": ("extraction_json",),
+    "quorum.bulk.outputs.jsonl_answers": ("extraction_json",),
     "quorum.bulk.ask": ("ask",),
     "quorum.bulk.dry_run": ("estimate_extract",),
     "quorum.bulk.estimate": ("Expected",),

@@ -179,6 +179,23 @@ def _umask() -> int:
     return mask
 
 
+def write_all(handle: int, raw: bytes, offset: int) -> None:
+    """Write all bytes at an offset; raises OSError if some cannot be written."""
+    view = memoryview(raw)
+    while view:
+        written = os.pwrite(handle, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def sync_file(path: Path) -> None:
+    """Have the content of a file on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename inside ``folder`` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)

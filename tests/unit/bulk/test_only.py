@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import quorum
 from quorum.bulk import only
-from quorum.bulk.answers import OutputError
+from quorum.bulk.outputs import OutputError
 from quorum.cli import app
 from quorum.deployment.schema import AttributeSpec, VoteSpec
 from quorum.votes import read_votes

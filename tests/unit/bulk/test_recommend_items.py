@@ -12,7 +12,7 @@ from support.deployment import write_deployment, write_jsonl
 
 import quorum
 import quorum.cli.recommend as command
-from quorum.bulk.answers import OutputError
+from quorum.bulk.outputs import OutputError
 from quorum_client import Unavailable
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from quorum.bulk.answers import CsvSink, VotesSink, extraction_json
 from quorum.bulk.judging.asking import Asking
 from quorum.bulk.judging.labels import Labels
 from quorum.bulk.listings import Listing
+from quorum.bulk.outputs.csv_answers import CsvSink
+from quorum.bulk.outputs.jsonl_answers import extraction_json
+from quorum.bulk.outputs.votes_tables import VotesSink
 from quorum.bulk.spent import BudgetWatch, Totals, money, rounded, spent_in_words, totals_in_words
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue

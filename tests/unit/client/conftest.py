@@ -107,6 +107,17 @@ def triton() -> Iterator[Triton]:
 
 
 @pytest.fixture
+def others() -> Iterator[list[Triton]]:
+    """Two servers more."""
+    servicers = [Triton(), Triton()]
+    servers = [servicer.serve() for servicer in servicers]
+    yield servicers
+    for servicer, server in zip(servicers, servers, strict=True):
+        servicer.released.set()
+        server.stop(0).wait()
+
+
+@pytest.fixture
 def kept_port() -> Iterator[socket.socket]:
     """A socket that keeps its port from others, and does not listen."""
     with socket.socket() as kept:

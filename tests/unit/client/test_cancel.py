@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import quorum_client as qc
+from quorum_client._attempts import Attempts
 from quorum_contract import ATTRIBUTES, CANCEL, CATEGORY, TEXT
 from quorum_contract.checks import decode_text
 
@@ -84,7 +85,7 @@ def test_answered_calls_and_failed_ones_are_not_cancelled(triton: Any) -> None:
 
 def test_an_interrupted_call_is_cancelled(stuck: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with qc.Client(stuck.url) as client:
-        monkeypatch.setattr(client, "_attempt", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(Attempts, "left_s", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             client.extract("t", ["a"], request_id="mine")
     assert cancelled(stuck) == ["mine"]

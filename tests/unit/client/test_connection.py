@@ -16,7 +16,7 @@ import pytest
 from support.both_clients import FULL, UNAVAILABLE
 
 import quorum_client as qc
-from quorum_client._connection import Connection
+from quorum_client._attempts import Attempts
 
 
 def test_nobody_there(nowhere: str, make: Any) -> None:
@@ -54,13 +54,13 @@ def test_what_may_have_run_is_not_tried_again(triton: Any, make: Any, code: grpc
 def test_a_server_that_comes_after_an_attempt_is_found(
     nowhere: str, come: Callable[[], None], make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pause = Connection.retry_pause
+    pause = Attempts.pause_s
 
-    def come_late(self: Connection, *failed: Any) -> float | None:
+    def come_late(self: Any, *failed: Any) -> float | None:
         come()
         return pause(self, *failed)
 
-    monkeypatch.setattr(Connection, "retry_pause", come_late)
+    monkeypatch.setattr(Attempts, "pause_s", come_late)
     # Two pauses of at least 0.08 s and 0.24 s lie between the three attempts.
     assert make(nowhere).extract("t", ["a"])["a"].value == "v-a"
 

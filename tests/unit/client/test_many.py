@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -84,7 +85,63 @@ def test_the_wait_for_a_server_must_be_a_time(triton: Any, make: Any, away_s: An
         make(triton.url).many([Item("t", ["a"])], away_s=away_s)
 
 
-@pytest.mark.parametrize("concurrency", [0, -1, True, 2.0])
+@pytest.mark.parametrize("concurrency", [0, -1, True, 2.0, "most"])
 def test_concurrency_must_be_a_whole_number(triton: Any, make: Any, concurrency: Any) -> None:
     with pytest.raises(qc.InvalidRequest, match="concurrency"):
         make(triton.url).many([Item("t", ["a"])], concurrency=concurrency)
+
+
+def test_answers_come_as_they_are_ready_each_with_its_item(triton: Any, make: Any) -> None:
+    slow = threading.Event()
+    triton.released = slow
+    triton.delay_s = lambda request: 20.0 if request.inputs[0].contents.bytes_contents[0] == b"0" else 0.0
+
+    def items() -> Any:
+        yield from (Item(str(i), [f"a{i}"]) for i in range(7))
+        # Read after answers of others only, as two are in flight.
+        slow.set()
+        yield Item("7", ["a7"])
+
+    found = make(triton.url).as_completed(items(), concurrency=2)
+    assert sorted(item.text for item, _ in found) == [str(i) for i in range(8)]
+    assert found[0][0].text != "0"
+    assert all(result[f"a{item.text}"].value == f"v-a{item.text}" for item, result in found)
+    assert triton.most_in_flight == 2
+
+
+@pytest.mark.parametrize("concurrency", [3, "auto"])
+def test_answers_that_are_not_read_hold_up_the_reading_of_items(triton: Any, concurrency: Any) -> None:
+    read = 0
+
+    def items() -> Any:
+        nonlocal read
+        while True:
+            read += 1
+            yield Item("t", ["a"])
+
+    with qc.Client(triton.url) as client:
+        results = client.extract_as_completed(items(), concurrency=concurrency)
+        assert read == 0
+        next(results)
+        results.close()  # type: ignore[attr-defined]
+    assert read == 2 * (8 if concurrency == "auto" else concurrency)
+
+
+def test_the_error_of_an_item_comes_with_it(triton: Any, make: Any) -> None:
+    bad = Item("", ["a"])
+    results = make(triton.url).as_completed([bad, Item("t", ["b"])])
+    found = {id(item): result for item, result in results}
+    assert isinstance(found.pop(id(bad)), qc.InvalidRequest)
+    (other,) = found.values()
+    assert other["b"].value == "v-b"
+
+
+def test_no_items_give_no_answers(make: Any, nowhere: str) -> None:
+    assert make(nowhere).as_completed([]) == []
+
+
+def test_a_run_as_completed_waits_for_a_server(nowhere: str, come: Callable[[], None], make: Any) -> None:
+    found = make(nowhere).as_completed(
+        [Item(str(n), ["a"]) for n in range(30)], on_wait=lambda reason: come() if reason else None
+    )
+    assert [result["a"].value for _, result in found] == ["v-a"] * 30

@@ -95,7 +95,7 @@ def test_the_answer_to_another_request_is_refused() -> None:
 
 
 def connection(share: Any = None) -> Connection:
-    return Connection("host:1", "quorum", 10.0, False, None, True, share)
+    return Connection("host:1", timeout_s=10.0, canary_share=share)
 
 
 def test_both_kinds_of_requests_are_routed_by_their_own_share() -> None:
@@ -115,5 +115,7 @@ def test_both_kinds_of_requests_are_routed_by_their_own_share() -> None:
 
 
 def test_no_server_is_asked_to_cancel_a_recommendation() -> None:
-    assert connection().cancel_message(connection().recommend_call(RecommendItem("a"))) is None
-    assert connection().cancel_message(connection().call("a", ["b"], "", 5.0, None, None)) is not None
+    call = connection().recommend_call(RecommendItem("a"))
+    assert connection().attempts(call).cancel_message() is None
+    other = connection().call("a", ["b"], "", 5.0, None, None)
+    assert connection().attempts(other).cancel_message() is not None

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from quorum.bulk.answers import VotesSink
 from quorum.bulk.ask import ask_all
 from quorum.bulk.listings import Listing, read_listings
+from quorum.bulk.outputs.votes_tables import VotesSink
 from quorum.deployment import load_deployment
 from quorum.evaluation.stats import bootstrap
 from quorum.votes import VotesTable, VotesWriter, read_votes

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from quorum.bulk.answers import VotesSink
 from quorum.bulk.ask import ask_all
 from quorum.bulk.listings import Listing
+from quorum.bulk.outputs.votes_tables import VotesSink
 from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights
 from quorum.deployment.lazy import LazySpec

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from quorum.bulk.answers import OutputError
 from quorum.bulk.callbacks import Note
 from quorum.bulk.listings import Listing
+from quorum.bulk.outputs import OutputError
 from quorum.deployment.schema import Deployment, VoteSpec
 from quorum.files import replacing, scratch_folder
 from quorum.repository.render import render

@@ -21,6 +21,7 @@ from quorum.cli import (  # noqa: E402
     evaluate,
     evaluate_retrieval,
     export,
+    extract,
     flywheel,
     index,
     judge,
@@ -52,7 +53,7 @@ app = typer.Typer(
 for command in (
     *(describe.validate, describe.render, plan.plan, build.build, serve.up, serve.status, serve.clean),
     probe.probe,
-    *(ask.ask, ask.extract, judge.judge, recommend.recommend),
+    *(ask.ask, extract.extract, judge.judge, recommend.recommend),
     *(label.label, learn.learn, learn.drift, evaluate.evaluate),
     distill.distill,
     *(rollout.publish, rollout.promote, rollout.rollback, rollout.retire, rollout.history, rollout.diff),

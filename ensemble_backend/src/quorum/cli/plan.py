@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.ask import show_estimate
 from quorum.cli.console import DEPLOY, CommandError, JsonOption, adapters_text, note, out, print_json
+from quorum.cli.extract import show_estimate
 from quorum.cli.options import AttributesOption, UrlOption, names_in
 from quorum.hardware import GIB, KNOWN
 

@@ -72,6 +72,11 @@ class VotesWriter:
                 "of columns; write JSON lines (.jsonl), which keep them"
             )
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether a row was written."""
+        return bool(self._members)
+
     def close(self) -> None:
         """Write buffered rows and close the file."""
         self._sink.close()

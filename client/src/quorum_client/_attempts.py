@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decide where a call is sent, whether it is sent again, and when."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Generic
+
+from quorum_client import _wire
+from quorum_client._call import Call, Result
+from quorum_client._hedging import Hedges
+from quorum_client._routing import RECOMMENDING
+from quorum_client._servers import Server, Servers
+from quorum_client.errors import (
+    ChannelNotFound,
+    DeadlineExceeded,
+    Disconnected,
+    InvalidRequest,
+    Overloaded,
+    QuorumError,
+    RequestError,
+    ServerError,
+    Unavailable,
+    Unreachable,
+)
+from quorum_contract import BULK
+
+# Three attempts in all, and no retry while more than half of the calls fail, so that retries never keep a
+# server down: a failure costs a token, a success returns one. gRPC can be configured to do the same, but it
+# cannot distinguish a refusal from a connection that broke under a call whose members may have been asked.
+_PAUSES_S = (0.1, 0.3)
+_LONGEST_PAUSE_S = 1.0
+_JITTER = 0.2
+_TOKENS = 100.0
+_RESENDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRule:
+    """Which failed calls a client sends again.
+
+    Attributes:
+        is_on: Those of which no member was asked, up to twice, and on each other server once before.
+        wait_for_ready: Those that found no server that is ready: until the deadline.
+        resend: Those under which the connection broke, up to twice: members may be asked twice.
+    """
+
+    is_on: bool = True
+    wait_for_ready: bool = False
+    resend: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse retries of a client without any."""
+        for name in ("wait_for_ready", "resend"):
+            if getattr(self, name) and not self.is_on:
+                raise InvalidRequest(f"{name}: True with retries=False; give one of the two")
+
+
+class Retries:
+    """The retry rule of a client, and the tokens that its calls share."""
+
+    def __init__(self, rule: RetryRule) -> None:
+        self.rule = rule
+        self._tokens = _TOKENS
+
+    def succeeded(self) -> None:
+        """Return a token."""
+        self._tokens = min(_TOKENS, self._tokens + 1)
+
+    def spend(self) -> bool:
+        """Take a token for a failure; whether enough are left for a retry."""
+        self._tokens = max(0.0, self._tokens - 1)
+        return self._tokens > _TOKENS / 2
+
+
+class Attempts(Generic[Result]):
+    """One call on its way: the servers that it is sent to, one after another, within its deadline.
+
+    Attributes:
+        call: The call, on the stable channel once it fell back.
+        asking: The servers that work on it now.
+    """
+
+    def __init__(
+        self, call: Call[Result], servers: Servers, retries: Retries, hedges: Hedges, spent_s: float = 0.0
+    ) -> None:
+        self.call = call
+        self.asking: list[Server] = []
+        self._servers, self._retries, self._hedges = servers, retries, hedges
+        self._start = time.perf_counter() - spent_s
+        self._is_fresh = spent_s == 0
+        self._tried: set[Server] = set()
+        self._rounds = self._broken = 0
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds since the call began."""
+        return time.perf_counter() - self._start
+
+    def begin(self) -> Server:
+        """The server to send the call to."""
+        server = self._servers.choose(self._tried)
+        self.asking.append(server)
+        return server
+
+    def left_s(self) -> float:
+        """Seconds until the deadline; sets them in the message for the server too."""
+        if self._is_fresh:
+            self._is_fresh = False
+            return self.call.timeout_s
+        left_s = max(0.001, self.call.timeout_s - self.spent_s)
+        members_s = self.call.members_timeout_s
+        _wire.set_timeout(self.call.message, _wire.server_timeout_us(left_s, members_s))
+        return left_s
+
+    def hedge_delay_s(self) -> float | None:
+        """Seconds after which a second server is asked; ``None``: none is."""
+        call = self.call
+        if call.is_look or call.priority == BULK:
+            return None
+        return self._hedges.delay_s()
+
+    def hedge(self) -> Server | None:
+        """A second server to send the call to; ``None`` where there is none, or no budget for it."""
+        server = self._servers.spare(self.asking)
+        if server is None:
+            return None
+        if not self._hedges.take():
+            self._servers.ended(server)
+            return None
+        self.asking.append(server)
+        return server
+
+    def end(self, server: Server) -> None:
+        """Note that a server does not work on the call any more."""
+        if server in self.asking:
+            self.asking.remove(server)
+            self._servers.ended(server)
+
+    def end_all(self) -> None:
+        """Note that none works on it any more."""
+        for server in list(self.asking):
+            self.end(server)
+
+    def answered(self, server: Server, response: Any, sent: float) -> Result:
+        """Read the answer of a server to which the call was sent at that time.
+
+        Raises:
+            ProtocolError: The response breaks the contract.
+        """
+        self._servers.answered(server)
+        self._hedges.answered(time.perf_counter() - sent)
+        result = self.call.read(response, self.call, self.spent_s)
+        self._retries.succeeded()
+        return result
+
+    def error(self, server: Server, failure: Any) -> RequestError:
+        """Map what gRPC raised to an error of this package, and note whether the server is away."""
+        call = self.call
+        error = _wire.from_grpc(
+            failure,
+            url=server.url,
+            channel=call.channel,
+            timeout_s=call.timeout_s,
+            request_id=call.request_id,
+        )
+        if isinstance(error, Unavailable) and not isinstance(error, Overloaded):
+            self._servers.failed(server, call.channel)
+        elif not isinstance(error, DeadlineExceeded):
+            self._servers.answered(server)
+        return error
+
+    def pause_s(self, server: Server, error: RequestError) -> float | None:
+        """Seconds until the call is sent again; ``None``: it is not, and has failed."""
+        self._tried.add(server)
+        pause_s = self._retry_pause_s(error)
+        if pause_s is not None and self.spent_s + pause_s < self.call.timeout_s:
+            return pause_s
+        stable = self._fallback(error)
+        if stable is None:
+            return None
+        self.call, self._rounds = stable, 0
+        self._tried.clear()
+        return 0.0
+
+    def _retry_pause_s(self, error: RequestError) -> float | None:
+        rule, call = self._retries.rule, self.call
+        if not (rule.is_on and isinstance(error, Unavailable)) or call.is_look:
+            return None
+        if isinstance(error, Disconnected):
+            self._broken += 1
+            # A question that kills its server must not kill it for ever.
+            if not rule.resend or self._broken > _RESENDS:
+                return None
+        has_tokens = self._retries.spend()
+        waits = rule.wait_for_ready and not isinstance(error, Overloaded)
+        if not (waits or has_tokens):
+            return None
+        if self._servers.left(self._tried):
+            return 0.0
+        self._tried.clear()
+        self._rounds += 1
+        # A run waits for room by itself.
+        if call.priority == BULK and isinstance(error, Overloaded):
+            return None
+        if self._rounds <= len(_PAUSES_S):
+            pause_s = _PAUSES_S[self._rounds - 1]
+        elif waits:
+            pause_s = _LONGEST_PAUSE_S
+        else:
+            return None
+        return pause_s * random.uniform(1 - _JITTER, 1 + _JITTER)
+
+    def _fallback(self, error: QuorumError) -> Call[Result] | None:
+        """Redirect the call to the stable channel if the canary that it was routed to cannot answer."""
+        call = self.call
+        stable, canary = call.channels
+        if not call.routed or call.channel != canary or self.spent_s >= call.timeout_s:
+            return None
+        # Behind a full gate, or without a server, the stable channel cannot answer either.
+        if isinstance(error, Overloaded | Unreachable) or not isinstance(
+            error, ChannelNotFound | Unavailable | ServerError
+        ):
+            return None
+        call.message.model_name = stable
+        return replace(call, channel=stable, fallback_from=canary)
+
+    def cancel_message(self) -> Any:
+        """Build the request that asks a server to stop working on the call; ``None`` if it asks no LLM."""
+        call = self.call
+        if call.is_look or call.channels == RECOMMENDING:
+            return None
+        return _wire.cancel_request(call.channel, call.request_id)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choose among several servers: the one with the fewest calls of this client, of those that answer.
+
+A server that does not is left alone for a while, longer each time that it stays away, as by a circuit breaker
+whose probe is a question for readiness and not a caller's call. With one server there is nothing to choose.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from quorum_client.errors import InvalidRequest
+
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 10.0
+PROBE_S = 2.0
+"""How long a server may take to say whether it is ready, seconds."""
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """One server, as this client sees it.
+
+    Attributes:
+        url: Its address.
+        asking: Calls of this client in flight on it.
+        failures: How often in a row it was found to be away.
+        away_until: When it may be asked again whether it is ready; 0 for a server that answers.
+        channel: The ensemble that could not be asked.
+        is_probed: A question for its readiness is in flight.
+    """
+
+    url: str
+    asking: int = 0
+    failures: int = 0
+    away_until: float = 0.0
+    channel: str = ""
+    is_probed: bool = False
+
+
+class Servers:
+    """The servers of one client; may be used from any thread.
+
+    Args:
+        urls: Their addresses.
+        now: A clock, seconds.
+    """
+
+    def __init__(self, urls: Sequence[str], now: Callable[[], float] = time.monotonic) -> None:
+        self.all = tuple(map(Server, urls))
+        self._now = now
+        self._turn = itertools.count()
+        self._lock = threading.Lock()
+
+    def choose(self, tried: Collection[Server] = ()) -> Server:
+        """The server for a call, which counts as asked; of those not tried, if there is one.
+
+        Where all are away it is the one that may be asked soonest.
+        """
+        with self._lock:
+            left = [server for server in self.all if server not in tried] or list(self.all)
+            answering = [server for server in left if not server.away_until]
+            turn = next(self._turn)
+            if answering:
+                # Of equals each in turn, so that one call at a time wears out no single server.
+                order = answering[turn % len(answering) :] + answering[: turn % len(answering)]
+                chosen = min(order, key=lambda server: server.asking)
+            else:
+                chosen = min(left, key=lambda server: server.away_until)
+            chosen.asking += 1
+            return chosen
+
+    def spare(self, asked: Collection[Server]) -> Server | None:
+        """Another server that answers, which counts as asked; ``None`` if there is none."""
+        with self._lock:
+            left = [server for server in self.all if server not in asked and not server.away_until]
+            if not left:
+                return None
+            chosen = min(left, key=lambda server: server.asking)
+            chosen.asking += 1
+            return chosen
+
+    def left(self, tried: Collection[Server]) -> bool:
+        """Whether one that answers has not been tried."""
+        return any(server not in tried and not server.away_until for server in self.all)
+
+    def ended(self, server: Server) -> None:
+        """Note the end of a call."""
+        with self._lock:
+            server.asking -= 1
+
+    def answered(self, server: Server) -> None:
+        """Note a sign of life."""
+        if server.failures:
+            with self._lock:
+                server.failures, server.away_until = 0, 0.0
+
+    def failed(self, server: Server, channel: str) -> None:
+        """Note that a server is away for that channel."""
+        if len(self.all) == 1:
+            return
+        with self._lock:
+            pause_s = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(server.failures, 10))
+            server.failures += 1
+            server.away_until, server.channel = self._now() + pause_s, channel
+
+    def due(self) -> list[Server]:
+        """The servers to ask now whether they are ready; each is to be reported by :meth:`probed`."""
+        if not any(server.away_until for server in self.all):
+            return []
+        with self._lock:
+            now = self._now()
+            found = [s for s in self.all if s.away_until and s.away_until <= now and not s.is_probed]
+            for server in found:
+                server.is_probed = True
+            return found
+
+    def probed(self, server: Server, *, ready: bool) -> None:
+        """Note whether a server is ready."""
+        server.is_probed = False
+        if ready:
+            self.answered(server)
+        else:
+            self.failed(server, server.channel)
+
+
+def addresses(url: str | Sequence[str]) -> tuple[str, ...]:
+    """The addresses of one or several servers, ``"a:1,b:2"`` or a sequence of such.
+
+    Raises:
+        InvalidRequest: There is none, or one cannot be.
+    """
+    texts = [url] if isinstance(url, str) else list(url)
+    found: list[str] = []
+    for text in texts:
+        if not isinstance(text, str):
+            raise InvalidRequest(f"url: {text!r}; give host:port of each gRPC endpoint")
+        # gRPC has targets of its own with commas.
+        found += [text] if text.startswith(("ipv4:", "ipv6:")) else text.split(",")
+    found = [one.strip() for one in found]
+    for one in found:
+        if not one or "://" in one.replace(":///", ""):
+            raise InvalidRequest(f"url: {url!r}; give host:port of the gRPC endpoint, without a scheme")
+    if not found:
+        raise InvalidRequest("url: no server; give host:port of one gRPC endpoint or more")
+    return tuple(dict.fromkeys(found))

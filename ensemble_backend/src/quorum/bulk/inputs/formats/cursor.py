@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a cursor over the rows of one file offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+
+class Flaw(NamedTuple):
+    """A row that cannot be read.
+
+    Attributes:
+        reason: What is wrong, and how to repair it.
+        raw: Its text in the file.
+        line: Line of the file that it begins on, from 1; 0 where the file has no lines.
+    """
+
+    reason: str
+    raw: str
+    line: int
+
+
+class Place(NamedTuple):
+    """Where a row begins.
+
+    Attributes:
+        offset: Byte in the file, after unpacking and decoding to UTF-8 where it is not read as it is; the row
+            group, of Parquet.
+        line: Its line, from 1; 0 where the file has no lines.
+        row: Its number in the file, from 0.
+    """
+
+    offset: int
+    line: int
+    row: int
+
+
+class Cursor(Protocol):
+    """Reads rows in order."""
+
+    def __iter__(self) -> Iterator[Mapping[str, Any] | Flaw]:
+        """The rows from the start on."""
+        ...
+
+    def place(self) -> Place:
+        """Where the next row begins."""
+        ...
+
+
+class NotDecodableError(Exception):
+    """A file is not in the encoding that it was taken for; never leaves the package."""

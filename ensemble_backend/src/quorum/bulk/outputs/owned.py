@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Remember which files a job wrote, by their hashes, so that it replaces its own and no others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from quorum.files import write_all
+
+
+class _Line(msgspec.Struct, frozen=True):
+    name: str
+    hash: str
+
+
+class Owned:
+    """Hashes of what a job has written, or was about to write, by output: a file of lines, only appended to.
+
+    A hash is noted before the output appears, so that one which appeared just before a kill is known.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the file, if it is there; a last line that was cut off is dropped.
+
+        Raises:
+            OSError: It cannot be read.
+            msgspec.MsgspecError: It is damaged.
+        """
+        self._path = path
+        self._hashes: dict[str, set[str]] = {}
+        self._end = 0
+        if path.exists():
+            for line in path.read_bytes().splitlines(keepends=True):
+                if line.endswith(b"\n"):
+                    known = msgspec.json.decode(line, type=_Line)
+                    self._hashes.setdefault(known.name, set()).add(known.hash)
+                    self._end += len(line)
+
+    def has(self, name: str, hash: str | None) -> bool:  # noqa: A002
+        """Whether an output with this content is of this job."""
+        return hash in self._hashes.get(name, ())
+
+    def note(self, name: str, hash: str) -> None:  # noqa: A002
+        """Have it on the disk that this is of this job; raises OSError if that fails."""
+        if self.has(name, hash):
+            return
+        line = msgspec.json.encode(_Line(name, hash)) + b"\n"
+        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            os.ftruncate(handle, self._end)
+            write_all(handle, line, self._end)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        self._end += len(line)
+        self._hashes.setdefault(name, set()).add(hash)
