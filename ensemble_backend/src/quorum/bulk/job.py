@@ -10,22 +10,24 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 from quorum.bulk.callbacks import Note
 from quorum.bulk.inputs.parts import PartReader
 from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.inputs.scan import Scan
 from quorum.bulk.job_input import SHOWN_BAD, ListingOf, too_many_bad
-from quorum.bulk.ledger import Entry, Ledger, Pending
+from quorum.bulk.ledger import Counts, Entry, Pending
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import ExtractOptions
 from quorum.bulk.patience import Fate, Patience
-from quorum.bulk.progress import JobProgress, OnProgress, Pace
+from quorum.bulk.progress import OnProgress, Pace, progress_of
 from quorum.bulk.spent import BudgetWatch
+from quorum.server.exposure import client_key
 from quorum_client import AsyncClient, Extraction, InvalidRequest, Item
 from quorum_contract.errors import QuorumError
 
+Listings = Sequence[tuple[int, Listing | BadRow]]
 Results = AsyncGenerator["tuple[RowItem, Extraction | QuorumError]"]
 _SHOW_S = 0.1
 
@@ -53,6 +55,30 @@ class _OpenPart:
     is_read: bool = False
 
 
+def client_of(servers: Sequence[str], options: ExtractOptions) -> AsyncClient:
+    """A client of all servers, by the options of a run."""
+    return AsyncClient(
+        servers,
+        channel=options.channel,
+        timeout_s=options.timeout_s,
+        canary_share=options.canary_share,
+        key=client_key(),
+    )
+
+
+class Outcomes(Protocol):
+    """What a run needs of a ledger, see :class:`quorum.bulk.ledger.Ledger`."""
+
+    @property
+    def counts(self) -> Counts: ...  # noqa: D102
+
+    def pending(self, retry_failed: bool = False) -> Iterator[Pending]: ...  # noqa: D102
+
+    def append(self, part_number: int, entry: Entry) -> None: ...  # noqa: D102
+
+    def commit(self, part_number: int, listings: Listings) -> None: ...  # noqa: D102
+
+
 class Job:
     """One run of a job, in one event loop.
 
@@ -77,7 +103,7 @@ class Job:
         client: AsyncClient,
         scan: Scan,
         listing_of: ListingOf,
-        ledger: Ledger,
+        ledger: Outcomes,
         attributes: Sequence[str],
         options: ExtractOptions,
         note: Note,
@@ -97,6 +123,11 @@ class Job:
         self._again: deque[RowItem] = deque()
         self._alone: deque[RowItem] = deque()
         self._holds = False
+
+    @property
+    def reason(self) -> QuorumError | None:
+        """Why the server was unavailable; None: it was not."""
+        return self.patience.reason
 
     @property
     def bad(self) -> int:
@@ -225,19 +256,5 @@ class Job:
         if not force and now - self._shown < _SHOW_S:
             return
         self._shown = now
-        tally, total = self._ledger.counts.tally, self._scan.rows
         bad = sum(part.bad for part in self._parts.values())
-        done, spent = tally.done + bad, tally.spent
-        self._progress(
-            JobProgress(
-                done=done,
-                total=total,
-                failed=tally.failed,
-                bad=tally.bad + bad,
-                rate=self._pace.rate,
-                eta_s=self._pace.eta_s(total - done),
-                cost=spent.cost if spent.without_cost < spent.answers else None,
-                abstained=tally.absent_share,
-                waits=self.patience.waits,
-            )
-        )
+        self._progress(progress_of(self._ledger.counts, self._pace, bad=bad, waits=self.patience.waits))

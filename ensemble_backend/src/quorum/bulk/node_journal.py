@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from quorum.bulk.ledger import Entry
+from quorum.bulk.callbacks import Note
+from quorum.bulk.ledger import Entry, Ledger, NewWeights
 from quorum.bulk.ledger.errors import storing
 
 _FOLDER = "nodes"
@@ -75,6 +76,33 @@ def node_entries(job: Path, part: int) -> Iterator[Entry]:
                 yield Entry.from_line(line)
             except ValueError:
                 continue
+
+
+def parts_left(job: Path) -> set[int]:
+    """Numbers of the parts that have journals of nodes."""
+    return {int(path.name.partition(".")[0]) for path in (job / _FOLDER).glob("*.journal")}
+
+
+def take_over(job: Path, ledger: Ledger, note: Note, *, retry_failed: bool = False) -> None:
+    """Put what nodes of an earlier run have found into the ledger: their driver was killed, or interrupted.
+
+    Answers of other weights are left out, with a remark, unless the job accepts these: those that gave them
+    were rolled back since.
+    """
+    left = parts_left(job)
+    if not left:
+        return
+    for pending in ledger.pending(retry_failed):
+        number = pending.part.number
+        if number not in left:
+            continue
+        try:
+            for entry in node_entries(job, number):
+                if entry.row not in pending.entries:
+                    ledger.append(number, entry)
+        except NewWeights as error:
+            note(f"part {number}: answers that a node has left are asked again: {error}")
+        drop_journals(job, number)
 
 
 def drop_journals(job: Path, part: int) -> None:

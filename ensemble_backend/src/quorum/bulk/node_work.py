@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quorum.bulk.callbacks import ignore
-from quorum.bulk.inputs import Part, Scan
-from quorum.bulk.job import Job, ListingOf
+from quorum.bulk.inputs.scan import Part, Scan
+from quorum.bulk.job import Job, client_of
+from quorum.bulk.job_input import ListingOf
 from quorum.bulk.ledger import Counts, Entry, Pending, Tally
 from quorum.bulk.node_journal import NodeJournal, node_entries
 from quorum.bulk.options import ExtractOptions
-from quorum.server.exposure import client_key
-from quorum_client import AsyncClient
 from quorum_contract.errors import QuorumError
 
 _PARTS = 4
@@ -148,17 +147,10 @@ def work(settings: NodeSettings, parts: Sequence[OpenPart]) -> NodeReport:
 
 
 async def _ask(settings: NodeSettings, ledger: NodeLedger) -> QuorumError | None:
-    options = settings.options
-    client = AsyncClient(
-        list(settings.servers),
-        channel=options.channel,
-        timeout_s=options.timeout_s,
-        canary_share=options.canary_share,
-        key=client_key(),
-    )
+    client, options = client_of(settings.servers, settings.options), settings.options
     scan, listing_of, attributes = settings.scan, settings.listing_of, settings.attributes
     job = Job(client, scan, listing_of, ledger, attributes, options, ignore, ignore)
-    return None if await job.run() else job.patience.reason
+    return None if await job.run() else job.reason
 
 
 class NodeWorker:

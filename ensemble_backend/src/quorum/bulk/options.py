@@ -44,6 +44,11 @@ class ExtractOptions:
             server announces; None: none is routed.
         concurrency: Requests in flight; "auto": as many as the server answers best.
         url: ``host:port`` of the server; None: the local server, else the one that ``deploy.yaml`` names.
+        servers: ``host:port`` of several servers of the deployment, instead of ``url``: each request goes to
+            the one that has the fewest of this client.
+        engine: "local": this process asks; "ray": the nodes of a Ray cluster do, each with a client of its
+            own and as many requests in flight as ``concurrency`` says.
+        ray_address: Of the cluster; None: the one that ``RAY_ADDRESS`` names, else a new one on this machine.
         timeout_s: Seconds per listing.
         patience_s: How long the run waits for a server that is away, full or starting, in seconds, before it
             ends so that the same call goes on.
@@ -75,6 +80,9 @@ class ExtractOptions:
     canary_share: float | Literal["served"] | None = None
     concurrency: int | Literal["auto"] = "auto"
     url: str | None = None
+    servers: Sequence[str] | None = None
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
     timeout_s: float = 60.0
     patience_s: float = PATIENCE_S
     only: Sequence[str] | None = None
@@ -97,6 +105,10 @@ class ExtractOptions:
             raise InvalidRequest(f"patience_s: {self.patience_s!r}; give seconds, 0 or more")
         if self.part_rows < 1:
             raise InvalidRequest(f"part_rows: {self.part_rows!r}; give a whole number above 0")
+        if self.servers is not None and (self.url is not None or not self.servers):
+            raise InvalidRequest("servers: name at least one server, and leave out url")
+        if self.ray_address is not None and self.engine != "ray":
+            raise InvalidRequest(f"ray_address: {self.ray_address!r} needs engine 'ray'")
         self.bad_allowed(0)
 
     def bad_allowed(self, rows: int) -> int:

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from quorum.bulk.ledger import Counts
+
 _WINDOW_S = 60.0
 _STEP_S = 1.0
 
@@ -75,3 +77,20 @@ class Pace:
         """Seconds that so many rows take at this rate; None: not known."""
         rate = self.rate
         return left / rate if rate else None
+
+
+def progress_of(counts: Counts, pace: Pace, *, bad: int = 0, waits: bool = False) -> JobProgress:
+    """The state of a job by its ledger; ``bad`` counts bad rows of parts that are not committed."""
+    tally, spent = counts.tally, counts.tally.spent
+    done = tally.done + bad
+    return JobProgress(
+        done=done,
+        total=counts.rows,
+        failed=tally.failed,
+        bad=tally.bad + bad,
+        rate=pace.rate,
+        eta_s=pace.eta_s(counts.rows - done),
+        cost=spent.cost if spent.without_cost < spent.answers else None,
+        abstained=tally.absent_share,
+        waits=waits,
+    )

@@ -17,12 +17,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from quorum.bulk.callbacks import Note
-from quorum.bulk.inputs import BadRow, Part, read_part
-from quorum.bulk.job import TooManyBad
-from quorum.bulk.ledger import Ledger, NewWeights
-from quorum.bulk.node_journal import drop_journals, node_entries
+from quorum.bulk.inputs.parts import PartReader
+from quorum.bulk.inputs.records import BadRow
+from quorum.bulk.inputs.scan import Part
+from quorum.bulk.job_input import SHOWN_BAD, too_many_bad
+from quorum.bulk.ledger import Ledger
+from quorum.bulk.listings import Listing
+from quorum.bulk.node_journal import drop_journals, node_entries, parts_left
 from quorum.bulk.node_work import NodeReport, NodeSettings, NodeWorker, OpenPart, shares
-from quorum.bulk.progress import JobProgress, OnProgress, Pace
+from quorum.bulk.progress import OnProgress, Pace, progress_of
 from quorum.bulk.spent import BudgetWatch
 from quorum_contract.errors import InvalidRequest, QuorumError
 
@@ -63,6 +66,8 @@ class RayJob:
         self._settings, self._ledger, self._address = settings, ledger, address
         self._note, self._progress = note, progress
         self._open: dict[int, tuple[Part, set[int]]] = {}
+        self._examples: list[BadRow] = []
+        self._reader = PartReader(settings.scan)
         self._pace, self._committed_at = Pace(), time.monotonic()
         self.budgets = BudgetWatch(note)
         self.asked = 0
@@ -75,15 +80,19 @@ class RayJob:
             RayRunError: Ray is not installed, there is no cluster or no node, or no part gets done.
             QuorumError: What ended the work on a node, or is wrong with what it found.
         """
-        with _connected(self._address) as ray:
-            self._look_for_work()
-            self._show()
+        retry_failed = self._settings.options.retry_failed
+        for pending in self._ledger.pending(retry_failed):
+            self._open[pending.part.number] = pending.part, set(pending.entries)
+        self._show()
+        with _connected(self._address) as ray, self._reader:
             while self._open:
                 before, nodes = len(self._open), _nodes(ray)
                 parts = [OpenPart(number, frozenset(done)) for number, (_, done) in self._open.items()]
                 for report in _round(ray, self._settings, shares(parts, len(nodes)), nodes):
                     self._take(report)
                     if self.reason is not None:
+                        for number in parts_left(self._settings.folder) & self._open.keys():
+                            self._take_over(number)
                         return False
                 if len(self._open) == before:
                     raise RayRunError(
@@ -92,32 +101,18 @@ class RayJob:
                     )
         return True
 
-    def _look_for_work(self) -> None:
-        """Open the parts that are left, with what nodes of an earlier run have found."""
-        retry = self._settings.options.retry_failed
-        for pending in self._ledger.pending(retry):
-            number = pending.part.number
-            self._open[number] = pending.part, set(pending.entries)
-            try:
-                self._take_over(number, again=retry)
-            except NewWeights as error:
-                # Those that answered then were rolled back since: the rows are asked once more.
-                self._note(f"part {number}: answers that a node left are not taken over: {error}")
-            drop_journals(self._settings.folder, number)
-
-    def _take_over(self, number: int, *, again: bool = False) -> None:
-        """Put outcomes from the journals of nodes into the ledger; with ``again`` failed rows stay open."""
+    def _take_over(self, number: int) -> None:
+        """Put outcomes from the journals of nodes into the ledger."""
         done = self._open[number][1]
         for entry in node_entries(self._settings.folder, number):
             if entry.row in done:
                 continue
             self._ledger.append(number, entry)
+            done.add(entry.row)
+            self.asked += 1
+            self._pace.add()
             if entry.answer is not None:
                 self.budgets.add(entry.row + 1, entry.answer)
-            if entry.answer is not None or not again:
-                done.add(entry.row)
-                self.asked += 1
-                self._pace.add()
 
     def _take(self, report: NodeReport) -> None:
         """Commit the parts that a node has completed."""
@@ -130,11 +125,7 @@ class RayJob:
                 continue
             self._take_over(number)
             part, _ = self._open.pop(number)
-            rows = read_part(settings.scan, part)
-            listings = [
-                (row.index, row if isinstance(row, BadRow) else settings.listing_of(row)) for row in rows
-            ]
-            self._ledger.commit(number, listings)
+            self._ledger.commit(number, list(self._listings(part)))
             drop_journals(settings.folder, number)
             self._committed_at = time.monotonic()
             self._check_bad()
@@ -143,18 +134,22 @@ class RayJob:
         if report.reason and time.monotonic() - self._committed_at >= settings.options.patience_s:
             self.reason = report.reason
 
+    def _listings(self, part: Part) -> Iterator[tuple[int, Listing | BadRow]]:
+        for row in self._reader.read(part):
+            listing = row if isinstance(row, BadRow) else self._settings.listing_of(row)
+            if isinstance(listing, BadRow) and len(self._examples) < SHOWN_BAD:
+                self._examples.append(listing)
+            yield row.index, listing
+
     def _check_bad(self) -> None:
-        options, rows = self._settings.options, self._settings.scan.rows
-        tally, allowed = self._ledger.counts.tally, options.bad_allowed(rows)
-        if tally.bad + tally.errors[InvalidRequest.code] > allowed:
-            raise TooManyBad(
-                f"more than {allowed} of {rows} rows are bad; the dead letters say which. What is answered is"
-                " kept. Correct the options that say how the input is read, or allow more by --max-bad, and"
-                " run the same command again"
-            )
+        """Refuse more bad rows than the run allows; each node sees only its own."""
+        rows, tally = self._settings.scan.rows, self._ledger.counts.tally
+        bad, allowed = tally.bad + tally.errors[InvalidRequest.code], self._settings.options.bad_allowed(rows)
+        if bad > allowed:
+            raise too_many_bad(allowed, rows, bad, self._examples)
 
     def _show(self, *, waits: bool = False) -> None:
-        self._progress(JobProgress.of(self._ledger.counts, self._pace, waits=waits))
+        self._progress(progress_of(self._ledger.counts, self._pace, waits=waits))
 
 
 @contextmanager

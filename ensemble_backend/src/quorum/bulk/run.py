@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 from quorum.bulk.ask import attributes_of, check_lazy
 from quorum.bulk.callbacks import Note, ignore
-from quorum.bulk.job import Job
+from quorum.bulk.job import Job, client_of
 from quorum.bulk.job_input import (
     Files,
     asked_of,
@@ -22,19 +24,21 @@ from quorum.bulk.job_input import (
     names_of,
 )
 from quorum.bulk.ledger import JobSpec, Ledger
+from quorum.bulk.node_journal import take_over
+from quorum.bulk.node_work import NodeSettings
 from quorum.bulk.only_run import extract_only
 from quorum.bulk.options import ExtractOptions
 from quorum.bulk.outputs import Outputs, dead_letters_of, target_of
 from quorum.bulk.patience import Patience
 from quorum.bulk.progress import OnProgress
+from quorum.bulk.ray_engine import RayJob
 from quorum.bulk.report import Ended, ExtractReport
 from quorum.bulk.spent import money
 from quorum.deployment.schema import Deployment
-from quorum.server.exposure import client_key
 from quorum.server.probe import served_version
 from quorum.server.runfile import endpoint_of
 from quorum.votes.lazy import lazy_warning
-from quorum_client import AsyncClient, ChannelNotFound, DeadlineExceeded, Unavailable
+from quorum_client import ChannelNotFound, DeadlineExceeded, Unavailable
 from quorum_contract.checks import encode_attributes
 
 
@@ -85,14 +89,7 @@ def extract(
     outputs = outputs_of(options)
     if options.lazy and options.votes:
         note(lazy_warning(Path(options.votes)))
-    url = options.url or endpoint_of(deployment).grpc_url
-    client = AsyncClient(
-        url,
-        channel=options.channel,
-        timeout_s=options.timeout_s,
-        canary_share=options.canary_share,
-        key=client_key(),
-    )
+    servers = tuple(options.servers or [options.url or endpoint_of(deployment).grpc_url])
     folder = job_folder(outputs, options)
     columns = column_names(deployment, attributes, options)
     found = find_input(names, columns, options, folder, note)
@@ -110,19 +107,27 @@ def extract(
         canary_share=options.canary_share,
         lazy=options.lazy,
         # Nothing is asked of a complete job.
-        weights_version=wait_for_version(deployment, url, options, note) if is_asked else None,
+        weights_version=wait_for_version(deployment, servers, options, note) if is_asked else None,
     )
     ledger = Ledger.begin(
         folder, spec, accept_new_weights=options.accept_new_weights, force=options.force, note=note
     )
     with closing(ledger):
+        take_over(folder, ledger, note, retry_failed=options.retry_failed)
         listing_of = listings_by(found, deployment)
-        job = Job(client, found, listing_of, ledger, attributes, options, note, progress)
+        job: Job | RayJob
+        if options.engine == "ray":
+            settings = NodeSettings(folder.resolve(), found, listing_of, tuple(attributes), options, servers)
+            job = RayJob(settings, ledger, options.ray_address, note, progress)
+        else:
+            job = Job(
+                client_of(servers, options), found, listing_of, ledger, attributes, options, note, progress
+            )
         return _run(job, ledger, folder, deployment.currency, options, note)
 
 
 def _run(
-    job: Job, ledger: Ledger, folder: Path, currency: str, options: ExtractOptions, note: Note
+    job: Job | RayJob, ledger: Ledger, folder: Path, currency: str, options: ExtractOptions, note: Note
 ) -> ExtractReport:
     """Ask what has no outcome yet, and join the outputs once everything has one."""
     before = ledger.counts
@@ -133,7 +138,7 @@ def _run(
     ended: Ended = "complete"
     outputs: tuple[str, ...] = ()
     try:
-        if asyncio.run(job.run()):
+        if asyncio.run(job.run()) if isinstance(job, Job) else job.run():
             outputs = ledger.finish()
         else:
             ended = "unavailable"
@@ -145,7 +150,7 @@ def _run(
         tally=counts.tally,
         asked=job.asked,
         ended=ended,
-        last_error=job.patience.reason if ended == "unavailable" else None,
+        last_error=job.reason if ended == "unavailable" else None,
         outputs=outputs,
         job=str(folder),
         routed=options.canary_share is not None,
@@ -175,16 +180,18 @@ def job_folder(outputs: Outputs, options: ExtractOptions) -> Path:
     return place.with_name(f"{place.name}.job")
 
 
-def wait_for_version(deployment: Deployment, url: str, options: ExtractOptions, note: Note) -> int:
+def wait_for_version(
+    deployment: Deployment, servers: Sequence[str], options: ExtractOptions, note: Note
+) -> int:
     """The version of the weights that decides now; no LLM is asked.
 
     Raises:
         quorum_client.Unavailable: The channel does not answer within the patience.
     """
-    patience = Patience(options.patience_s, note)
+    patience, turn = Patience(options.patience_s, note), itertools.cycle(servers)
     while True:
         try:
-            version = served_version(deployment, url, options.asked_channel)
+            version = served_version(deployment, next(turn), options.asked_channel)
         except (Unavailable, ChannelNotFound, DeadlineExceeded) as error:
             patience.wait(error)
             if patience.is_over:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -161,11 +161,36 @@ UrlOption = Annotated[
         rich_help_panel=_SERVER,
     ),
 ]
+ServersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--servers",
+        help="host:port of several servers, comma-separated, instead of --url: each request goes to the one"
+        " that has the fewest.",
+        rich_help_panel=_SERVER,
+    ),
+]
+EngineOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        "--engine",
+        help="local: this process asks; ray: the nodes of a Ray cluster do (`pip install 'quorum[ray]'`).",
+        rich_help_panel=_SERVER,
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        help="host:port of the cluster; default: RAY_ADDRESS, else a new one on this machine.",
+        rich_help_panel=_SERVER,
+    ),
+]
 ConcurrencyOption = Annotated[
     str,
     typer.Option(
         "--concurrency",
-        help="Requests in flight; auto: as many as the server answers best.",
+        help="Requests in flight, with --engine ray of each node; auto: as many as the server answers best.",
         rich_help_panel=_SERVER,
     ),
 ]
