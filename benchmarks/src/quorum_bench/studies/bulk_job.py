@@ -148,7 +148,7 @@ def figures_of(watched: Watched, rows: int) -> dict[str, Any]:
 def measure(rows: int, program: Path | None, seconds: float, concurrency: str, note: Note) -> dict[str, Any]:
     """Measure the load generator, the job, and the load generator again, on one server."""
     workload = Workload.made(attributes=ATTRIBUTES)
-    members = {f"m{number}": {} for number in range(MEMBERS)}
+    members: dict[str, dict[str, Any]] = {f"m{number}": {} for number in range(MEMBERS)}
     with (
         tempfile.TemporaryDirectory(prefix="quorum-bench-") as name,
         QuorumTarget(workload, members) as target,
