@@ -127,6 +127,13 @@ def test_a_damaged_packed_journal_is_refused(tmp_path: Path) -> None:
         job.run(retry=True)
 
 
+def test_a_damaged_list_of_what_was_written_is_refused(job: Job) -> None:
+    job.run()
+    (job.path / "written.jsonl").write_text("{}\n")
+    with pytest.raises(OutputError, match=r"written.jsonl, line 1: damaged .*; move the outputs"):
+        job.run()
+
+
 def test_two_processes_do_not_work_on_one_job(job: Job) -> None:
     with job.begin() as ledger:
         child = os.fork()
@@ -428,9 +435,10 @@ def test_counts_are_of_earlier_runs_too(tmp_path: Path) -> None:
         assert (wanted.rows, wanted.parts, wanted.committed) == (5, 2, 2)
         tally = wanted.tally
         assert (tally.answered, tally.failed, tally.bad, tally.done) == (3, 1, 1, 5)
-        assert (tally.cells, tally.decided) == (6, 5)
-        assert (tally.votes, tally.abstained, tally.calls) == (12, 2 + 0, 6)
-        assert (tally.cost, tally.without_cost) == (pytest.approx(0.003), 0)
+        assert (tally.decided, tally.undecided) == (5, {"NO_ANSWER": 1})
+        assert (tally.voted, tally.abstained) == (10, {"a": {"ERROR": 1}, "b": {"ERROR": 1}})
+        assert (tally.errors, tally.messages) == ({"DEADLINE_EXCEEDED": 1}, {"DEADLINE_EXCEEDED": "too late"})
+        assert (tally.spent.calls, tally.spent.cost) == (6, pytest.approx(0.003))
     job = Job(tmp_path / "files", **settings)
     begun(job, 1)
     with job.begin() as ledger:

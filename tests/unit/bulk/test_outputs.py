@@ -260,7 +260,7 @@ def test_object_stores_get_what_disks_get(
     local.run()
     wanted = {f"/bucket/{name}": raw for name, raw in local.written().items()}
     urls = {"out": f"memory://bucket/{out}", "votes": f"memory://bucket/{votes}"}
-    for operation in itertools.count():
+    for operation in itertools.count(0, 1 if os.environ.get("QUORUM_LONG") else 7):
         store.store.clear()
         job = Job(tmp_path / f"{operation}" / "files", **urls, bad=frozenset({1}))
         died = died_before(operation, job.folder, job.run)
