@@ -29,7 +29,9 @@ def run(
     """Run the command ``quorum`` in ``folder``; a code of None: it had to be killed after the time-out."""
     with tempfile.TemporaryDirectory() as place:
         out, err = Path(place) / "out", Path(place) / "err"
-        process: Any = context.Process(target=_quorum, args=(folder, arguments, dict(environment), out, err))
+        process: Any = context.Process(
+            target=run_quorum, args=(folder, arguments, dict(environment), out, err)
+        )
         process.start()
         process.join(timeout_s)
         code = process.exitcode
@@ -38,7 +40,7 @@ def run(
         return Ended(code, out.read_text("utf-8"), err.read_text("utf-8"))
 
 
-def _quorum(
+def run_quorum(
     folder: Path, arguments: Sequence[str], environment: Mapping[str, str], out: Path, err: Path
 ) -> None:
     for number, path in ((1, out), (2, err)):

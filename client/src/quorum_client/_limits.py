@@ -113,8 +113,10 @@ class SearchedLimit:
     def answered(self, now: float, *, starved: bool) -> None:
         """Count an answer; a rate that is measured decides on the next number."""
         if self.value < self._level:
-            # The server is back: twice as many for each round of answers.
+            # The server is back: twice as many for each round of answers, and a new measurement.
             self.value = min(self._level, self.value + 1)
+            if self.value == self._level:
+                self._measure(self._level)
             return
         if self._skip:
             self._skip -= 1

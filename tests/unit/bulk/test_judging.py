@@ -87,7 +87,8 @@ def test_all_formats_read_alike(tmp_path: Path, name: str) -> None:
     [
         ({"keyphrase": "k" * 129}, "129 bytes of UTF-8, the limit is 128"),
         ({"keyphrase": "é" * 65}, "130 bytes"),
-        ({"keyphrase": "nul\x00"}, "control characters"),
+        ({"keyphrase": "bell\a"}, "control characters"),
+        ({"keyphrase": "nul\x00"}, "holds a NUL character"),
         ({"keyphrase": " \n"}, "keyphrase is empty"),
         ({"keyphrase": "brand"}, "is an attribute of the catalogue"),
         ({"keyphrase": ["a"]}, "give a text"),
@@ -137,7 +138,7 @@ def test_lines_that_are_no_rows_are_named(tmp_path: Path) -> None:
 def test_a_table_whose_texts_are_no_utf8(tmp_path: Path) -> None:
     path = write(tmp_path / "p.parquet", [{**ROWS[0], "text": "zzzz"}])
     path.write_bytes(path.read_bytes().replace(b"zzzz", b"z\xff\xfez"))
-    with pytest.raises(PairsError, match=r"p\.parquet: after row 0: a text is not UTF-8"):
+    with pytest.raises(PairsError, match=r"p\.parquet:1: 'text' is not UTF-8"):
         read_pairs(path, CATALOGUE)
 
 
@@ -164,12 +165,14 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     broken.write_bytes(b"PAR1 no")
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
+    sheet = tmp_path / "p.xlsx"
+    sheet.write_bytes(b"PK\x03\x04")
     for path, words in (
         (cut, "is it cut off"),
         (broken, "cannot be read as Parquet"),
-        (empty, "no pairs"),
+        (empty, "is empty"),
         (tmp_path / "missing.csv", "No such file"),
-        (tmp_path / "p.xlsx", "cannot tell the format"),
+        (sheet, "is a spreadsheet or a zip archive; save it as CSV"),
     ):
         with pytest.raises(PairsError, match=words):
             read_pairs(path, CATALOGUE, max_bad=1000)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any, Literal
 
@@ -177,3 +178,35 @@ def test_the_servers_own_error_is_named_by_its_code(triton: Any, make: Any) -> N
     with pytest.raises(qc.ServerError, match=words) as caught:
         make(triton.url).extract("t", ["a"], request_id="r-9")
     assert (caught.value.status, caught.value.cause) == ("INTERNAL", "WEIGHTS_INVALID")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "__init__",
+        "extract",
+        "extract_many",
+        "extract_as_completed",
+        "recommend",
+        "recommend_many",
+        "is_ready",
+        "close",
+    ],
+)
+def test_both_clients_take_the_same_arguments(name: str) -> None:
+    blocking, awaited = (inspect.signature(getattr(kind, name)) for kind in (qc.Client, qc.AsyncClient))
+    assert list(blocking.parameters.values()) == list(awaited.parameters.values())
+
+
+def test_every_argument_is_documented() -> None:
+    for function in (
+        qc.Client.extract,
+        qc.Client.extract_many,
+        qc.Client.extract_as_completed,
+        qc.Client.recommend,
+    ):
+        for name in list(inspect.signature(function).parameters)[1:]:
+            assert f"            {name}: " in (function.__doc__ or ""), (function, name)
+    for name in list(inspect.signature(qc.Client).parameters):
+        for kind in (qc.Client, qc.AsyncClient):
+            assert f"        {name}: " in (kind.__doc__ or ""), (kind, name)

@@ -124,6 +124,27 @@ def test_a_server_that_was_away_is_filled_again_soon() -> None:
     assert room._limit.value > FIRST // 2
 
 
+def test_the_time_that_a_server_was_away_is_in_no_rate() -> None:
+    now_s, sent = 0.0, list[int]()
+    room = Room("auto", 60.0, now=lambda: now_s)
+    for number in range(20_000):
+        room.ask(number, partial(sent.append, number))
+
+    def answer(calls: int) -> None:
+        nonlocal now_s
+        for _ in range(calls):
+            # Each call takes 0.1 s, however many there are.
+            now_s += 0.1 / room._limit.value
+            room.leave(answered=True)
+
+    answer(3 * FIRST)
+    for number in range(FIRST):
+        room.refused(number, lambda: None, Unreachable("gone"))
+    now_s += 60
+    answer(200)
+    assert room._limit.value > FIRST, "it goes on doubling"
+
+
 def test_calls_that_are_late_make_the_room_smaller() -> None:
     room = Room("auto", 60.0)
     for number in range(FIRST):

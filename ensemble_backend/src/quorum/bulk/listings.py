@@ -14,7 +14,16 @@ from quorum.runtimes.filled_file import ID_NAMES
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.kinds import kind_of
 
-__all__ = ["ID_COLUMNS", "Listing", "ListingsError", "check_gold", "gold_names", "gold_of", "read_listings"]
+__all__ = [
+    "ID_COLUMNS",
+    "Listing",
+    "ListingsError",
+    "check_gold",
+    "gold_flaw",
+    "gold_names",
+    "gold_of",
+    "read_listings",
+]
 
 ID_COLUMNS = ID_NAMES
 
@@ -88,21 +97,27 @@ def _rows(scanned: Scan) -> Iterator[Row]:
 
 
 def check_gold(listings: Sequence[Listing], catalogue: Catalogue) -> None:
-    """Refuse pairs as gold of another kind than spans, and other gold of spans.
+    """Refuse gold of another kind than its attribute, see :func:`gold_flaw`.
 
     Raises:
         ListingsError: Names the row and the attribute.
     """
     for listing in listings:
-        for attribute, values in listing.gold.items():
-            known = catalogue.get(attribute)
-            pairs = kind_of(known).has_pairs
-            if wrong := [value for value in values if is_pair(value) != pairs]:
-                wanted = "pairs [words, type]" if pairs else f"{known.kind}s, and no pairs"
-                raise ListingsError(
-                    f"{listing.place or listing.product}: gold of {attribute!r} has {wrong[0]!r:.80}, but it "
-                    f"is of kind {known.kind!r}; give {wanted}"
-                )
+        if flaw := gold_flaw(listing, catalogue):
+            raise ListingsError(f"{listing.place or listing.product}: {flaw}")
+
+
+def gold_flaw(listing: Listing, catalogue: Catalogue) -> str:
+    """What is wrong with the gold of a listing: pairs where no spans are asked for, or others for spans."""
+    for attribute, values in listing.gold.items():
+        known = catalogue.get(attribute)
+        pairs = kind_of(known).has_pairs
+        if wrong := [value for value in values if is_pair(value) != pairs]:
+            wanted = "pairs [words, type]" if pairs else f"{known.kind}s, and no pairs"
+            return (
+                f"gold of {attribute!r} has {wrong[0]!r:.80}, but it is of kind {known.kind!r}; give {wanted}"
+            )
+    return ""
 
 
 def gold_of(listing: Listing, attribute: str, catalogue: Catalogue) -> list[str]:

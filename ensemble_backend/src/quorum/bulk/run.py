@@ -7,7 +7,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 from quorum.bulk.ask import attributes_of, check_lazy
@@ -75,7 +74,7 @@ def extract(
         NoAttributesError: There is nothing to ask for.
         UnknownAttributeError: An attribute is not in the catalogue.
         quorum_client.InvalidRequest: An attribute or a setting cannot work; nothing was begun.
-        quorum_client.Unavailable: The channel does not answer within the patience; nothing was begun.
+        quorum_client.Unavailable: The channel does not answer within the patience; nothing was asked.
         quorum.server.triton.ServerProcessError: With ``only``, their server does not start.
     """
     options.check()
@@ -95,7 +94,6 @@ def extract(
     found = find_input(names, columns, options, folder, note)
     check_apart(names, outputs, found)
     check_bad(found, options)
-    is_asked = options.retry_failed or not Ledger.is_complete(folder)
     spec = JobSpec(
         scan=found,
         mapping=asked_of(names, columns, options),
@@ -106,13 +104,16 @@ def extract(
         channel=options.asked_channel,
         canary_share=options.canary_share,
         lazy=options.lazy,
-        # Nothing is asked of a complete job.
-        weights_version=wait_for_version(deployment, servers, options, note) if is_asked else None,
     )
+    # Nothing is asked of a complete job.
+    is_asked = options.retry_failed or not Ledger.is_complete(folder)
     ledger = Ledger.begin(
         folder, spec, accept_new_weights=options.accept_new_weights, force=options.force, note=note
     )
-    with closing(ledger):
+    try:
+        if is_asked:
+            version = wait_for_version(deployment, servers, options, note)
+            ledger.check_weights(options.asked_channel, version)
         take_over(folder, ledger, note, retry_failed=options.retry_failed)
         listing_of = listings_by(found, deployment)
         job: Job | RayJob
@@ -124,6 +125,8 @@ def extract(
                 client_of(servers, options), found, listing_of, ledger, attributes, options, note, progress
             )
         return _run(job, ledger, folder, deployment.currency, options, note)
+    finally:
+        ledger.close_untouched()
 
 
 def _run(

@@ -32,7 +32,7 @@ _INTERRUPTED = 130
 PairsArgument = Annotated[
     Path,
     typer.Argument(
-        help="CSV, JSONL or Parquet (.gz too but Parquet) with item, text and keyphrase; optional"
+        help="CSV, JSONL (packed or not) or Parquet with item, text and keyphrase; optional"
         " category, gold, clicks, impressions, position, relevance."
     ),
 ]

@@ -187,7 +187,7 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, name: str, content: str |
 
 
 def parquet(columns: dict[str, Any]) -> bytes:
-    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'")
+    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
     import pyarrow.parquet as pq
 
     file = io.BytesIO()
@@ -199,7 +199,7 @@ def test_parquet_of_another_schema_is_refused_before_anything_is_asked(tmp_path:
     (tmp_path / "a.parquet").write_bytes(parquet({"id": [1, 2], "title": ["a", "b"]}))
     (tmp_path / "b.parquet").write_bytes(parquet({"id": [3], "title": [5.5]}))
     with pytest.raises(
-        ListingsError, match=r"b\.parquet: the column 'title' holds number, but in .*a\.par.* text"
+        ListingsError, match=r"b\.parquet: the column 'title' holds numbers, but in .*a\.par.* texts"
     ):
         scan([str(tmp_path)], columns=ColumnNames())
 
@@ -211,9 +211,10 @@ def test_parquet_files_may_have_other_columns_and_wider_numbers(tmp_path: Path) 
     (tmp_path / "b.parquet").write_bytes(
         parquet({"id": pa.array([2], pa.int8()), "title": pa.array(["b"]).dictionary_encode()})
     )
+    (tmp_path / "c.parquet").write_bytes(parquet({"id": [3], "title": ["c"], "brand": pa.nulls(1)}))
     found = scan([str(tmp_path)], columns=ColumnNames())
     assert found.columns == ("id", "title", "brand")
-    assert titles(found) == ["a", "b"]
+    assert titles(found) == ["a", "b", "c"]
     assert (
         f"{tmp_path}/b.parquet: no column brand, which other files have; it stays empty there" in found.notes
     )

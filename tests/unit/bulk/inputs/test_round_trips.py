@@ -138,7 +138,7 @@ def test_json_lines_are_read_as_written(
 
 @pytest.mark.parametrize("group", [1, 3, 5000])
 def test_parquet_is_read_as_written(tmp_path: Path, group: int) -> None:
-    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'")
+    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
     import pyarrow.parquet as pq
 
     rows = [{"title": f"t{n}", "tags": ["a"] * (n % 3), "price": n / 2 or None} for n in range(20)]
@@ -150,7 +150,7 @@ def test_parquet_is_read_as_written(tmp_path: Path, group: int) -> None:
 
 
 def zst(data: bytes) -> bytes:
-    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'")
+    pa = pytest.importorskip("pyarrow", reason="pip install 'quorum[arrow]'", exc_type=ImportError)
     return bytes(pa.compress(data, "zstd", asbytes=True))
 
 

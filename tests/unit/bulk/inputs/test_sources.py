@@ -96,12 +96,13 @@ def test_standard_input_is_kept_for_a_second_look(
 
 
 def test_urls_are_read_by_fsspec(tmp_path: Path) -> None:
-    fsspec = pytest.importorskip("fsspec", reason="pip install 'quorum[remote]'")
+    fsspec = pytest.importorskip("fsspec", reason="pip install 'quorum[remote]'", exc_type=ImportError)
     store = fsspec.filesystem("memory")
     folder = f"/{tmp_path.name}"
     store.pipe(f"{folder}/b.csv", b"id;title\n" + b"".join(b"%d;shoe %d\n" % (n, n) for n in range(100)))
     store.pipe(f"{folder}/a.jsonl.gz", gzip.compress(b'{"id": 1, "title": "hat"}\n'))
     store.pipe(f"{folder}/c.txt", b"no table")
+    store.pipe(f"{folder}/_temporary/d.csv", b"id;title\n1;a\n")
     urls = [f"memory://{folder}", [f"memory://{folder}/*.csv"], [f"memory://{folder}/b.csv"]]
     assert names_of(urls[0]) == [f"memory://{folder}/a.jsonl.gz", f"memory://{folder}/b.csv"]
     assert names_of(*urls[1]) == names_of(*urls[2]) == [f"memory://{folder}/b.csv"]

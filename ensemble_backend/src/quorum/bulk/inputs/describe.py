@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -50,6 +51,7 @@ _NO_TABLES = (
     (b"\xd0\xcf\x11\xe0", "a spreadsheet of an old format; save it as CSV"),
     (b"%PDF", "a PDF"),
 )
+_ARRAY = re.compile(rb"\s*\[\s*[{\]]")
 _HEAD = 1 << 16
 _ROWS_OF_KEYS = 100
 
@@ -81,9 +83,9 @@ def describe(url: str, name: str, options: InputOptions, first: int = 0) -> Sour
     )  # fmt: skip
     if source.format == "parquet":
         return _described_parquet(source)
-    source = replace(source, encoding=options.encoding or encodings.guess(head))
+    source = replace(source, encoding=options.codec or encodings.guess(head))
     if source.format == "jsonl":
-        if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        if _ARRAY.match(head.removeprefix(codecs.BOM_UTF8)):
             raise ListingsError(f"{name}: is an array of JSON; write one object per line, without commas")
         return replace(source, columns=_first_keys(source))
     try:
@@ -170,8 +172,8 @@ def _format(name: str, head: bytes, options: InputOptions) -> Format:
         if ending != ".json":
             return "csv"
     raise ListingsError(
-        f"{name}: cannot tell the format from {ending!r}; use .csv, .tsv, .jsonl or .parquet (and .gz, .bz2, "
-        ".xz or .zst after it), or name it with --input-format"
+        f"{name}: cannot tell the format from {ending!r}; use .csv, .tsv, .jsonl or .parquet, with "
+        ".gz, .bz2, .xz or .zst after it where it is packed"
     )
 
 

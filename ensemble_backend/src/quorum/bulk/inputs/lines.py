@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from quorum.bulk.inputs.records import ListingsError
 
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
 _DAMAGE = "\ufffd".encode()
 LONGEST_LINE = 64 << 20
 """Bytes; what is longer is no line of a table."""
@@ -38,7 +38,8 @@ class Lines:
 
     def _split(self) -> Iterator[bytes]:
         rest = b""
-        while block := self._file.read(_BLOCK):
+        # More and more of a long line, which is then not copied once for each block.
+        while block := self._file.read(max(_BLOCK, len(rest))):
             rest += block
             if b"\0" in block or (self.encoding and _DAMAGE in rest):
                 self.is_suspicious = True
@@ -48,7 +49,7 @@ class Lines:
             if len(rest) > LONGEST_LINE:
                 raise ListingsError(
                     f"{self._name}: a line is longer than {LONGEST_LINE >> 20} MiB, which is no row of a "
-                    "table; is it of another format? Name it with --input-format"
+                    "table; is it of another format?"
                 )
             yield from lines
         if rest:

@@ -46,15 +46,22 @@ class InputOptions:
             raise ListingsError(f"compression {self.compression!r}; give gz, bz2, xz or zst")
         if self.encoding is not None:
             try:
-                codecs.lookup(self.encoding)
-            except LookupError as error:
-                raise ListingsError(f"encoding {self.encoding!r} is not known; e.g. utf-8, cp1252") from error
+                "a".encode(self.encoding)
+            except (LookupError, ValueError) as error:
+                raise ListingsError(
+                    f"encoding {self.encoding!r} is not known; give one such as utf-8 or cp1252"
+                ) from error
         if self.delimiter is not None and len(self.separator or "") != 1:
             raise ListingsError(f"delimiter {self.delimiter!r}; give one character, or 'tab'")
         if self.quote is not None and self.quote != NO_QUOTES and len(self.quote) != 1:
             raise ListingsError(f"quote {self.quote!r}; give one character, or 'none'")
         if self.quote is not None and self.quote == self.separator:
             raise ListingsError(f"quote and delimiter are both {self.quote!r}")
+
+    @property
+    def codec(self) -> str | None:
+        """The usual name of the encoding."""
+        return None if self.encoding is None else codecs.lookup(self.encoding).name
 
     @property
     def separator(self) -> str | None:

@@ -21,7 +21,7 @@ from quorum.bulk.inputs.notes import columns_in_words, sources_in_words
 from quorum.bulk.inputs.options import InputOptions
 from quorum.bulk.inputs.records import BadRow, ListingsError, Row
 from quorum.bulk.inputs.sources import find_files
-from quorum.bulk.mapping import ColumnMap, ColumnNames
+from quorum.bulk.mapping import ColumnMap, ColumnNames, Listing, raw_of
 
 PART_ROWS = 1_000
 MOST_BAD = 1_000
@@ -31,6 +31,8 @@ _MOST_COLUMNS = 10_000
 
 Scanned = Callable[[int, int], None]
 """Called with the rows and the bytes that were read so far; of what is packed, the bytes count at its end."""
+
+Check = Callable[[Listing], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def scan(
     rows_per_part: int = PART_ROWS,
     *,
     columns: ColumnNames | None = None,
+    check: Check | None = None,
     spool: Path | None = None,
     progress: Scanned | None = None,
 ) -> Scan:
@@ -114,6 +117,7 @@ def scan(
         rows_per_part: Rows of a part; the last one of a source has fewer.
         columns: What makes a listing: rows that make none are bad, and ids are compared. None: only whether
             rows can be read.
+        check: Says what else is wrong with a listing; "" for nothing. Such rows are bad, too.
         spool: Folder for standard input.
         progress: Called now and then.
 
@@ -124,7 +128,7 @@ def scan(
     if rows_per_part < 1:
         raise ListingsError(f"{rows_per_part} rows in a part; give a whole number above 0")
     files, notes = find_files(names, spool)
-    scanner = _Scanner(options or InputOptions(), rows_per_part, columns, progress, notes)
+    scanner = _Scanner(options or InputOptions(), rows_per_part, columns, check, progress, notes)
     for file in files:
         scanner.add(describe(file.url, file.name, scanner.options, scanner.rows))
     return scanner.result()
@@ -173,6 +177,7 @@ class _Scanner:
         options: InputOptions,
         rows_per_part: int,
         names: ColumnNames | None,
+        check: Check | None,
         progress: Scanned | None,
         notes: list[str],
     ) -> None:
@@ -180,6 +185,7 @@ class _Scanner:
         self.rows = 0
         self._size, self._names, self._progress, self._notes = rows_per_part, names, progress, notes
         self._mapping: ColumnMap | None = None
+        self._check_listing = check
         self._sources: list[Source] = []
         self._bytes = 0
         self._sum = _Pass()
@@ -259,6 +265,8 @@ class _Scanner:
         listing = mapping.listing(row)
         if isinstance(listing, BadRow):
             self._note_bad(found, listing)
+        elif self._check_listing and (reason := self._check_listing(listing)):
+            self._note_bad(found, BadRow(row.index, row.place, reason, raw_of(row.values)))
         elif listing.numbered:
             found.numbered += 1
         else:
@@ -269,8 +277,10 @@ class _Scanner:
         if not isinstance(cursor, ParquetCursor):
             return
         for column, kind in cursor.kinds.items():
+            if kind == "null":
+                continue
             before, where = self._kinds.setdefault(column, (kind, source.name))
-            if kind not in (before, "null") and before != "null":
+            if kind != before:
                 raise ListingsError(
                     f"{source.name}: the column {column!r} holds {kind}, but in {where} {before}; write both "
                     "with one schema"
@@ -314,10 +324,11 @@ class _Scanner:
 
     def _ids_in_words(self) -> list[str]:
         words = []
+        option = self._names.options[1] if self._names else ""
         if self._sum.numbered:
             words.append(
                 f"{self._sum.numbered} of {self.rows} rows have no id, so they are numbered (row-1, row-2, "
-                "...) and cannot be joined with other files; name the column of the id with --id"
+                f"...) and cannot be joined with other files; name the column of the id with {option}"
             )
         repeated = self._ids.repeated()
         if repeated.ids:

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
 from quorum.bulk.inputs.describe import FORMATS, STDIN_NAME, ending_of
@@ -71,7 +71,7 @@ def _local(name: str, notes: list[str]) -> list[str]:
     return found
 
 
-def _is_hidden(file: Path, folder: Path) -> bool:
+def _is_hidden(file: PurePath, folder: PurePath) -> bool:
     """Whether a file, or a folder that it is in, is none of the data, as ``_SUCCESS`` of Spark."""
     return any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
 
@@ -86,7 +86,8 @@ def _remote(url: str, notes: list[str]) -> list[str]:
         if not found:
             raise ListingsError(f"{url}: no object has such a name")
     elif system.isdir(path):
-        found = _known(url, system.find(path), notes)
+        below = (one for one in system.find(path) if not _is_hidden(PurePosixPath(one), PurePosixPath(path)))
+        found = _known(url, below, notes)
     else:
         return [url]
     return [system.unstrip_protocol(one) for one in found]

@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quorum.bulk.inputs.cursors import cursor_over
+from quorum.bulk.inputs.describe import describe
+from quorum.bulk.inputs.formats.cursor import Flaw
+from quorum.bulk.inputs.options import InputOptions
+from quorum.bulk.inputs.records import ListingsError
 from quorum.retrieval.judged import SIGNALS, check_counts
 from quorum.tasks.catalogue import Catalogue
-from quorum.votes.jsonl import load_json
 from quorum_contract.checks import (
     MAX_ATTRIBUTE_BYTES,
     check_name,
@@ -27,9 +27,7 @@ from quorum_contract.errors import InvalidRequest, QuorumError
 from quorum_contract.fields import one_line
 
 TEXT = "text"
-ENDINGS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")
 _NAMED = 20
-_BATCH = 1 << 14
 _MAX_ITEM_BYTES = 1 << 20
 
 _Row = Mapping[str, Any] | str
@@ -96,7 +94,7 @@ def read_pairs(
     The columns of a text are joined by spaces; white space in a keyphrase becomes one space.
 
     Args:
-        path: The file; its ending is one of :data:`ENDINGS`.
+        path: The file; see :func:`quorum.bulk.inputs.describe.describe`.
         catalogue: With a default question, whose values gold is one of.
         text: Columns that the item's text is made of.
         limit: Stop after so many good rows; None: read all.
@@ -218,57 +216,9 @@ def _check_known(
 
 
 def _rows(path: Path) -> Iterator[tuple[int, _Row]]:
-    if not path.name.endswith(ENDINGS):
-        raise PairsError(f"{path}: cannot tell the format from its name; use {', '.join(ENDINGS)}")
     try:
-        if path.suffix == ".parquet":
-            yield from _parquet_rows(path)
-            return
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            if path.name.removesuffix(".gz").endswith(".csv"):
-                yield from _csv_rows(path, file)
-            else:
-                yield from ((n, _json_row(line)) for n, line in enumerate(file, 1) if line.strip())
-    except OSError as error:
-        raise PairsError(f"{path}: {error.strerror or error}; name a file that can be read") from error
-    except (EOFError, zlib.error) as error:
-        raise PairsError(f"{path}: cannot be unpacked ({error}); is it cut off?") from error
-
-
-def _csv_rows(path: Path, file: Any) -> Iterator[tuple[int, _Row]]:
-    # Bytes that are no UTF-8 become lone surrogates, which the row is then refused for.
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.DictReader(text, strict=True)
-    try:
-        before = 1
-        for row in reader:
-            line, before = before + 1, reader.line_num
-            yield line, "more cells than the header has" if None in row else row
-    except csv.Error as error:
-        raise PairsError(f"{path}:{reader.line_num}: {error}; fix the row, or write JSON lines") from error
-
-
-def _json_row(line: bytes) -> _Row:
-    try:
-        row = load_json(line.decode("utf-8-sig"))
-    except ValueError as error:
-        return str(error)
-    return row if isinstance(row, dict) else f"a {type(row).__name__}; give an object"
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, _Row]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        for batch in pq.ParquetFile(path).iter_batches(_BATCH):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
-    except UnicodeDecodeError as error:
-        raise PairsError(
-            f"{path}: after row {number}: a text is not UTF-8 ({error}); write it anew"
-        ) from error
-    except pa.ArrowException as error:
-        raise PairsError(f"{path}: cannot be read as Parquet ({error}); is it cut off?") from error
+        with cursor_over(describe(str(path), str(path), InputOptions())) as cursor:
+            for row in cursor:
+                yield cursor.at, row.reason if isinstance(row, Flaw) else row
+    except ListingsError as error:
+        raise PairsError(str(error)) from error

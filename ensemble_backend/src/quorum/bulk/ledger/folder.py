@@ -84,7 +84,7 @@ class JobFolder:
         """
         now = spec.to_json()
         before = self.stored()
-        if before is None:
+        if before is None or (before != now and self.is_untouched):
             return hash_of(now), False
         if differs := first_difference(before, now):
             raise LedgerError(
@@ -92,6 +92,11 @@ class JobFolder:
                 f"it; or begin anew: name another output, or remove {self.path} and what it wrote"
             )
         return hash_of(now), True
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was ever asked, so that nothing is lost with the folder."""
+        return not self.parts.is_dir() or not any(self.parts.iterdir())
 
     def stored(self) -> dict[str, Any] | None:
         """What the manifest says that the job is of; None: there is none."""

@@ -65,8 +65,10 @@ class Journal:
             self.is_synced = True
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._handle)
+        """Close the file; it may be closed already."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
 
 
 def read_journal(path: Path, header: Mapping[str, Any]) -> tuple[dict[int, Entry], int]:

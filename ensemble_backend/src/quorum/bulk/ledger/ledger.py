@@ -21,6 +21,7 @@ packed journal, then its record, each by rename, and at last removing its journa
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -167,6 +168,10 @@ class Ledger:
         """Where the job stands; cheap enough to ask for after each row."""
         return Counts(self._rows, len(self._parts), len(self._committed), self._tally)
 
+    def check_weights(self, channel: str, version: int) -> None:
+        """Refuse weights that answer now, by NewWeights, as :meth:`append` would their first answer."""
+        self._weights.check(channel, version)
+
     def pending(self, retry_failed: bool = False) -> Iterator[Pending]:
         """The parts to work on, in order, read as they are asked for.
 
@@ -291,6 +296,12 @@ class Ledger:
                 opened.journal.close()
         self._open.clear()
         self._lock.close()
+
+    def close_untouched(self) -> None:
+        """Close a job that nothing was asked of, and remove its folder; any other is only closed."""
+        if self._folder.is_untouched:
+            shutil.rmtree(self._folder.path, ignore_errors=True)
+        self.close()
 
     def __enter__(self) -> Ledger:
         """Return the ledger."""

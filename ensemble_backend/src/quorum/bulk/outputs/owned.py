@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from quorum.bulk.outputs.errors import OutputError
 from quorum.files import write_all
 
 
@@ -27,17 +28,24 @@ class Owned:
 
         Raises:
             OSError: It cannot be read.
-            msgspec.MsgspecError: It is damaged.
+            OutputError: It is damaged.
         """
         self._path = path
         self._hashes: dict[str, set[str]] = {}
         self._end = 0
         if path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
-                if line.endswith(b"\n"):
+            for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
                     known = msgspec.json.decode(line, type=_Line)
-                    self._hashes.setdefault(known.name, set()).add(known.hash)
-                    self._end += len(line)
+                except msgspec.MsgspecError as error:
+                    raise OutputError(
+                        f"{path}, line {number}: damaged ({error}); move the outputs of the job away, and "
+                        "remove this file"
+                    ) from error
+                self._hashes.setdefault(known.name, set()).add(known.hash)
+                self._end += len(line)
 
     def has(self, name: str, hash: str | None) -> bool:  # noqa: A002
         """Whether an output with this content is of this job."""

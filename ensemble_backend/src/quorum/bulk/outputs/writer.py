@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from quorum.bulk.outputs.owned import Owned
 from quorum.bulk.outputs.parquet_answers import ParquetAnswers
 from quorum.bulk.outputs.targets import Outputs, Target
 from quorum.bulk.outputs.votes_tables import VotesTables
-from quorum.files import sync_file, sync_folder
+from quorum.files import check_replaceable, sync_file, sync_folder
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import check_target
 
@@ -91,10 +92,8 @@ class Writer:
                         "move its files away. --force replaces files, not folders"
                     )
                 continue
-            if not target.is_url and not Path(target.name).resolve().parent.is_dir():
-                raise OutputError(
-                    f"{target.option} {target.name}: there is no such folder; make it, or name another file"
-                )
+            if not target.is_url:
+                _check_place(target)
             destination = destination_of(target.name)
             if self._force or not destination.exists():
                 continue
@@ -144,9 +143,10 @@ class Writer:
             if not paths and target.kind == "dead":
                 continue
             destination = destination_of(target.name)
-            draft = destination.draft(self._folder, target.suffix)
-            form.join(paths, draft)
-            put(destination, draft, self._owned, force=self._force, option=target.option)
+            with _writing(target.name):
+                draft = destination.draft(self._folder, target.suffix)
+                form.join(paths, draft)
+                put(destination, draft, self._owned, force=self._force, option=target.option)
 
     def missing(self, *, has_bad: bool) -> list[str]:
         """Outputs in one file that are not there; dead letters are missed only where there are bad rows."""
@@ -184,14 +184,37 @@ class Writer:
         outcomes: Sequence[Outcome],
         bad: Sequence[BadRow],
     ) -> None:
-        if not target.is_url:
-            Path(target.name).mkdir(parents=True, exist_ok=True)
         destination = destination_of(f"{target.name}/{_part_name(target, number)}")
-        draft = destination.draft(self._folder, target.suffix)
-        if form.write(draft, outcomes, bad):
-            put(destination, draft, self._owned, force=False, option=target.option)
-        else:
-            draft.unlink()
+        with _writing(destination.name):
+            if not target.is_url:
+                Path(target.name).mkdir(parents=True, exist_ok=True)
+            draft = destination.draft(self._folder, target.suffix)
+            if form.write(draft, outcomes, bad):
+                put(destination, draft, self._owned, force=False, option=target.option)
+            else:
+                draft.unlink()
+
+
+def _check_place(target: Target) -> None:
+    path = Path(target.name).resolve()
+    if not path.parent.is_dir():
+        raise OutputError(
+            f"{target.option} {target.name}: there is no such folder; make it, or name another file"
+        )
+    try:
+        check_replaceable(path)
+    except OSError as error:
+        raise OutputError(f"{target.option} {target.name}: {error.strerror}; name a file") from error
+
+
+@contextmanager
+def _writing(name: str) -> Iterator[None]:
+    """Name the output, and not its draft, in an OSError."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = name
+        raise
 
 
 def _part_name(target: Target, number: int) -> str:

@@ -65,6 +65,7 @@ class CsvCursor:
         self._again: deque[bytes] = deque()
         self._record: list[bytes] = []
         self._damage: UnicodeDecodeError | None = None
+        self.at = 0
 
     def place(self) -> Place:
         """Where the next row begins."""
@@ -91,14 +92,14 @@ class CsvCursor:
             if len(cells) > width and not any(cells[width:]):
                 # Spreadsheets write delimiters for empty columns.
                 cells = cells[:width]
-            line = self._took()
+            self._took()
             if not cells:
                 continue
             self._row += 1
             if len(cells) == width and self._damage is None and not self._lines.is_suspicious:
                 yield dict(zip(columns, cells, strict=True))
             else:
-                yield self._checked(cells, line)
+                yield self._checked(cells)
 
     def _reader(self) -> Iterator[list[str]]:
         """A parser that begins with a new record."""
@@ -120,37 +121,37 @@ class CsvCursor:
                 self._damage = self._damage or error
                 yield raw.decode(encoding, "replace")
 
-    def _took(self) -> int:
-        """Count the lines of the record as read; the line that it begins on."""
-        line = self._line
+    def _took(self) -> None:
+        """Count the lines of the record as read."""
+        self.at = self._line
         self._line += len(self._record)
         self._offset += sum(map(len, self._record))
-        return line
 
     def _first_line(self, reason: str) -> Flaw:
         """The record's first line as a bad row; the others are read again."""
         self._again.extendleft(reversed(self._record[1:]))
         del self._record[1:]
-        line = self._took()
+        self._took()
         self._row += 1
-        return Flaw(reason, self._raw(), line)
+        return self._flaw(reason)
 
-    def _checked(self, cells: Sequence[str], line: int) -> Mapping[str, Any] | Flaw:
+    def _flaw(self, reason: str) -> Flaw:
+        raw = b"".join(self._record).decode(self._encoding, "replace").rstrip("\r\n")
+        return Flaw(reason, raw, self.at)
+
+    def _checked(self, cells: Sequence[str]) -> Mapping[str, Any] | Flaw:
         """The row, unless it is bad."""
         width = len(self._columns)
         if self._damage is not None:
             byte = self._damage.object[self._damage.start]
-            return Flaw(f"the byte 0x{byte:02x} is no {self._encoding}; save it anew", self._raw(), line)
+            return self._flaw(f"the byte 0x{byte:02x} is no {self._encoding}; save it anew")
         if self._lines.is_suspicious and (reason := self._lines.flaw_of("".join(cells))):
-            return Flaw(reason, self._raw(), line)
+            return self._flaw(reason)
         if len(cells) != width:
             more = "more" if len(cells) > width else "fewer"
             quotes = "; a cell with a delimiter needs quotes" if len(cells) > width else ""
-            return Flaw(f"{len(cells)} cells, {more} than the header's {width}{quotes}", self._raw(), line)
+            return self._flaw(f"{len(cells)} cells, {more} than the header's {width}{quotes}")
         return dict(zip(self._columns, cells, strict=True))
-
-    def _raw(self) -> str:
-        return b"".join(self._record).decode(self._encoding, "replace").rstrip("\r\n")
 
     def _swallows_rows(self) -> bool:
         """Whether the lines of a record of several look like rows of their own.

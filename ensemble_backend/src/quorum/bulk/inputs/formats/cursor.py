@@ -37,7 +37,13 @@ class Place(NamedTuple):
 
 
 class Cursor(Protocol):
-    """Reads rows in order."""
+    """Reads rows in order.
+
+    Attributes:
+        at: Line of the file, from 1, that the row which was read last begins on; of Parquet its number.
+    """
+
+    at: int
 
     def __iter__(self) -> Iterator[Mapping[str, Any] | Flaw]:
         """The rows from the start on."""

@@ -20,6 +20,7 @@ class JsonlCursor:
         self._lines = lines
         self._encoding, self._fixed = encoding, fixed
         self._offset, self._line, self._row = place
+        self.at = 0
 
     def place(self) -> Place:
         """Where the next row begins."""
@@ -27,15 +28,15 @@ class JsonlCursor:
 
     def __iter__(self) -> Iterator[Mapping[str, Any] | Flaw]:
         for raw in self._lines:
-            line = self._line
             text = raw.removeprefix(codecs.BOM_UTF8) if self._offset == 0 else raw
             self._offset += len(raw)
             self._line += 1
             if text.strip():
                 self._row += 1
-                yield self._parsed(text, line)
+                self.at = self._line - 1
+                yield self._parsed(text)
 
-    def _parsed(self, raw: bytes, line: int) -> Mapping[str, Any] | Flaw:
+    def _parsed(self, raw: bytes) -> Mapping[str, Any] | Flaw:
         try:
             row = load_json(raw.decode(self._encoding))
         except UnicodeDecodeError as error:
@@ -53,7 +54,7 @@ class JsonlCursor:
                 self._lines.is_suspicious and (reason := self._lines.flaw_of(raw.decode("utf-8", "ignore")))
             ):
                 return row
-        return Flaw(reason, raw.decode(self._encoding, "replace").rstrip("\r\n"), line)
+        return Flaw(reason, raw.decode(self._encoding, "replace").rstrip("\r\n"), self.at)
 
 
 def _has_nul(value: object) -> bool:

@@ -11,7 +11,7 @@ from quorum.bulk.inputs.formats.cursor import Flaw, Place
 from quorum.bulk.inputs.records import ListingsError
 
 BATCH_ROWS = 1 << 10
-_WORDS = {"string": "text", "large_string": "text", "string_view": "text"}
+_WORDS = {"string": "texts", "large_string": "texts", "string_view": "texts"}
 
 
 class ParquetCursor:
@@ -26,11 +26,14 @@ class ParquetCursor:
         """Start at the row ``place.row``, whatever its row group.
 
         Raises:
-            ListingsError: The file is no Parquet, is cut off, or has two columns of one name.
+            ListingsError: The file is no Parquet, is cut off, or has two columns of one name; or pyarrow
+                is not installed.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise ListingsError(f"{name}: Parquet needs pyarrow: pip install 'quorum[arrow]'") from error
         self._errors, self._name = (pa.ArrowException, OSError), name
         try:
             self._parquet = pq.ParquetFile(file, pre_buffer=False)
@@ -46,6 +49,7 @@ class ParquetCursor:
         for group in range(metadata.num_row_groups):
             ends.append(ends[-1] + metadata.row_group(group).num_rows)
         self._ends, self._row = ends, place.row
+        self.at = 0
 
     def place(self) -> Place:
         """Where the next row begins."""
@@ -71,6 +75,7 @@ class ParquetCursor:
                 continue
             for row in self._rows_of(batch.slice(skipped)):
                 self._row += 1
+                self.at = self._row
                 yield row
             skipped = 0
 
@@ -100,13 +105,19 @@ class ParquetCursor:
 
 
 def _kind(type_: Any) -> str:
-    """A type in words: whole numbers of any width are one kind, texts too."""
+    """A type in words: whole numbers of any width are one kind, texts and times too."""
     import pyarrow.types as types
 
+    if types.is_list(type_) or types.is_large_list(type_):
+        return f"lists of {_kind(type_.value_type)}"
+    if types.is_struct(type_):
+        return "objects"
     if types.is_dictionary(type_):
         return _kind(type_.value_type)
     if types.is_integer(type_):
-        return "whole number"
+        return "whole numbers"
     if types.is_floating(type_) or types.is_decimal(type_):
-        return "number"
+        return "numbers"
+    if types.is_timestamp(type_):
+        return "times"
     return _WORDS.get(str(type_), str(type_))
