@@ -19,9 +19,8 @@ from typing import Self
 from quorum.bulk.callbacks import Note
 from quorum.bulk.ledger import Entry, Ledger, NewWeights
 from quorum.bulk.ledger.errors import storing
-
-_FOLDER = "nodes"
-_SYNC_S = 1.0
+from quorum.bulk.ledger.folder import JobFolder
+from quorum.bulk.ledger.ledger import SYNC_S
 
 
 class NodeJournal:
@@ -38,17 +37,18 @@ class NodeJournal:
     """
 
     def __init__(self, job: Path, part: int) -> None:
-        self._path = job / _FOLDER / f"{part:06}.{uuid.uuid4().hex[:12]}.journal"
+        self._path = JobFolder(job).nodes / f"{part:06}.{uuid.uuid4().hex[:12]}.journal"
         with storing(self._path):
             self._path.parent.mkdir(exist_ok=True)
-            self._file = self._path.open("xb", buffering=0)
+            self._file = self._path.open("xb")
         self._synced = time.monotonic()
 
     def append(self, entry: Entry) -> None:
         """Write an outcome."""
         with storing(self._path):
             self._file.write(entry.to_line())
-            if time.monotonic() - self._synced >= _SYNC_S:
+            self._file.flush()
+            if time.monotonic() - self._synced >= SYNC_S:
                 os.fsync(self._file.fileno())
                 self._synced = time.monotonic()
 
@@ -70,7 +70,7 @@ def node_entries(job: Path, part: int) -> Iterator[Entry]:
 
     A line that a killed node left half written is skipped: its row is asked again.
     """
-    for path in sorted((job / _FOLDER).glob(f"{part:06}.*.journal")):
+    for path in sorted(JobFolder(job).nodes.glob(f"{part:06}.*.journal")):
         for line in path.read_bytes().splitlines():
             try:
                 yield Entry.from_line(line)
@@ -80,7 +80,7 @@ def node_entries(job: Path, part: int) -> Iterator[Entry]:
 
 def parts_left(job: Path) -> set[int]:
     """Numbers of the parts that have journals of nodes."""
-    return {int(path.name.partition(".")[0]) for path in (job / _FOLDER).glob("*.journal")}
+    return {int(path.name.partition(".")[0]) for path in JobFolder(job).nodes.glob("*.journal")}
 
 
 def take_over(job: Path, ledger: Ledger, note: Note, *, retry_failed: bool = False) -> None:
@@ -107,5 +107,5 @@ def take_over(job: Path, ledger: Ledger, note: Note, *, retry_failed: bool = Fal
 
 def drop_journals(job: Path, part: int) -> None:
     """Remove the journals of a part, whose outcomes the ledger has."""
-    for path in (job / _FOLDER).glob(f"{part:06}.*.journal"):
+    for path in JobFolder(job).nodes.glob(f"{part:06}.*.journal"):
         path.unlink(missing_ok=True)

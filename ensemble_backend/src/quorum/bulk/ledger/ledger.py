@@ -9,6 +9,7 @@ A job is a folder::
     complete.json           every output is in its place
     lock                    held by the process that works on the job
     input/                  standard input, if that is read
+    nodes/000007.*.journal  outcomes that nodes of a cluster have found, until they are taken over
     parts/000007.journal    outcomes of a part, a line each, only ever appended
     parts/000007.answers.*  outputs of the part that wait to be joined, as do those of votes and dead letters
     parts/000007.journal.gz all outcomes of a part that is committed
