@@ -10,16 +10,15 @@ import typer
 
 import quorum
 from quorum.bulk.dry_run import in_words as in_words_of_run
-from quorum.bulk.durations import in_words, parse_duration
+from quorum.bulk.durations import in_words
 from quorum.bulk.inputs.options import InputOptions
 from quorum.cli import extract_options as given
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, counted, note, print_json
 from quorum.cli.job_progress import JobDisplay
-from quorum.cli.options import names_in, parse_canary_share
+from quorum.cli.options import names_in, parse_canary_share, parse_wait
 from quorum.cli.signals import terminated_as_interrupted
 from quorum_client import ChannelNotFound, Unavailable
 from quorum_contract import BULK, STABLE
-from quorum_contract.errors import InvalidRequest
 
 _INTERRUPTED = 130
 _TRY_AGAIN = 75
@@ -115,7 +114,7 @@ def extract(
         engine=engine,
         ray_address=ray_address,
         timeout_s=timeout,
-        patience_s=_duration("--patience", patience),
+        patience_s=parse_wait("--patience", patience),
         only=only,
         force=force,
         escaped=escape,
@@ -124,7 +123,7 @@ def extract(
         retry_failed=retry_failed,
         accept_new_weights=accept_new_weights,
     )
-    every_s = _duration("--progress-every", progress_every)
+    every_s = parse_wait("--progress-every", progress_every)
     deployment = quorum.load_deployment(deploy)
     if dry_run:
         expected = quorum.estimate_extract(deployment, files, options, note=note)
@@ -168,13 +167,6 @@ def _concurrency(text: str) -> int | Literal["auto"]:
     if text != "auto" and not text.isdecimal():
         raise CommandError(f"--concurrency {text!r}: give a whole number, or auto")
     return "auto" if text == "auto" else int(text)
-
-
-def _duration(option: str, text: str) -> float:
-    try:
-        return parse_duration(text)
-    except InvalidRequest as error:
-        raise CommandError(f"{option}: {error}") from error
 
 
 def show_estimate(expected: quorum.Expected, currency: str, json: bool) -> None:
