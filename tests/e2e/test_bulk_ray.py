@@ -25,8 +25,8 @@ IN_FLIGHT = 8
 def write_input(folder: Path) -> None:
     with (folder / "in.csv").open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["product", "title"])
-        rows.writerows([f"r{n}", title(n % 24)] for n in range(ROWS))
+        rows.writerow(["product", "category", "title"])
+        rows.writerows([f"r{n}", "shoes" if n % 2 else "", title(n % 24)] for n in range(ROWS))
 
 
 def command(cluster: ray_env.RayCluster, servers: list[Live]) -> list[str]:

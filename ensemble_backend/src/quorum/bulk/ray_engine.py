@@ -144,7 +144,8 @@ class RayJob:
     def _check_bad(self) -> None:
         """Refuse more bad rows than the run allows; each node sees only its own."""
         rows, tally = self._settings.scan.rows, self._ledger.counts.tally
-        bad, allowed = tally.bad + tally.errors[InvalidRequest.code], self._settings.options.bad_allowed(rows)
+        bad = tally.bad + tally.errors.get(InvalidRequest.code, 0)
+        allowed = self._settings.options.bad_allowed(rows)
         if bad > allowed:
             raise too_many_bad(allowed, rows, bad, self._examples)
 
