@@ -119,10 +119,15 @@ def test_a_delta_table_has_each_row_once_however_often_it_is_exported(tmp_path: 
     ray_env.quorum(tmp_path, "export", "delta", "more.parquet", target)
     table = ray_env.python(READ_DELTA, target)
     assert (table["version"], len(table["rows"])) == (1, 9)
+    ray_env.quorum(tmp_path, "export", "delta", "answers", target, "--replace")
+    # These were replaced, so they are added again.
+    ray_env.quorum(tmp_path, "export", "delta", "more.parquet", target)
+    table = ray_env.python(READ_DELTA, target)
+    assert (table["version"], len(table["rows"])) == (3, 9)
     pq.write_table(answers(0).drop_columns("color"), tmp_path / "other.parquet")
     ray_env.quorum(tmp_path, "export", "delta", "other.parquet", target, "--replace")
     table = ray_env.python(READ_DELTA, target)
-    assert (table["version"], len(table["rows"])) == (2, 3)
+    assert (table["version"], len(table["rows"])) == (4, 3)
     _, said = ray_env.quorum(tmp_path, "export", "delta", "more.parquet", target, code=1)
     assert "--replace" in said
 
@@ -151,3 +156,7 @@ def test_an_iceberg_table_has_each_row_once_however_often_it_is_exported(tmp_pat
     assert (table["commits"], len(table["rows"])) == (2, 9)
     ray_env.quorum(tmp_path, "export", "iceberg", "more.parquet", *command, "--replace")
     assert len(ray_env.python(READ_ICEBERG, uri, warehouse)["rows"]) == 3
+    # These were replaced, so they are added again.
+    report = json.loads(ray_env.quorum(tmp_path, "export", "iceberg", "answers", *command)[0])
+    assert report["written"]
+    assert len(ray_env.python(READ_ICEBERG, uri, warehouse)["rows"]) == 9

@@ -10,6 +10,8 @@ from typing import Any
 from quorum.bulk.export.answers import APPLICATION, ExportError, ExportReport, ParquetAnswers, open_answers
 
 _DIGEST = f"{APPLICATION}.sha256"
+# A transaction of this name says which version replaced all rows of those before.
+_REPLACED = f"{APPLICATION}:replaced"
 # How many versions others may add while one is committed and looked up.
 _NEWEST = 50
 
@@ -38,12 +40,14 @@ def export_delta(
         raise ExportError("Delta tables need deltalake: pip install 'quorum[delta]'") from error
     answers, target, stored = open_answers(Path(source)), str(table), dict(options or {}) or None
     transaction = f"{APPLICATION}:{answers.digest}"
+    transactions = [transaction, *([_REPLACED] if replace else [])]
     try:
         next_version = 0
         if deltalake.DeltaTable.is_deltatable(target, stored):
             present = deltalake.DeltaTable(target, storage_options=stored)
             added = present.transaction_version(transaction)
-            if added is not None and not replace:
+            since = present.transaction_version(_REPLACED) or 0
+            if added is not None and added >= since and not replace:
                 return ExportReport(answers.path, target, answers.rows, added, written=False)
             next_version = present.version() + 1
         deltalake.write_deltalake(
@@ -54,7 +58,7 @@ def export_delta(
             storage_options=stored,
             commit_properties=deltalake.CommitProperties(
                 custom_metadata={_DIGEST: answers.digest},
-                app_transactions=[deltalake.Transaction(transaction, next_version)],
+                app_transactions=[deltalake.Transaction(name, next_version) for name in transactions],
             ),
         )
         written = deltalake.DeltaTable(target, storage_options=stored)

@@ -18,7 +18,7 @@ from quorum.bulk.export.answers import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_DIGEST = f"{APPLICATION}.sha256"
+_DIGEST, _REPLACED = f"{APPLICATION}.sha256", f"{APPLICATION}.replaced"
 # Rows that are in memory at a time; a file of the table has at most as many.
 _ROWS = 200_000
 
@@ -77,10 +77,13 @@ def export_iceberg(
 
 
 def _snapshot_with(table: Any, digest: str) -> int | None:
-    """The snapshot that added the answers with this digest; None where there is none."""
-    for snapshot in table.snapshots():
-        if snapshot.summary is not None and snapshot.summary.get(_DIGEST) == digest:
+    """The snapshot that added the answers with this digest, unless all was replaced since; else None."""
+    for snapshot in reversed(table.snapshots()):
+        summary = snapshot.summary or {}
+        if summary.get(_DIGEST) == digest:
             return int(snapshot.snapshot_id)
+        if summary.get(_REPLACED):
+            return None
     return None
 
 
@@ -88,7 +91,7 @@ def _write(table: Any, answers: ParquetAnswers, *, replace: bool) -> None:
     """Add the answers, in chunks that fit into memory; all of them become visible by one commit."""
     from pyiceberg.expressions import AlwaysTrue
 
-    noted = {_DIGEST: answers.digest}
+    noted = {_DIGEST: answers.digest} | ({_REPLACED: "true"} if replace else {})
     with table.transaction() as change:
         if replace and table.current_snapshot() is not None:
             change.delete(AlwaysTrue(), snapshot_properties=noted)
