@@ -65,11 +65,11 @@ class Rounds:
         self._lost = set(lost)
         self.handed_out: list[list[int]] = []
         monkeypatch.setattr(ray_engine, "_connected", lambda address: nullcontext())
-        monkeypatch.setattr(ray_engine, "_nodes", lambda ray: ["one", "two"])
+        monkeypatch.setattr(ray_engine, "_nodes", lambda ray: 2)
         monkeypatch.setattr(ray_engine, "_round", self)
 
     def __call__(
-        self, ray: Any, settings: NodeSettings, work_: Sequence[tuple[OpenPart, ...]], nodes: Sequence[str]
+        self, ray: Any, settings: NodeSettings, work_: Sequence[tuple[OpenPart, ...]], nodes: int
     ) -> Iterator[NodeReport]:
         self.handed_out.append([part.number for share in work_ for part in share])
         for share in work_:
@@ -122,7 +122,7 @@ def test_what_nodes_have_found_is_not_asked_again_after_their_driver_was_killed(
         """Ends the driver where nothing is cleaned up."""
 
     def killed(
-        ray: Any, settings: NodeSettings, work_: Sequence[tuple[OpenPart, ...]], nodes: Sequence[str]
+        ray: Any, settings: NodeSettings, work_: Sequence[tuple[OpenPart, ...]], nodes: int
     ) -> Iterator[NodeReport]:
         yield work(settings, work_[0])
         work(settings, work_[1])

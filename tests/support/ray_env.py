@@ -61,7 +61,7 @@ from ray.cluster_utils import Cluster
 node = {"object_store_memory": 80 * 2**20}
 checks = {"period_ms": 1000, "failure_threshold": 3, "initial_delay_ms": 0}
 config = {f"health_check_{name}": value for name, value in checks.items()}
-head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": sys.argv[1], "_system_config": config}
+head = {"num_cpus": 0, "include_dashboard": False, "_system_config": config}
 cluster = Cluster(initialize_head=True, head_node_args=node | head)
 nodes = [cluster.add_node(num_cpus=1, **node) for _ in range(2)]
 print(cluster.address, flush=True)
@@ -104,7 +104,7 @@ def cluster() -> Iterator[RayCluster]:
     folder = tempfile.mkdtemp(prefix="qr-", dir="/tmp")
     environment: Mapping[str, str] = os.environ | _QUIET | {"RAY_TMPDIR": folder}
     process = subprocess.Popen(
-        [PYTHON, "-c", _CLUSTER, folder],
+        [PYTHON, "-c", _CLUSTER],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

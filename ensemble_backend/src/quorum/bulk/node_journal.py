@@ -78,6 +78,11 @@ def node_entries(job: Path, part: int) -> Iterator[Entry]:
                 continue
 
 
+def attempts(job: Path, part: int) -> int:
+    """How often a part was begun since its journals were last removed."""
+    return sum(1 for _ in JobFolder(job).nodes.glob(f"{part:06}.*.journal"))
+
+
 def parts_left(job: Path) -> set[int]:
     """Numbers of the parts that have journals of nodes."""
     return {int(path.name.partition(".")[0]) for path in JobFolder(job).nodes.glob("*.journal")}

@@ -15,12 +15,20 @@ from quorum.bulk.inputs.scan import Part, Scan
 from quorum.bulk.job import Job, client_of
 from quorum.bulk.job_input import ListingOf
 from quorum.bulk.ledger import Counts, Entry, Pending, Tally
-from quorum.bulk.node_journal import NodeJournal, node_entries
+from quorum.bulk.node_journal import NodeJournal, attempts, node_entries
 from quorum.bulk.options import ExtractOptions
 from quorum_contract.errors import QuorumError
 
 _PARTS = 4
+# Ray gives the parts of a worker that ended to another, without an end.
+_ATTEMPTS = 5
 _SHARES_PER_NODE = 4
+
+
+class NodeError(QuorumError, RuntimeError):
+    """Nodes begin a part again and again, and none completes it; the message says what to do."""
+
+    code = "NODE_WORK_FAILED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +112,27 @@ class NodeLedger:
         return Counts(self._rows, len(self._parts), len(self.complete), self._tally)
 
     def pending(self, retry_failed: bool = False) -> Iterator[Pending]:
-        """The parts, without the rows that an earlier attempt of this run has asked."""
+        """The parts, without the rows that an earlier attempt of this run has asked.
+
+        Raises:
+            NodeError: A part was begun too often.
+        """
         del retry_failed
         for part, done in self._parts:
+            if attempts(self._folder, part.number) >= _ATTEMPTS:
+                raise NodeError(
+                    f"part {part.number}, rows {part.first + 1} to {part.first + part.rows}, was begun"
+                    f" {_ATTEMPTS} times in this run, and each worker ended before it was done: see the logs"
+                    " of the nodes (memory?). What was answered is kept: run the same command again"
+                )
             entries = dict.fromkeys(done, _IN_LEDGER)
             entries |= {entry.row: entry for entry in node_entries(self._folder, part.number)}
+            journal = NodeJournal(self._folder, part.number)
+            self._journals[part.number] = self._files.enter_context(journal)
             yield Pending(part, entries)
 
     def append(self, part_number: int, entry: Entry) -> None:
         """Keep an outcome."""
-        if part_number not in self._journals:
-            journal = NodeJournal(self._folder, part_number)
-            self._journals[part_number] = self._files.enter_context(journal)
         self._journals[part_number].append(entry)
         self._tally.add(entry)
 

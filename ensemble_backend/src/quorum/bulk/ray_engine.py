@@ -8,7 +8,6 @@ out again: by this run, or by the next one of the same command.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import pickle
 import time
@@ -29,8 +28,7 @@ from quorum.bulk.progress import OnProgress, Pace, progress_of
 from quorum.bulk.spent import BudgetWatch
 from quorum_contract.errors import InvalidRequest, QuorumError
 
-# How often Ray gives the parts of a worker that ended to another one, before the driver does.
-_RETRIES = 2
+_CPUS = 0.01
 
 
 class RayRunError(QuorumError, RuntimeError):
@@ -88,7 +86,7 @@ class RayJob:
             while self._open:
                 before, nodes = len(self._open), _nodes(ray)
                 parts = [OpenPart(number, frozenset(done)) for number, (_, done) in self._open.items()]
-                for report in _round(ray, self._settings, shares(parts, len(nodes)), nodes):
+                for report in _round(ray, self._settings, shares(parts, nodes), nodes):
                     self._take(report)
                     if self.reason is not None:
                         for number in parts_left(self._settings.folder) & self._open.keys():
@@ -96,7 +94,7 @@ class RayJob:
                         return False
                 if len(self._open) == before:
                     raise RayRunError(
-                        f"no part was completed by {len(nodes)} nodes: each worker ended before. What was"
+                        f"no part was completed by {nodes} nodes: each worker ended before. What was"
                         " answered is kept. See the logs of Ray (`ray logs`), and run the same command again"
                     )
         return True
@@ -167,6 +165,7 @@ def _connected(address: str | None) -> Iterator[Any]:
     if is_ours:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise RayRunError(
                 f"no Ray cluster at {address or 'this machine'}: {error}; start one with `ray start --head`,"
@@ -179,43 +178,37 @@ def _connected(address: str | None) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _nodes(ray: Any) -> list[str]:
-    """Ids of the nodes that work: alive, and with a CPU that Ray may use."""
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+def _nodes(ray: Any) -> int:
+    """Number of the nodes that work: alive, and with a CPU that Ray may use."""
+    nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
     if not nodes:
         raise RayRunError("the Ray cluster has no node with a CPU; add one with `ray start --address ...`")
     return nodes
 
 
 def _round(
-    ray: Any, settings: NodeSettings, work: Sequence[tuple[OpenPart, ...]], nodes: Sequence[str]
+    ray: Any, settings: NodeSettings, work: Sequence[tuple[OpenPart, ...]], nodes: int
 ) -> Iterator[NodeReport]:
     """Hand out parts to one worker per node, and yield what they report, as it comes.
 
-    By Ray's count a worker takes no CPU, so that one whose node is killed starts again on another at once;
-    with a whole CPU it waits until one is free, perhaps for ever. Parts that are lost all the same are left
-    out, which is no error.
+    By Ray's count a worker takes next to no CPU, so that one whose node is killed starts again on another at
+    once; with a whole CPU it waits until one is free, perhaps for ever. It keeps off nodes without CPUs, as
+    the head may be. Parts that are lost all the same are left out, which is no error.
     """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     context = ray.data.DataContext.get_current()
     context.max_errored_blocks = -1
     context.enable_progress_bars = False
-    turn = itertools.cycle(nodes)
+    context.scheduling_strategy = "SPREAD"
     items = [{"parts": pickle.dumps(parts)} for parts in work]
     reports = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         NodeWorker,
         fn_constructor_args=(settings,),
         batch_size=1,
         batch_format="numpy",
-        concurrency=min(len(nodes), len(items)),
-        num_cpus=0,
-        max_restarts=-1,
-        max_task_retries=_RETRIES,
-        ray_remote_args_fn=lambda: {
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(next(turn), soft=True)
-        },
+        compute=ray.data.ActorPoolStrategy(size=min(nodes, len(items)), max_tasks_in_flight_per_actor=1),
+        num_cpus=_CPUS,
     )
+    # Not one ahead: a report is taken when it comes.
     for batch in reports.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
         for report in batch["report"]:
             yield pickle.loads(report)  # noqa: S301
