@@ -31,7 +31,7 @@ def write_input(folder: Path) -> None:
 
 def command(cluster: ray_env.RayCluster, servers: list[Live]) -> list[str]:
     return [
-        *("extract", "in.csv", "--out", "out.csv", "--votes", "votes.jsonl"),
+        *("extract", "in.csv", "--out", "out.csv", "--votes", "found.jsonl"),
         *("--engine", "ray", "--ray-address", cluster.address),
         *("--servers", ",".join(live.url for live in servers)),
         *("--part-rows", str(PART_ROWS), "--concurrency", str(IN_FLIGHT), "--patience", "20s"),
@@ -47,7 +47,7 @@ def check_outputs(folder: Path, server: Live) -> None:
     """Every row is there once, in its place, as a job on one machine writes it."""
     quorum(folder, "extract", "in.csv", "--out", "local.csv", "--url", server.url)
     assert (folder / "out.csv").read_bytes() == (folder / "local.csv").read_bytes()
-    votes = [json.loads(line) for line in (folder / "votes.jsonl").read_text("utf-8").splitlines()]
+    votes = [json.loads(line) for line in (folder / "found.jsonl").read_text("utf-8").splitlines()]
     cells = [(vote["product"], vote["attribute"]) for vote in votes]
     assert len(cells) == len(set(cells)) == 3 * ROWS
 
@@ -62,9 +62,9 @@ def test_a_killed_node_and_a_killed_server_leave_a_job_with_every_row_once(
     first, second = tmp_path / "first", tmp_path / "second"
     write_deployment(tmp_path, MEMBERS)
     with (
+        ray_env.cluster() as cluster,
         running(write_deployment(first, MEMBERS)) as staying,
         running(write_deployment(second, MEMBERS)) as dying,
-        ray_env.cluster() as cluster,
     ):
         job = command(cluster, [staying, dying])
         run = ray_env.start(tmp_path, *job)

@@ -23,7 +23,6 @@ LONG = pytest.mark.skipif(
 _ENTRY = "import sys; sys.argv[0] = 'quorum'; from quorum.cli import main; main()"
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
 }
 
 
@@ -59,7 +58,7 @@ _CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
 node = {"object_store_memory": 80 * 2**20}
-checks = {"period_ms": 1000, "failure_threshold": 3, "initial_delay_ms": 0}
+checks = {"period_ms": 1000, "failure_threshold": 10, "initial_delay_ms": 0}
 config = {f"health_check_{name}": value for name, value in checks.items()}
 head = {"num_cpus": 0, "include_dashboard": False, "_system_config": config}
 cluster = Cluster(initialize_head=True, head_node_args=node | head)

@@ -7,7 +7,7 @@ import asyncio
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quorum.bulk.callbacks import ignore
@@ -78,6 +78,17 @@ class NodeReport:
     complete: tuple[int, ...] = ()
     reason: QuorumError | None = None
     error: Exception | None = None
+
+
+def for_nodes(scan: Scan) -> Scan:
+    """A scan whose files are found from any working folder: nodes have others than the driver."""
+    return replace(
+        scan,
+        sources=tuple(
+            source if "://" in source.url else replace(source, url=str(Path(source.url).resolve()))
+            for source in scan.sources
+        ),
+    )
 
 
 def shares(parts: Sequence[OpenPart], nodes: int) -> list[tuple[OpenPart, ...]]:

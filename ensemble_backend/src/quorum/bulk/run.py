@@ -24,7 +24,7 @@ from quorum.bulk.job_input import (
 )
 from quorum.bulk.ledger import JobSpec, Ledger
 from quorum.bulk.node_journal import take_over
-from quorum.bulk.node_work import NodeSettings
+from quorum.bulk.node_work import NodeSettings, for_nodes
 from quorum.bulk.only_run import extract_only
 from quorum.bulk.options import ExtractOptions
 from quorum.bulk.outputs import Outputs, dead_letters_of, target_of
@@ -118,7 +118,9 @@ def extract(
         listing_of = listings_by(found, deployment)
         job: Job | RayJob
         if options.engine == "ray":
-            settings = NodeSettings(folder.resolve(), found, listing_of, tuple(attributes), options, servers)
+            settings = NodeSettings(
+                folder.resolve(), for_nodes(found), listing_of, tuple(attributes), options, servers
+            )
             job = RayJob(settings, ledger, options.ray_address, note, progress)
         else:
             job = Job(
