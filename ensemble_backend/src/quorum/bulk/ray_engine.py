@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import pickle
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from quorum.bulk.callbacks import Note
@@ -172,7 +173,9 @@ def _connected(address: str | None) -> Iterator[Any]:
                 " and name it with --ray-address"
             ) from error
     try:
-        yield ray
+        # Ray prints what its nodes report, and standard output is the caller's.
+        with redirect_stdout(sys.stderr):
+            yield ray
     finally:
         if is_ours:
             ray.shutdown()
