@@ -70,7 +70,7 @@ def test_a_killed_node_and_a_killed_server_leave_a_job_with_every_row_once(
         run = ray_env.start(tmp_path, *job)
         until(lambda: run.poll() is not None or committed(tmp_path) >= PARTS // 4, 300)
         assert run.poll() is None, run.communicate()
-        cluster.kill(0)
+        assert cluster.kill(0) == 1
         os.kill(dying.server.pid, signal.SIGKILL)
         at_kill = committed(tmp_path)
         runs = 1

@@ -47,15 +47,15 @@ def quorum(folder: Path, *arguments: str | Path, code: int = 0, timeout_s: float
     return out, err
 
 
-def python(script: str, *arguments: str | Path) -> Any:
-    """Run a script; the JSON that it prints."""
-    done = subprocess.run([PYTHON, "-c", script, *map(str, arguments)], capture_output=True, text=True)
+def python(folder: Path, script: str) -> Any:
+    """Run a script in ``folder``; the JSON that it prints."""
+    done = subprocess.run([PYTHON, "-c", script], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 _CLUSTER = """
-import sys
+import psutil, sys
 from ray.cluster_utils import Cluster
 node = {"object_store_memory": 80 * 2**20}
 checks = {"period_ms": 1000, "failure_threshold": 10, "initial_delay_ms": 0}
@@ -65,8 +65,11 @@ cluster = Cluster(initialize_head=True, head_node_args=node | head)
 nodes = [cluster.add_node(num_cpus=1, **node) for _ in range(2)]
 print(cluster.address, flush=True)
 for line in sys.stdin:
-    cluster.remove_node(nodes[int(line)], allow_graceful=False)
-    print("killed", flush=True)
+    node = nodes[int(line)]
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    names = [" ".join(child.cmdline()) for child in raylet.children(recursive=True)]
+    cluster.remove_node(node, allow_graceful=False)
+    print(sum("NodeWorker" in name for name in names), flush=True)
 cluster.shutdown()
 """
 
@@ -82,12 +85,12 @@ class RayCluster:
         self._process = process
         self.address = self._say()
 
-    def kill(self, node: int) -> None:
-        """Kill a node, 0 or 1, and with it what runs on it."""
+    def kill(self, node: int) -> int:
+        """Kill a node, 0 or 1, and with it what runs on it; how many workers of a job that were."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{node}\n")
         self._process.stdin.flush()
-        assert self._say() == "killed"
+        return int(self._say())
 
     def _say(self) -> str:
         assert self._process.stdout is not None

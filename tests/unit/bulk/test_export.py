@@ -14,19 +14,37 @@ from support.command import quorum
 
 from quorum.bulk.export.answers import ExportError, open_answers
 
-READ_DELTA = """
-import json, sys, deltalake
-table = deltalake.DeltaTable(sys.argv[1])
-rows = table.to_pyarrow_table().sort_by("product").to_pylist()
-print(json.dumps({"version": table.version(), "rows": rows}))
+DELTA = """
+import json, sys, deltalake, quorum
+table = "lake/answers"
+def export(source, **how):
+    report = quorum.export_delta(source, table, **how)
+    return [report.rows, report.version, report.written]
+def rows():
+    return deltalake.DeltaTable(table).to_pyarrow_table().sort_by("product").to_pylist()
 """
-READ_ICEBERG = """
-import json, sys
+ICEBERG = """
+import json, sys, quorum
 from pyiceberg.catalog import load_catalog
-catalog = load_catalog("local", uri=sys.argv[1], warehouse=sys.argv[2], type="sql")
-table = catalog.load_table("products.answers")
-rows = table.scan().to_arrow().sort_by("product").to_pylist()
-print(json.dumps({"commits": len(table.metadata.metadata_log), "rows": rows}))
+place = {"type": "sql", "uri": "sqlite:///catalog.db", "warehouse": "warehouse"}
+def loaded():
+    return load_catalog("local", **place).load_table("products.answers")
+def export(source, **how):
+    report = quorum.export_iceberg(source, "products.answers", catalog="local", options=place, **how)
+    return [report.rows, report.version, report.written]
+def rows():
+    return loaded().scan().to_arrow().sort_by("product").to_pylist()
+"""
+STEPS = """
+found = {"first": export("answers"), "second": export("answers"), "rows": rows()}
+found["more"], found["after more"] = export("more.parquet"), len(rows())
+found["replaced"], found["after replacing"] = export("answers", replace=True), len(rows())
+found["again"], found["after that"] = export("more.parquet"), len(rows())
+try:
+    export("other.parquet")
+except quorum.QuorumError as error:
+    found["refused"] = [error.code, str(error)]
+print(json.dumps(found))
 """
 
 
@@ -104,59 +122,39 @@ def test_without_the_library_the_message_says_what_to_install(tmp_path: Path, ta
 
 @ray_env.LONG
 @pytest.mark.slow
-def test_a_delta_table_has_each_row_once_however_often_it_is_exported(tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("setup", [DELTA, ICEBERG], ids=["delta", "iceberg"])
+def test_a_table_has_each_row_once_however_often_it_is_exported(tmp_path: Path, setup: str) -> None:
     write_parts(tmp_path / "answers")
-    target = tmp_path / "lake" / "answers"
-    for written in (True, False):
-        out, _ = ray_env.quorum(tmp_path, "export", "delta", "answers", target, "--json")
-        report = json.loads(out)
-        assert (report["rows"], report["version"], report["written"]) == (6, 0, written)
-    table = ray_env.python(READ_DELTA, target)
-    assert table["version"] == 0
-    assert [row["product"] for row in table["rows"]] == [f"p{n}" for n in range(6)]
-    assert [row["color"] for row in table["rows"]][:3] == ["red", None, "größe"]
+    (tmp_path / "warehouse").mkdir()
     pq.write_table(answers(6), tmp_path / "more.parquet")
-    ray_env.quorum(tmp_path, "export", "delta", "more.parquet", target)
-    table = ray_env.python(READ_DELTA, target)
-    assert (table["version"], len(table["rows"])) == (1, 9)
-    ray_env.quorum(tmp_path, "export", "delta", "answers", target, "--replace")
+    pq.write_table(pa.table({"product": [1], "color": [2.5]}), tmp_path / "other.parquet")
+    found = ray_env.python(tmp_path, setup + STEPS)
+    assert [found["first"][0], found["first"][2]] == [6, True]
+    assert found["second"] == [*found["first"][:2], False]
+    assert [row["product"] for row in found["rows"]] == [f"p{n}" for n in range(6)]
+    assert [row["color"] for row in found["rows"]][:3] == ["red", None, "größe"]
+    assert [row["weights_version"] for row in found["rows"]] == [1] * 6
+    assert (found["more"][2], found["after more"]) == (True, 9)
+    assert (found["replaced"][2], found["after replacing"]) == (True, 6)
     # These were replaced, so they are added again.
-    ray_env.quorum(tmp_path, "export", "delta", "more.parquet", target)
-    table = ray_env.python(READ_DELTA, target)
-    assert (table["version"], len(table["rows"])) == (3, 9)
-    pq.write_table(answers(0).drop_columns("color"), tmp_path / "other.parquet")
-    ray_env.quorum(tmp_path, "export", "delta", "other.parquet", target, "--replace")
-    table = ray_env.python(READ_DELTA, target)
-    assert (table["version"], len(table["rows"])) == (4, 3)
-    _, said = ray_env.quorum(tmp_path, "export", "delta", "more.parquet", target, code=1)
-    assert "--replace" in said
+    assert (found["again"][2], found["after that"]) == (True, 9)
+    assert found["refused"][0] == "EXPORT_REFUSED"
+    assert "export to another" in found["refused"][1]
 
 
 @ray_env.LONG
 @pytest.mark.slow
-def test_an_iceberg_table_has_each_row_once_however_often_it_is_exported(tmp_path: Path) -> None:
-    write_parts(tmp_path / "answers")
-    (tmp_path / "warehouse").mkdir()
-    uri, warehouse = f"sqlite:///{tmp_path}/catalog.db", f"file://{tmp_path}/warehouse"
-    options = [f"--option=uri={uri}", f"--option=warehouse={warehouse}", "--option=type=sql"]
-    command = ("products.answers", "--catalog", "local", *options, "--json")
-    versions = []
-    for written in (True, False):
-        report = json.loads(ray_env.quorum(tmp_path, "export", "iceberg", "answers", *command)[0])
-        assert (report["rows"], report["written"]) == (6, written)
-        versions.append(report["version"])
-    assert versions[0] == versions[1]
-    table = ray_env.python(READ_ICEBERG, uri, warehouse)
-    assert [row["product"] for row in table["rows"]] == [f"p{n}" for n in range(6)]
-    # The one that made the table is noted as the first commit replaces it.
-    assert table["commits"] == 1
+@pytest.mark.timeout(300)
+def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     pq.write_table(answers(6), tmp_path / "more.parquet")
-    ray_env.quorum(tmp_path, "export", "iceberg", "more.parquet", *command)
-    table = ray_env.python(READ_ICEBERG, uri, warehouse)
-    assert (table["commits"], len(table["rows"])) == (2, 9)
-    ray_env.quorum(tmp_path, "export", "iceberg", "more.parquet", *command, "--replace")
-    assert len(ray_env.python(READ_ICEBERG, uri, warehouse)["rows"]) == 3
-    # These were replaced, so they are added again.
-    report = json.loads(ray_env.quorum(tmp_path, "export", "iceberg", "answers", *command)[0])
-    assert report["written"]
-    assert len(ray_env.python(READ_ICEBERG, uri, warehouse)["rows"]) == 9
+    out, _ = ray_env.quorum(tmp_path, "export", "delta", "more.parquet", "lake", "--json")
+    assert json.loads(out) == {
+        "source": "more.parquet",
+        "table": "lake",
+        "rows": 3,
+        "version": 0,
+        "written": True,
+    }
+    _, said = ray_env.quorum(tmp_path, "export", "delta", "more.parquet", "lake")
+    assert "has these 3 rows already, since version 0" in said
