@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +65,9 @@ def export_iceberg(
             target = store.create_table(table, schema=answers.schema)
         if not replace and (added := _snapshot_with(target, answers.digest)) is not None:
             return ExportReport(answers.path, table, answers.rows, added, written=False)
-        _write(target, answers, replace=replace)
+        # It prints how columns differ, and standard output is the caller's.
+        with redirect_stdout(sys.stderr):
+            _write(target, answers, replace=replace)
     except ExportError:
         raise
     except Exception as error:
