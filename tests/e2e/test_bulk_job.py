@@ -116,7 +116,7 @@ def test_ctrl_c_and_the_same_command_say_what_is_done_and_what_it_cost(
         until(lambda: paid.calls - before >= ROWS // 3)
         job.interrupt()
         assert job.ended() == 130
-        assert "run the same command again to go on" in job.said
+        assert "run the same command again" in job.said
         assert not (paid.folder / "stopped.csv").exists()
         job.start()
         assert job.ended() == 0, job.said

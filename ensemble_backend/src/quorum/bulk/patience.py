@@ -87,7 +87,7 @@ class Patience:
             self._since = time.monotonic()
             self._remind(self._since + self.seconds)
             is_full = isinstance(reason, Overloaded)
-            if not (is_full and self._full_noted):
+            if self.seconds and not (is_full and self._full_noted):
                 state = "full" if is_full else "away"
                 self._note(f"the server is {state}: waiting up to {in_words(self.seconds)} for it ({reason})")
             self._full_noted |= is_full

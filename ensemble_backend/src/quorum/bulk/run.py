@@ -96,7 +96,7 @@ def extract(
     columns = column_names(deployment, attributes, options)
     found = find_input(names, columns, options, folder, note)
     check_apart(names, outputs, found)
-    check_bad(found, options)
+    check_bad(found, options, note)
     spec = JobSpec(
         scan=found,
         mapping=asked_of(names, columns, options),

@@ -23,7 +23,7 @@ from quorum_contract import BULK, STABLE
 _INTERRUPTED = 130
 _TRY_AGAIN = 75
 """As ``EX_TEMPFAIL`` of sysexits.h: the same command goes on."""
-_AGAIN = "run the same command again to go on"
+_AGAIN = "run the same command again"
 
 
 def extract(
@@ -140,7 +140,7 @@ def _run(
         note(f"interrupted before anything was asked; {_AGAIN}")
         raise typer.Exit(_INTERRUPTED) from error
     except (Unavailable, ChannelNotFound) as error:
-        note(f"stopped before anything was asked: {error}; {_AGAIN}")
+        note(f"stopped before anything was asked: {error}; `quorum up` starts a server here, then {_AGAIN}")
         raise typer.Exit(_TRY_AGAIN) from error
     print_json(report) if json else _show(report, deployment.currency)
     if report.ended == "interrupted":

@@ -45,7 +45,7 @@ IdColumnOption = Annotated[
     typer.Option(
         "--id",
         help="Column with the item's id, which canary routing goes by;"
-        f" default: {', '.join(ID_COLUMNS)}, else the row number."
+        f" default: {', '.join(ID_COLUMNS)}, else the row number.",
     ),
 ]
 ChannelOption = Annotated[
