@@ -122,9 +122,10 @@ def check_bad(found: Scan, options: ExtractOptions, note: Note) -> None:
     if found.bad_rows > allowed:
         raise too_many_bad(allowed, found.rows, found.bad_rows, found.bad)
     if found.bad_rows:
+        first = found.bad[0]
         note(
-            f"{found.bad_rows} of {found.rows} rows are bad and are not asked; the first: {found.bad[0].place}:"
-            f" {found.bad[0].reason}"
+            f"{found.bad_rows} of {found.rows} rows are bad and are not asked; the first: {first.place}:"
+            f" {first.reason}"
         )
 
 
