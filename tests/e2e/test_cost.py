@@ -74,7 +74,7 @@ def test_an_answer_says_what_it_cost(live: Live, folder: Path) -> None:
     assert found.usage["dear"].cost == pytest.approx(DEAR)
     slow = found.usage["slow"]
     assert slow.seconds is not None
-    assert 0.035 < slow.seconds < 5
+    assert 0.035 < slow.seconds < 30
     assert slow.cost == pytest.approx(2 * slow.seconds, rel=1e-5)
     assert (slow.prompt_tokens, slow.answer_tokens) == (None, None), "these votes say nothing of tokens"
     assert found.cost == pytest.approx(0.1 + DEAR + (slow.cost or 0), rel=1e-5)

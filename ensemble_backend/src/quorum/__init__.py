@@ -104,11 +104,17 @@ if TYPE_CHECKING:
     from quorum.operations.votes import normalise_votes as normalise_votes
     from quorum.operations.votes import rename_members as rename_members
     from quorum.operations.votes import votes_info as votes_info
+    from quorum.review.page.desk import Desk as Desk
+    from quorum.review.page.desk import ReviewOptions as ReviewOptions
+    from quorum.review.page.desk import ReviewReport as ReviewReport
     from quorum.review.session import GoldReport as GoldReport
     from quorum.review.session import LabelSession as LabelSession
     from quorum.review.session import SheetReport as SheetReport
     from quorum.review.session import apply_sheet as apply_sheet
     from quorum.review.session import choose_sheet as choose_sheet
+    from quorum.review.web.serve import PageOptions as PageOptions
+    from quorum.review.web.serve import export_review as export_review
+    from quorum.review.web.serve import serve_review as serve_review
     from quorum.rollout.change import Change as Change
     from quorum.server.incidents import Incident as Incident
     from quorum.server.leftovers import Removed as Removed
@@ -174,7 +180,9 @@ _MODULES = {
         "VotesInfo", "VotesMerged", "VotesNormalised", "VotesWritten", "drop_members", "merge_votes",
         "normalise_votes", "rename_members", "votes_info",
     ),
+    "quorum.review.page.desk": ("Desk", "ReviewOptions", "ReviewReport"),
     "quorum.review.session": ("GoldReport", "LabelSession", "SheetReport", "apply_sheet", "choose_sheet"),
+    "quorum.review.web.serve": ("PageOptions", "export_review", "serve_review"),
     "quorum.rollout.change": ("Change",),
     "quorum.server.incidents": ("Incident",),
     "quorum.server.leftovers": ("Removed",),

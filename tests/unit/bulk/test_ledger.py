@@ -461,6 +461,7 @@ def test_the_same_job_gives_the_same_journals(tmp_path: Path) -> None:
             job.run()
         packed.append((job.path / "parts" / "000001.journal.gz").read_bytes())
     assert packed[0] == packed[1]
+    assert packed[0][4:8] == bytes(4), "the time of writing, by RFC 1952"
     assert len(gzip.decompress(packed[0]).splitlines()) == 4
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -25,8 +26,8 @@ FILES: dict[str, bytes] = {
     "empty.csv": b"",
     "header.csv": b"title\n",
     "short.csv": b"category,title\nshoes\n",
-    "latin.csv": "title\ngröße\n".encode("latin-1"),
-    "huge.csv": b"title\n" + b"x" * 140_000 + b"\n",
+    "open.csv": b'title\n"a shoe\na hat\n',
+    "cut.csv.gz": gzip.compress(b"title\na shoe\n")[:-8],
     "gold.csv": b"title,gold\na shoe,{not json\n",
     "listgold.jsonl": b'{"title": "a shoe", "gold": ["red"]}\n',
     "textgold.jsonl": b'{"title": "a shoe", "gold": {"color": "red"}}\n',
@@ -72,6 +73,11 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["latin.csv", "row 1", "utf-8"],
     ),
     "a field too large": (["extract", "huge.csv", "-o", "o.csv"], ["huge.csv", "32768"]),
+    "a quote that is open": (
+        ["extract", "open.csv", "-o", "o.csv", "--max-bad", "0"],
+        ["open.csv", "row 1 (line 2)", "a quote is not closed"],
+    ),
+    "an archive cut off": (["extract", "cut.csv.gz", "-o", "o.csv"], ["cut.csv.gz", "is it cut off?"]),
     "gold that is no JSON": (["extract", "gold.csv", "-o", "o.csv"], ["gold.csv", "row 1", "gold"]),
     "gold that is a list": (
         ["extract", "listgold.jsonl", "-o", "o.csv"],
