@@ -32,15 +32,17 @@ from typing import Any
 import msgspec
 
 from quorum.bulk.callbacks import Note, ignore
+from quorum.bulk.inputs.records import BadRow
+from quorum.bulk.inputs.scan import Part
 from quorum.bulk.ledger.entry import Entry
 from quorum.bulk.ledger.errors import LedgerError, storing
 from quorum.bulk.ledger.folder import JobFolder
 from quorum.bulk.ledger.journal import Journal, header_of, pack, read_journal
-from quorum.bulk.ledger.spec import JobSpec, Part
+from quorum.bulk.ledger.spec import JobSpec
 from quorum.bulk.ledger.tally import Counts, Tally
 from quorum.bulk.ledger.weights import WeightsSeen
 from quorum.bulk.listings import Listing
-from quorum.bulk.outputs.outcome import BadRow, Outcome
+from quorum.bulk.outputs.outcome import Outcome
 from quorum.bulk.outputs.owned import Owned
 from quorum.bulk.outputs.writer import Layout, Writer
 
@@ -57,7 +59,7 @@ class Pending:
         entries: Row -> its outcome, of rows that need not be asked again.
     """
 
-    part: Any
+    part: Part
     entries: Mapping[int, Entry]
 
 

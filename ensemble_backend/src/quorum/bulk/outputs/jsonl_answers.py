@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.listings import Listing
-from quorum.bulk.outputs.outcome import BadRow, Outcome
+from quorum.bulk.outputs.outcome import Outcome
 from quorum.bulk.outputs.votes_tables import origin_of
 from quorum.votes.join import join_lines
 from quorum.votes.schema import ORIGIN_COLUMNS

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.listings import Listing, gold_of
-from quorum.bulk.outputs.outcome import BadRow, Outcome
+from quorum.bulk.outputs.outcome import Outcome
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Cell, Origin, VotesWriter
 from quorum.votes.join import join_votes
