@@ -6,10 +6,10 @@ from __future__ import annotations
 import pytest
 
 from quorum.bulk.durations import in_words, parse_duration
-from quorum.bulk.patience import Fate, Patience
+from quorum.bulk.patience import MOST_FAILURES, Fate, Patience
 from quorum.bulk.progress import JobProgress, Pace
 from quorum.cli.job_progress import line_of
-from quorum_client import DeadlineExceeded, Disconnected, Overloaded, Unreachable
+from quorum_client import DeadlineExceeded, Disconnected, Overloaded, ServerError, Unreachable
 from quorum_contract.errors import InvalidRequest
 
 GONE, FULL, BROKE = Unreachable("gone"), Overloaded("full"), Disconnected("broke off")
@@ -29,6 +29,18 @@ def test_a_row_is_blamed_only_if_others_are_answered_in_between() -> None:
     patience.answered(3)
     assert patience.fate(1, BROKE) is Fate.KEEP
     assert patience.fate(4, BROKE) is Fate.AGAIN
+
+
+def test_where_all_fail_the_rest_is_spared() -> None:
+    notes: list[str] = []
+    patience = Patience(60.0, notes.append)
+    error = ServerError("broken", status="INTERNAL")
+    assert [patience.fate(row, error) for row in range(MOST_FAILURES)] == [Fate.KEEP] * MOST_FAILURES
+    patience.answered(1)
+    assert [patience.fate(row, error) for row in range(MOST_FAILURES)] == [Fate.KEEP] * MOST_FAILURES
+    assert not patience.waits
+    assert patience.fate(7, error) is Fate.AGAIN
+    assert notes[0].startswith("the server is failing: waiting up to 1 min")
 
 
 def test_only_an_answer_ends_a_wait() -> None:
