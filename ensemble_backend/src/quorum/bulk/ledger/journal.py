@@ -8,7 +8,7 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any, cast, cast
+from typing import IO, Any, cast
 
 import msgspec
 
