@@ -16,7 +16,10 @@ from quorum.bulk.inputs.options import InputOptions
 from quorum.bulk.inputs.parts import PartReader, read_part
 from quorum.bulk.inputs.records import BadRow, ListingsError, Row
 from quorum.bulk.inputs.scan import Scan, check_unchanged, scan
+from quorum.bulk.listings import gold_flaw
 from quorum.bulk.mapping import ColumnNames
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum_contract import MAX_TEXT_BYTES
 
 LONG = "x" * 5_000_000
@@ -327,3 +330,18 @@ def test_a_line_without_an_end_is_refused_while_it_is_read(
         assert tracemalloc.get_traced_memory()[1] < 10 << 20, "of a file that unpacks to 50 MiB"
     finally:
         tracemalloc.stop()
+
+
+def test_listings_may_be_checked_further(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        "".join(f'{{"title": "a", "gold": {{"color": {gold}}}}}\n' for gold in ('["red"]', '[["a", "b"]]'))
+    )
+    catalogue = Catalogue.of([Attribute("color", values=("red",))])
+    found = scan([str(path)], columns=ColumnNames(), check=lambda listing: gold_flaw(listing, catalogue))
+    assert [(row.place, row.reason) for row in found.bad] == [
+        (
+            f"{path}: row 2",
+            "gold of 'color' has ['a', 'b'], but it is of kind 'value'; give values, and no pairs",
+        )
+    ]
