@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from quorum.bulk.judging.run import JudgeReport as JudgeReport
     from quorum.bulk.judging.run import judge as judge
     from quorum.bulk.outputs.jsonl_answers import extraction_json as extraction_json
+    from quorum.bulk.options import ExtractOptions as ExtractOptions
+    from quorum.bulk.progress import JobProgress as JobProgress
     from quorum.bulk.recommend import RecommendOptions as RecommendOptions
     from quorum.bulk.recommend import RecommendReport as RecommendReport
     from quorum.bulk.recommend import recommend as recommend
     from quorum.bulk.recommend import recommend_items as recommend_items
     from quorum.bulk.recommend import recommendation_json as recommendation_json
-    from quorum.bulk.run import ExtractOptions as ExtractOptions
-    from quorum.bulk.run import ExtractReport as ExtractReport
+    from quorum.bulk.report import ExtractReport as ExtractReport
     from quorum.bulk.run import extract as extract
     from quorum.decision.weights import Weights as Weights
     from quorum.deployment.load import load_deployment as load_deployment
@@ -135,6 +136,8 @@ _MODULES = {
     "quorum.bulk.dry_run": ("estimate_extract",),
     "quorum.bulk.estimate": ("Expected",),
     "quorum.bulk.judging.run": ("JudgeOptions", "JudgeReport", "judge"),
+    "quorum.bulk.options": ("ExtractOptions",),
+    "quorum.bulk.progress": ("JobProgress",),
     "quorum.bulk.recommend": (
         "RecommendOptions",
         "RecommendReport",
@@ -142,7 +145,8 @@ _MODULES = {
         "recommend_items",
         "recommendation_json",
     ),
-    "quorum.bulk.run": ("ExtractOptions", "ExtractReport", "extract"),
+    "quorum.bulk.report": ("ExtractReport",),
+    "quorum.bulk.run": ("extract",),
     "quorum.decision.weights": ("Weights",),
     "quorum.deployment.load": ("load_deployment",),
     "quorum.deployment.schema": ("Deployment",),

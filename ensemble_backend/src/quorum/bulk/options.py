@@ -43,7 +43,8 @@ class ExtractOptions:
         canary_share: Share of the products to route to the canary, in [0, 1]; "served": the share that the
             server announces; None: none is routed.
         concurrency: Requests in flight; "auto": as many as the server answers best.
-        url: ``host:port`` of the server; None: the local server, else the one that ``deploy.yaml`` names.
+        url: ``host:port`` of the server, or of several with commas; None: the local server, else the one that
+            ``deploy.yaml`` names.
         timeout_s: Seconds per listing.
         patience_s: How long the run waits for a server that is away, full or starting, in seconds, before it
             ends so that the same call goes on.

@@ -157,7 +157,7 @@ UrlOption = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="host:port; default: the local server, else deploy.yaml.",
+        help="host:port, or several with commas; default: the local server, else deploy.yaml.",
         rich_help_panel=_SERVER,
     ),
 ]
