@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from quorum.bulk.judging.run import JudgeOptions as JudgeOptions
     from quorum.bulk.judging.run import JudgeReport as JudgeReport
     from quorum.bulk.judging.run import judge as judge
-    from quorum.bulk.outputs.jsonl_answers import extraction_json as extraction_json
     from quorum.bulk.options import ExtractOptions as ExtractOptions
+    from quorum.bulk.outputs.jsonl_answers import extraction_json as extraction_json
     from quorum.bulk.progress import JobProgress as JobProgress
     from quorum.bulk.recommend import RecommendOptions as RecommendOptions
     from quorum.bulk.recommend import RecommendReport as RecommendReport
