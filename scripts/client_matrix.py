@@ -58,7 +58,7 @@ def run(version: str, resolution: str, place: Path, environment: dict[str, str])
         f"from importlib.metadata import version as v; print(*(n + ' ' + v(n) for n in {SHOWN!r}), sep=', ')"
     )
     found = subprocess.run([python, "-c", show], capture_output=True, text=True, check=True).stdout.strip()
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", TESTS]
+    command = [python, "-m", "pytest", "-q", "-o", f"cache_dir={place}", "-m", "not slow", TESTS]
     done = subprocess.run(command, cwd=ROOT, check=False, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
     return f"{'passed' if done.returncode == 0 else 'failed'} ({found})"
 

@@ -4,7 +4,7 @@
     llm_servers.py install transformers|vllm|litellm
     llm_servers.py run transformers CHECKPOINT PORT     ignores JSON schemas and log-probabilities
     llm_servers.py run vllm CHECKPOINT PORT             keeps schemas, gives log-probabilities; on a CPU, 3 GB
-    llm_servers.py run litellm URL PORT                 a proxy in front of another endpoint
+    llm_servers.py run litellm URL PORT MODEL           a proxy in front of another endpoint, and its model
 
 Each has an environment of its own under .cache/servers. CHECKPOINT is a local folder with a chat template;
 vLLM needs heads of 64 or more. ``run`` installs what is missing first, and ends with Ctrl-C.
@@ -69,7 +69,7 @@ def _install_vllm(env: setup.Environment) -> None:
     (named / "METADATA").write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def command(name: str, programs: Path, what: str, port: str) -> list[str]:
+def command(name: str, programs: Path, what: str, port: str, model: str = "") -> list[str]:
     """The command line of a server."""
     if name == "transformers":
         serve = [str(programs / "transformers"), "serve", what]
@@ -80,7 +80,7 @@ def command(name: str, programs: Path, what: str, port: str) -> list[str]:
                 "--enforce-eager"]  # fmt: skip
     config = Path(tempfile.mkdtemp(prefix="quorum-litellm-")) / "config.yaml"
     config.write_text(
-        f"model_list:\n  - model_name: {MODEL}\n    litellm_params:\n      model: openai/{MODEL}\n"
+        f"model_list:\n  - model_name: {MODEL}\n    litellm_params:\n      model: openai/{model}\n"
         f"      api_base: {what}\n      api_key: none\n"
     )
     return [str(programs / "litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", port]
@@ -90,11 +90,11 @@ def main() -> None:
     match sys.argv[1:]:
         case ["install", ("transformers" | "vllm" | "litellm") as name]:
             install(name)
-        case ["run", ("transformers" | "vllm" | "litellm") as name, what, port]:
+        case ["run", ("transformers" | "vllm") as name, _, _] | ["run", "litellm" as name, _, _, _]:
             programs = install(name)
             os.environ |= {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
             os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
-            line = command(name, programs, what, port)
+            line = command(name, programs, *sys.argv[3:])
             os.execv(line[0], line)
         case _:
             sys.exit(__doc__)

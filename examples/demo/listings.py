@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generate synthetic marketplace listings with known attribute values.
 
-``python examples/demo/listings.py`` writes the 400 held-out listings of ``listings.jsonl``. The gold value of
-an attribute follows from the words that the generator put in; noise never changes their meaning.
+``python examples/demo/listings.py`` writes the 400 held-out listings of ``listings.jsonl``; with ``--out``
+others. The gold value of an attribute follows from the words that the generator put in; noise never changes
+their meaning.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 from vocabulary import (
     ATTRIBUTES,
@@ -325,22 +328,34 @@ def misspell(word: str, rng: random.Random) -> str:
 
 def heldout() -> list[dict[str, object]]:
     """The held-out listings as rows of ``listings.jsonl``: product, category, title, gold."""
-    stream = listings(HELDOUT_SEED, HELDOUT_MIX)
+    return rows(HELDOUT_SEED, HELDOUT_COUNT, "demo", HELDOUT_MIX)
+
+
+def rows(seed: int, count: int, name: str, mix: Mix) -> list[dict[str, object]]:
+    """Listings as rows; ``name`` begins their products."""
     return [
         {
-            "product": f"demo-{number:04d}",
+            "product": f"{name}-{number:04d}",
             "category": listing.category,
             "title": listing.title,
             "gold": {attribute: list(values) for attribute, values in listing.gold.items()},
         }
-        for number, listing in zip(range(HELDOUT_COUNT), stream, strict=False)
+        for number, listing in zip(range(count), listings(seed, mix), strict=False)
     ]
 
 
 def main() -> None:
-    """Write the held-out listings to ``listings.jsonl`` in this folder."""
-    lines = [json.dumps(row, ensure_ascii=False) for row in heldout()]
-    (HERE / "listings.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """Write the held-out listings to ``listings.jsonl`` in this folder, or others to a file."""
+    parser = argparse.ArgumentParser(description="Write synthetic listings with gold.")
+    parser.add_argument("--out", type=Path, help="file to write others than the held-out listings to")
+    parser.add_argument("--seed", type=int, default=1, help="of these others")
+    parser.add_argument("--count", type=int, default=HELDOUT_COUNT, help="number of these others")
+    parser.add_argument("--train", action="store_true", help="with brands that the LLMs were trained on")
+    args = parser.parse_args()
+    mix = replace(HELDOUT_MIX, unseen=not args.train)
+    drawn = rows(args.seed, args.count, f"seed{args.seed}", mix) if args.out else heldout()
+    lines = [json.dumps(row, ensure_ascii=False) for row in drawn]
+    (args.out or HERE / "listings.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ def refusal(check: Callable[..., Any], *args: Any) -> str | None:
         ([], "ATTRIBUTES: empty"),
         ([f"a{i}" for i in range(65)], "65 names, the limit is 64"),
         (["a", " "], "ATTRIBUTES[1]: empty"),
+        (["\u200b\u2060"], "ATTRIBUTES[0]: empty"),
+        (["a\u200db"], None),
         (["a", "b", "a"], "ATTRIBUTES[2]: 'a' a second time"),
         (["color", "Color"], "ATTRIBUTES[1]: 'Color' a second time, without regard to case"),
         (["STRASSE", "straße"], "a second time, without regard to case"),
@@ -62,6 +64,7 @@ def test_client_and_gate_refuse_the_same_attributes_in_the_same_words(
         ("é" * 16_385, "TEXT: 32770 bytes of UTF-8, the limit is 32768; shorten it"),
         ("", "TEXT: empty"),
         (" \n\t\u00a0", "TEXT: empty"),
+        ("\ufeff \u3164\u200b", "TEXT: empty"),
     ],
 )
 def test_client_and_gate_refuse_the_same_texts_in_the_same_words(text: str, words: str | None) -> None:

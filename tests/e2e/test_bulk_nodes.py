@@ -31,15 +31,15 @@ def write_input(folder: Path) -> Path:
     return path
 
 
-def two_names(live: Live) -> tuple[str, str]:
+def two_names(live: Live) -> str:
     """The server under two names, which a client takes for two servers."""
     port = live.url.rpartition(":")[2]
-    return f"127.0.0.1:{port}", f"localhost:{port}"
+    return f"127.0.0.1:{port},localhost:{port}"
 
 
 def options_of(folder: Path, live: Live, engine: str = "ray") -> quorum.ExtractOptions:
     return quorum.ExtractOptions(
-        out=folder / "out.csv", part_rows=PART_ROWS, servers=two_names(live), engine=engine, concurrency=8
+        out=folder / "out.csv", part_rows=PART_ROWS, url=two_names(live), engine=engine, concurrency=8
     )
 
 
@@ -165,14 +165,14 @@ def test_servers_that_are_all_away_end_the_run_so_that_it_can_go_on(
 
     def away(ray: Any, settings: NodeSettings, *shares: Any) -> Iterator[NodeReport]:
         # The weights were asked for before; then the servers went away.
-        options = quorum.ExtractOptions(patience_s=0.3, servers=("127.0.0.1:9",), concurrency=8)
+        options = quorum.ExtractOptions(patience_s=0.3, url="127.0.0.1:9", concurrency=8)
         gone = NodeSettings(
             settings.folder,
             settings.scan,
             settings.listing_of,
             settings.attributes,
             options,
-            ("127.0.0.1:9",),
+            "127.0.0.1:9",
         )
         return here(ray, gone, *shares)
 
@@ -180,7 +180,7 @@ def test_servers_that_are_all_away_end_the_run_so_that_it_can_go_on(
     options = quorum.ExtractOptions(
         out=tmp_path / "out.csv",
         part_rows=PART_ROWS,
-        servers=two_names(steady),
+        url=two_names(steady),
         engine="ray",
         patience_s=0.3,
     )

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 LISTINGS = ROOT / "examples" / "demo" / "listings.jsonl"
 SHARE = 0.05
 PRODUCTS = 420
-IDS = [f"sku-{i}" for i in range(2_000)]
+IDS = [f"sku-{i}" for i in range(600)]
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,7 @@ def test_changing_the_share_under_load_fails_nobody(live: Live, rollout: Rollout
                     )
                 except QuorumError as error:
                     failures.append(error)
+                over.wait(0.02)
 
     callers = [threading.Thread(target=call, args=(100 * i,)) for i in range(4)]
     for caller in callers:
@@ -315,13 +316,13 @@ def test_a_replay_finds_what_recorded_votes_find(demo: Served) -> None:
     demo.json("canary", version)
     assert demo.json("status")["canary_share"] == 0, "no share unless it is asked for"
     listings = demo.folder / "some.jsonl"
-    listings.write_text("".join(LISTINGS.read_text("utf-8").splitlines(keepends=True)[:12]), encoding="utf-8")
+    listings.write_text("".join(LISTINGS.read_text("utf-8").splitlines(keepends=True)[:6]), encoding="utf-8")
     asked = demo.json("canary", "report", "--replay", listings)
     demo.json("extract", listings, "--votes", "some-votes.jsonl")
     recorded = demo.json("canary", "report", "some-votes.jsonl")
     for key in ("products", "cells", "gold_labels", "changed", "agreement", "accuracy"):
         assert flat(asked[key]) == pytest.approx(flat(recorded[key])), key
-    assert (asked["asked"], asked["failed"]) == (12, 0)
+    assert (asked["asked"], asked["failed"]) == (6, 0)
     assert asked["latency"]["ratio"]["low"] < asked["latency"]["ratio"]["high"]
     assert Store(demo.folder / "model_repository").state().pins["quorum_canary"] == int(version)
     demo.json("canary", "off")

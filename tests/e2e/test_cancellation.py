@@ -140,7 +140,7 @@ def check_members_have_room(live: Live) -> None:
 
     def statuses() -> set[qc.Status]:
         with qc.Client(live.url) as client:
-            found = client.extract(title(1), ATTRIBUTES, category="shoes", members_timeout_s=0.2)
+            found = client.extract(title(1), ATTRIBUTES, category="shoes", members_timeout_s=1.0)
         return {vote.status for answer in found.answers for vote in answer.votes}
 
     wait(lambda: statuses() == {qc.Status.ANSWERED, qc.Status.TIMEOUT})

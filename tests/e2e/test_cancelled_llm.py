@@ -19,9 +19,9 @@ from quorum_client import AsyncClient, Extraction
 from quorum_contract import Status
 
 MODELS = Path(__file__).parents[2] / "examples" / "demo" / "models"
-ASKED = tuple(f"attribute {number}" for number in range(40))
+ASKED = tuple(f"attribute {number}" for number in range(24))
 TEXT = "Velmora trail running shoes, navy, size 42, for men"
-CALLERS = 8
+CALLERS = 6
 PAUSE_S, TICKS_S = 0.3, 0.02
 
 

@@ -74,7 +74,7 @@ def test_an_answer_says_what_it_cost(live: Live, folder: Path) -> None:
     assert found.usage["dear"].cost == pytest.approx(DEAR)
     slow = found.usage["slow"]
     assert slow.seconds is not None
-    assert 0.035 < slow.seconds < 5
+    assert 0.035 < slow.seconds < 30
     assert slow.cost == pytest.approx(2 * slow.seconds, rel=1e-5)
     assert (slow.prompt_tokens, slow.answer_tokens) == (None, None), "these votes say nothing of tokens"
     assert found.cost == pytest.approx(0.1 + DEAR + (slow.cost or 0), rel=1e-5)
@@ -87,8 +87,8 @@ def test_a_budget_runs_out_in_the_middle_of_a_run(live: Live, folder: Path) -> N
     )
     report = quorum.extract(live.spec, folder / "in.jsonl", options, note=notes.append)
     assert (report.ended, report.answered, report.failed) == ("complete", PRODUCTS, 0)
-    assert report.decided == PRODUCTS * len(ATTRIBUTES), "the others answer"
-    assert report.abstained == {"dear": {"BUDGET": (PRODUCTS - 6) * len(ATTRIBUTES)}}
+    assert report.tally.decided == PRODUCTS * len(ATTRIBUTES), "the others answer"
+    assert report.tally.abstained == {"dear": {"BUDGET": (PRODUCTS - 6) * len(ATTRIBUTES)}}
     budget = report.budgets["dear"]
     assert (budget.row, budget.answers) == (7, PRODUCTS - 6)
     (note,) = [note for note in notes if "budget" in note]

@@ -18,7 +18,7 @@ WORKLOAD = Workload.made(attributes=5)
 MEMBERS = [f"m{i}" for i in range(5)]
 UNAVAILABLE = 14
 # What found a server that aborted: some eighty thousand requests of eight hundred callers.
-ROUNDS, SECONDS = (20, 8.0) if os.environ.get("QUORUM_LONG") else (1, 4.0)
+ROUNDS, SECONDS = (20, 8.0) if os.environ.get("QUORUM_LONG") else (1, 2.0)
 
 
 def answered(live: Live, callers: int, seconds: float) -> tuple[int, set[int]]:
@@ -42,9 +42,9 @@ def test_a_crowd_is_answered_and_the_server_stays(tmp_path: Path) -> None:
     with running(deploy) as live:
         for _ in range(ROUNDS):
             count, statuses = answered(live, 500, SECONDS)
-            assert count > 500
+            assert count >= 500
             assert statuses == {0}
-            count, statuses = answered(live, 800, 2.0)
+            count, statuses = answered(live, 800, SECONDS / 2)
             assert count > 500
             assert statuses <= {0, UNAVAILABLE}
         assert answered(live, 2, 1.0)[1] == {0}

@@ -21,7 +21,7 @@ from quorum_contract import Status
 HANG = {"hang_share": 1}
 MEMBER_TIMEOUT_S = 0.8
 LIMIT = 4
-ENOUGH_US = 2_000_000
+ENOUGH_US = 4_000_000
 """For those who answer at once, on a machine that does much else."""
 
 
@@ -143,11 +143,11 @@ def test_a_full_gate_refuses_at_once_and_harms_nobody(small: Live) -> None:
 
 def test_slots_of_callers_who_went_away_are_free_again(small: Live) -> None:
     wait_until(lambda: inside(small) == 0)
-    gone = send(small, LIMIT, server_timeout_us=1_500_000)
+    gone = send(small, LIMIT, server_timeout_us=4_000_000)
     wait_until(lambda: inside(small) == LIMIT)
     for future in gone:
         future.cancel()
-    wait_until(lambda: inside(small) == 0, 1.5 + GRACE_NS / 1e9 + 10)
+    wait_until(lambda: inside(small) == 0, 4 + GRACE_NS / 1e9 + 10)
     check_others_voted(small.ask(title(1), ATTRIBUTES, "shoes", server_timeout_us=ENOUGH_US))
 
 

@@ -83,51 +83,18 @@ def start_two(folder: Path, own: bool) -> Servers:
     return Servers(folder, servers)
 
 
-@pytest.fixture(params=["shared repository", "repositories of their own"])
-def two(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
-    monkeypatch.setenv("QUORUM_ADMIN_KEY", KEY)
-    two = start_two(tmp_path, own=request.param != "shared repository")
-    with ExitStack() as stack:
+@pytest.fixture(scope="module", params=["shared repository", "repositories of their own"])
+def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """For both tests: the second kills a server."""
+    with pytest.MonkeyPatch.context() as environment, ExitStack() as stack:
+        environment.setenv("QUORUM_ADMIN_KEY", KEY)
+        two = start_two(tmp_path_factory.mktemp("fleet"), own=request.param != "shared repository")
         for server in two.servers:
             stack.callback(server.stop, drain_s=0)
             server.start()
         for server in two.servers:
             wait_channels(server, 90)
         yield two
-
-
-def test_a_fleet_changes_as_one_and_stops_at_the_first_failure(two: Servers) -> None:
-    shared = len(two.stores()) == 1
-    assert two.json("publish", two.new_weights("alpha"))["version"] == 2
-    assert two.json("promote", "2")["before"] == 1
-    assert two.answers() == [2, 2]
-    status = two.json("status")["fleet"]
-    assert list(status) == two.urls
-    for server in status.values():
-        assert server["loaded"] == [1, 2]
-        assert server["channels"][STABLE] == {"pinned": 2, "answers": True, "version": 2}
-        assert server["channels"][CANARY]["version"] == 1
-    table = two.quorum("status")
-    assert all(url in table for url in two.urls)
-
-    # The second refuses: its own copy of the vote is told to load something that is not there.
-    two.json("publish", two.new_weights("beta"))
-    two.kill(1)
-    refused = two.quorum("promote", "3", code=1)
-    assert two.urls[1] in refused
-    assert "no server answers" in refused
-    if shared:
-        assert probe_channel(load_deployment(two.folder / "deploy.yaml"), two.urls[0], STABLE) == 2
-        assert two.stores()[0].state().pins[STABLE] == 2
-    else:
-        assert "stopped at" in refused
-        assert f"Done on {two.urls[0]}" in refused
-        assert "quorum promote 2" in refused
-        assert [store.state().pins[STABLE] for store in two.stores()] == [3, 2]
-    status = two.json("status", code=1)["fleet"]
-    assert status[two.urls[0]]["channels"][STABLE]["answers"]
-    assert not status[two.urls[1]]["channels"][STABLE]["answers"]
-    assert "no server answers" in status[two.urls[1]]["reason"]
 
 
 def test_the_server_that_cannot_load_is_put_back(two: Servers) -> None:
@@ -150,4 +117,37 @@ def test_the_server_that_cannot_load_is_put_back(two: Servers) -> None:
     assert two.json("publish", two.folder / "beta.json")["version"] == 3
     assert two.json("promote", "3")["before"] == 1
     assert two.answers() == [3, 3]
+
+
+def test_a_fleet_changes_as_one_and_stops_at_the_first_failure(two: Servers) -> None:
+    shared = len(two.stores()) == 1
+    before = two.answers()
+    assert before[0] == before[1]
+    published = two.json("publish", two.new_weights("gamma"))["version"]
+    assert two.json("promote", str(published))["before"] == before[0]
+    assert two.answers() == [published, published]
+    status = two.json("status")["fleet"]
+    assert list(status) == two.urls
+    for server in status.values():
+        assert server["loaded"] == [1, 2, 3, published]
+        assert server["channels"][STABLE] == {"pinned": published, "answers": True, "version": published}
+        assert server["channels"][CANARY]["version"] == 1
+    table = two.quorum("status")
+    assert all(url in table for url in two.urls)
+
     two.kill(1)
+    refused = two.quorum("promote", "2", code=1)
+    assert two.urls[1] in refused
+    assert "no server answers" in refused
+    if shared:
+        assert probe_channel(load_deployment(two.folder / "deploy.yaml"), two.urls[0], STABLE) == published
+        assert two.stores()[0].state().pins[STABLE] == published
+    else:
+        assert "stopped at" in refused
+        assert f"Done on {two.urls[0]}" in refused
+        assert f"quorum promote {published}" in refused
+        assert [store.state().pins[STABLE] for store in two.stores()] == [2, published]
+    status = two.json("status", code=1)["fleet"]
+    assert status[two.urls[0]]["channels"][STABLE]["answers"]
+    assert not status[two.urls[1]]["channels"][STABLE]["answers"]
+    assert "no server answers" in status[two.urls[1]]["reason"]

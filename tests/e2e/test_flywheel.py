@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum flywheel`` on a real server with a tiny base: a turn, killed at every step, and the gate."""
+"""``quorum flywheel`` on a real server with a tiny base: a turn, killed at steps, and the gate.
+
+``QUORUM_LONG=1`` kills it at every step.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 from support.command import quorum as command
 from support.command import quorum_json
 from support.deployment import write_deployment, write_jsonl
+from support.forking import Call, loaded
 from support.killed_turn import killed
 from support.supervised import Supervised, supervised
 from support.tiny_encoder import write_encoder
@@ -31,10 +36,12 @@ ASKED = {
     "question": "Would a buyer who searches for {name} want it?",
     "values": ["0", "1", "2", "3"],
 }
-KILLS = (
-    "before record", "after answer#2", "after judge", "after pool", "before export", "after distil",
-    "after index", "after publish", "after measure",
-)  # fmt: skip
+LIBRARIES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
+KILLS = ("after answer#2", "after judge", "after distil", "after index", "after publish")
+if os.environ.get("QUORUM_LONG"):
+    KILLS = (
+        "before record", *KILLS[:2], "after pool", "before export", *KILLS[2:], "after measure",
+    )  # fmt: skip
 """In the order of a turn: each run goes on where the one before it was killed."""
 SAID = {
     "after judge": " pairs in ",
@@ -70,8 +77,14 @@ FILES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def libraries() -> None:
-    for name in ("torch", "transformers", "onnx", "onnxscript", "onnxruntime"):
+    for name in LIBRARIES:
         pytest.importorskip(name, reason=f"{name} is not installed here: run `make setup-hf`")
+
+
+@pytest.fixture(scope="module")
+def call(libraries: None) -> Iterator[Call]:
+    with loaded(*LIBRARIES) as call:
+        yield call
 
 
 @pytest.fixture(scope="module")
@@ -114,19 +127,19 @@ Turned = tuple[dict[str, Any], dict[str, str]]
 
 
 @pytest.fixture(scope="module")
-def turned(served: Supervised) -> Turned:
-    """The report of a turn that was killed at every step, and what each run said until it was killed."""
+def turned(served: Supervised, call: Call) -> Turned:
+    """The report of a turn that was killed at steps, and what each run said until it was killed."""
     said = {}
     for kill in KILLS:
-        code = killed(served.folder, arguments("day", "one"), kill)
+        code = killed(call, served.folder, arguments("day", "one"), kill)
         said[kill] = (served.folder / "killed.err").read_text("utf-8")
         assert code == -9, (kill, said[kill])
         versions = Store(served.spec.repository_path).state().retriever
         assert versions is None or versions.versions == (1,), kill
-    return quorum_json(served.folder, *arguments("day", "one")), said
+    return quorum_json(served.folder, *arguments("day", "one"), by=call), said
 
 
-def test_a_turn_that_is_killed_at_every_step_pays_nothing_twice(served: Supervised, turned: Turned) -> None:
+def test_a_turn_that_is_killed_at_steps_pays_nothing_twice(served: Supervised, turned: Turned) -> None:
     report, said = turned
     rows = FILES["day.jsonl"]
     requests = len(NAMES) * -(-len(LEARNED) // PER_REQUEST)
@@ -161,9 +174,9 @@ def test_a_turn_says_what_changed_and_what_an_encoder_saves(turned: Turned) -> N
         assert (saved["aim"], saved["pairs"]) == (0.98, len(FILES["heldout.jsonl"]))
 
 
-def test_a_turn_that_is_done_only_says_so_again(served: Supervised, turned: Turned) -> None:
-    assert quorum_json(served.folder, *arguments("day", "one")) == turned[0]
-    shown = command(served.folder, *arguments("day", "one"))[1]
+def test_a_turn_that_is_done_only_says_so_again(served: Supervised, turned: Turned, call: Call) -> None:
+    assert quorum_json(served.folder, *arguments("day", "one"), by=call) == turned[0]
+    shown = command(served.folder, *arguments("day", "one"), by=call)[1]
     assert "published version 1 of the retriever, 25 keyphrases" in shown
     assert " pairs in " not in shown
     with Client(served.running.endpoint.grpc_url) as client:
@@ -179,15 +192,17 @@ def test_a_turn_that_is_done_only_says_so_again(served: Supervised, turned: Turn
     ],
 )
 def test_a_step_that_is_done_is_not_mixed_with_other_inputs(
-    served: Supervised, turned: Turned, changed: tuple[str, ...], message: str
+    served: Supervised, turned: Turned, call: Call, changed: tuple[str, ...], message: str
 ) -> None:
-    _, err = command(served.folder, *arguments("day", "one", *changed), code=1)
+    _, err = command(served.folder, *arguments("day", "one", *changed), code=1, by=call)
     assert message in " ".join(err.split())
 
 
-def test_what_the_gate_refuses_is_measured_and_not_published(served: Supervised, turned: Turned) -> None:
+def test_what_the_gate_refuses_is_measured_and_not_published(
+    served: Supervised, turned: Turned, call: Call
+) -> None:
     more = ("--direct", "--against", "one/student")
-    report = quorum_json(served.folder, *arguments("wrong", "two", *more), code=1)
+    report = quorum_json(served.folder, *arguments("wrong", "two", *more), code=1, by=call)
     assert report["version"] is None
     assert "agreement with the judgements falls by" in report["refused"]
     difference = report["evaluation"]["differences"]["student 32 - against 32"]["pearson"]
@@ -195,7 +210,7 @@ def test_what_the_gate_refuses_is_measured_and_not_published(served: Supervised,
     state = Store(served.spec.repository_path).state().retriever
     assert state is not None
     assert state.versions == (1,)
-    forced = quorum_json(served.folder, *arguments("wrong", "two", *more, "--force", "a test"))
+    forced = quorum_json(served.folder, *arguments("wrong", "two", *more, "--force", "a test"), by=call)
     assert (forced["version"], forced["refused"]) == (2, "")
     assert forced["seconds"]["judge"] == report["seconds"]["judge"]
 

@@ -13,10 +13,12 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
+HAS_ONNX = bool(find_spec("onnxscript") and find_spec("onnxruntime"))
 SMALL = (
     *("--device", "cpu", "--shape", "tiny", "--new-tokens", "64", "--concurrency", "1,4"),
     *("--seconds", "0.5", "--rounds", "1", "--prompts", "6", "--redeploys", "3"),
@@ -115,22 +117,32 @@ def test_an_unknown_part_names_the_known(tmp_path: Path) -> None:
     assert "tiny/answers, tiny/batching, tiny/graph, tiny/ensemble, tiny-bert/encoder" in run.stderr
 
 
-@pytest.mark.skipif(
-    not (find_spec("onnxscript") and find_spec("onnxruntime")), reason="needs onnx: run `make setup-tune`"
-)
-def test_the_gpu_road_of_an_encoder_is_checked_with_the_stand_in(tmp_path: Path) -> None:
-    arguments = ("--runtime", "tensorrt_llm", "--standin", "--only", "tiny-bert/encoder")
-    run = check(tmp_path, *arguments, "--concurrency", "4")
+@pytest.fixture(scope="module")
+def stood_in(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """The parts that a stand-in for TensorRT-LLM can check, and what was printed."""
+    folder, wanted = tmp_path_factory.mktemp("stood-in"), ["demo-llama/graph"]
+    if HAS_ONNX:
+        wanted.append("tiny-bert/encoder")
+    if LONG:
+        wanted.append("demo-llama/answers")
+    arguments = ["--runtime", "tensorrt_llm", "--standin", "--concurrency", "4", "--redeploys", "1"]
+    run = check(folder, *arguments, *(word for part in wanted for word in ("--only", part)))
     assert run.returncode == 0, run.stdout + run.stderr
-    part = json.loads((tmp_path / "gpu.json").read_text())["parts"]["encoder-tiny-bert/encoder"]
+    return json.loads((folder / "gpu.json").read_text())["parts"], run.stdout
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="needs onnx: run `make setup-tune`")
+def test_the_gpu_road_of_an_encoder_is_checked_with_the_stand_in(stood_in) -> None:
+    parts, printed = stood_in
+    part = parts["encoder-tiny-bert/encoder"]
     assert part["answered"] == {"cpu": 24, "gpu": 24}
     assert part["same"] == 24
     assert part["largest_gap"] < 1e-3
     assert part["loads"][0]["failed"] == part["loads"][0]["abstained"] == 0
     assert part["loads"][0]["gpu_rate"] > 0
-    assert "ok           encoder-tiny-bert/encoder as on the CPU" in run.stdout
-    assert "not measured encoder-tiny-bert/encoder compiled: a stand-in computed" in run.stdout
-    assert "| encoder-tiny-bert | graph, gpu | 4 |" in run.stdout
+    assert "ok           encoder-tiny-bert/encoder as on the CPU" in printed
+    assert "not measured encoder-tiny-bert/encoder compiled: a stand-in computed" in printed
+    assert "| encoder-tiny-bert | graph, gpu | 4 |" in printed
 
 
 def test_without_a_gpu_the_encoder_says_what_it_needs(tmp_path: Path) -> None:
@@ -139,13 +151,9 @@ def test_without_a_gpu_the_encoder_says_what_it_needs(tmp_path: Path) -> None:
     assert "not measured encoder-tiny-bert/encoder: needs a GPU, or" in run.stdout
 
 
-def test_the_road_of_tensorrt_llm_is_checked_with_the_stand_in(tmp_path: Path) -> None:
-    arguments = ("--runtime", "tensorrt_llm", "--standin", "--only", "demo-llama/graph", "--concurrency", "4")
-    arguments += ("--redeploys", "1")
-    run = check(tmp_path, *arguments, *(("--only", "demo-llama/answers") if LONG else ()))
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "not judged   tensorrt_llm-demo-llama/graph latency" in run.stdout
-    parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+def test_the_road_of_tensorrt_llm_is_checked_with_the_stand_in(stood_in) -> None:
+    parts, printed = stood_in
+    assert "not judged   tensorrt_llm-demo-llama/graph latency" in printed
     part = parts["tensorrt_llm-demo-llama/graph"]
     assert part["same_answers"] == {"of": 8, "same": 8}
     assert part["redeploy"]["errors"] == []
@@ -157,4 +165,4 @@ def test_the_road_of_tensorrt_llm_is_checked_with_the_stand_in(tmp_path: Path) -
         counts.append(parts["tensorrt_llm-demo-llama/answers"]["prompt_tokens"])
         assert 0.4 * counts[1]["all"] < counts[1]["reused"] < counts[1]["all"]
     for one in counts:
-        assert f"{one['reused']} of {one['all']} prompt tokens came from the KV cache" in run.stdout
+        assert f"{one['reused']} of {one['all']} prompt tokens came from the KV cache" in printed

@@ -83,6 +83,7 @@ def test_new_weights_go_live_while_llms_answer(live: Live) -> None:
                     failures.append(error)
                     return
                 versions[found.weights_version] += 1
+                stop.wait(0.1)
                 for answer in found.answers:
                     assert {vote.member for vote in answer.votes} == set(MEMBERS)
 

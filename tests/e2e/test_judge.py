@@ -106,6 +106,9 @@ def test_a_run_writes_labels_votes_and_what_is_left_out(served: Supervised, whol
     assert [PAIRS[one["line"] - 1][0] for one in left] == [one["item"] for one in left]
     votes = read_votes(served.folder / "whole-votes.jsonl")
     assert [(cell.product, cell.title, cell.attribute) for cell in votes.cells] == PAIRS
+    calls = [sum(spent.calls for spent in cell.usage if spent) for cell in votes.cells]
+    assert calls == pytest.approx([3 / KEYPHRASES] * len(PAIRS))
+    assert {cell.origin.channel for cell in votes.cells if cell.origin} == {"quorum"}
     assert not path_of(served.folder / "whole.jsonl").exists()
     # A run that was killed before it removed its journal is complete; the output is never overwritten.
     header = {"kind": "quorum.judging", "schema_version": 1, "of": found.provenance["run"]}
@@ -126,7 +129,7 @@ def test_hostile_keyphrases_are_data(served: Supervised) -> None:
     with pytest.raises(PairsError) as caught:
         judge(served, "hostile.jsonl", "hostile.parquet")
     assert "hostile.jsonl:8: keyphrase: 129 bytes of UTF-8, the limit is 128" in str(caught.value)
-    assert "hostile.jsonl:9: keyphrase: 'nul\\x00' holds control characters" in str(caught.value)
+    assert "hostile.jsonl:9: holds a NUL character; remove it" in str(caught.value)
     assert not path_of(served.folder / "hostile.parquet").exists()
     report = judge(served, "hostile.jsonl", "hostile.parquet", max_bad=4, per_request=64)
     assert report["left_out"] == {"NO_ANSWER": 1, "BROKEN": 4}

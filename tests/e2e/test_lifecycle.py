@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.command import quorum, start, up
-from support.deployment import ATTRIBUTES, START_S, running, title, write_deployment
+from support.deployment import ATTRIBUTES, START_S, Live, running, title, write_deployment
 from support.layout import may_do_without_aslr
 from support.raw import bytes_tensor
 from support.traces import (
@@ -171,18 +171,18 @@ def can_choose_layouts() -> bool:
 
 
 @pytest.mark.skipif(not can_choose_layouts(), reason="addresses are not random here, or must be")
-@pytest.mark.parametrize("aslr", [True, False])
-def test_steps_have_code_at_the_same_addresses_only_when_asked_for(tmp_path: Path, aslr: bool) -> None:
+def test_steps_have_code_at_the_same_addresses_only_when_asked_for(steady: Live, tmp_path: Path) -> None:
     ports = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
-    deploy = write_deployment(tmp_path, {"alpha": {}, "beta": {}}, server={**ports, "aslr": aslr})
-    with running(deploy) as live:
-        assert live.server.pid is not None
-        assert has_aslr(live.server.pid) is aslr
-        addresses = code_addresses(live.server.pid)
-        steps = len(live.spec.members) + 2
-        assert len(addresses) >= steps
-        assert len(set(addresses.values())) == (len(addresses) if aslr else 1)
-        assert live.ask(title(1), ATTRIBUTES).values
+    deploy = write_deployment(tmp_path, {"alpha": {}, "beta": {}}, server={**ports, "aslr": False})
+    with running(deploy) as same:
+        for live, aslr in ((steady, True), (same, False)):
+            assert live.server.pid is not None
+            assert has_aslr(live.server.pid) is aslr
+            addresses = code_addresses(live.server.pid)
+            steps = len(live.spec.members) + 2
+            assert len(addresses) >= steps
+            assert len(set(addresses.values())) == (len(addresses) if aslr else 1)
+            assert live.ask(title(1), ATTRIBUTES).values
 
 
 @pytest.mark.parametrize("key", ["grpc_port", "http_port", "metrics_port"])

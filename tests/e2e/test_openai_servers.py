@@ -40,14 +40,14 @@ def needs(name: str) -> None:
 
 
 @contextmanager
-def serving(name: str, what: str, folder: Path) -> Iterator[str]:
-    """A server's base URL."""
+def serving(name: str, what: str, folder: Path, *model: str) -> Iterator[str]:
+    """A server's base URL; ``model`` is that behind a proxy."""
     needs(name)
     port = free_port()
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), "run", name, what, str(port)],
+            [sys.executable, str(SCRIPT), "run", name, what, str(port), *model],
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -122,8 +122,13 @@ def test_a_proxy_in_front(checkpoint: Path, tmp_path: Path) -> None:
     needs("litellm")
     with (
         serving("transformers", str(checkpoint), tmp_path) as behind,
-        serving("litellm", behind, tmp_path) as url,
+        serving("litellm", behind, tmp_path, str(checkpoint)) as url,
     ):
-        replies, state = ask_some(url, "served", 2)
-    # The proxy passes on its own name of the model, which `transformers serve` refuses: errors are statuses.
-    assert state["requests"] >= len(replies)
+        replies, state = ask_some(url, "served")
+        unknown, refused = ask_some(url, "no-such-model", 2)
+    assert all(isinstance(reply, Generated) for reply in replies), state
+    assert all(reply.usage and reply.usage.prompt_tokens for reply in replies)
+    assert (state["answered"], state["failed"]) == (len(replies), 0)
+    assert state["form"] == "prompt alone (schemas are ignored)"
+    assert not any(isinstance(reply, Generated) for reply in unknown)
+    assert refused["problem"], "an error of the proxy is named"

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
-from support.deployment import ATTRIBUTES, running, title, write_deployment
-from support.raw import bytes_tensor
+from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
+from support.raw import bytes_tensor, grpc_request
 from support.rollout import trusting
 from support.wire import grpc_reply
 
@@ -18,11 +21,12 @@ from quorum.server.probe import probe_channel
 from quorum.serving.admission import admission_of
 from quorum_bench.studies import redeploys
 from quorum_client import Overloaded
-from quorum_contract import STABLE
+from quorum_contract import CANCEL, STABLE
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
 PUBLISHES, REDEPLOYS = (100, 300) if LONG else (4, 24)
 SHARED_MEMORY = Path("/dev/shm")
+HELD = 8
 
 
 @pytest.fixture(params=["in shared memory", *(["in the temporary folder"] if LONG else [])])
@@ -49,51 +53,73 @@ def test_redeploys_fail_nobody_and_leave_nothing(base: Path) -> None:
         assert held["growth_per_redeploy"][name][0] < limit, name
 
 
-def test_a_request_slower_than_the_retirement_of_its_version_is_answered_by_it(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Requests stay inside until they are let go; eight fill the gate."""
+    never = {"latency_ms": 120_000, "latency_shape": "constant"}
+    members: dict[str, Any] = {"alpha": {}, "beta": {}, "gamma": {"options": never, "timeout_s": 110}}
+    gate = {"max_in_flight": HELD, "timeout_s": 90}
+    with running(write_deployment(tmp_path_factory.mktemp("slow"), members, gate=gate)) as live:
+        yield live
+
+
+def hold(live: Live) -> list[Any]:
+    """Fill the gate; the futures of the responses."""
+    asked = []
+    for number in range(HELD):
+        names = [name.encode() for name in ATTRIBUTES]
+        request = grpc_request(STABLE, bytes_tensor([title(0).encode()]), names)
+        request.id = f"held-{number}"
+        asked.append(live.stub.ModelInfer.future(request, timeout=90))
+    admission, end = admission_of(live.server.pid or 0), time.monotonic() + 60
+    while admission.inside(time.monotonic_ns()) < HELD:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return asked
+
+
+def let_go(live: Live, asked: list[Any]) -> set[int]:
+    """Cancel their members' work; the versions of weights that answered without it."""
+    for number in range(HELD):
+        request = grpc_request(STABLE, bytes_tensor([b""]), [b""])
+        request.parameters[CANCEL].string_param = f"held-{number}"
+        with pytest.raises(grpc.RpcError, match="CANCELLED"):
+            live.stub.ModelInfer(request, timeout=30)
+    return {grpc_reply(future.result()).version for future in asked}
+
+
+def test_a_request_slower_than_the_retirement_of_its_version_is_answered_by_it(slow: Live) -> None:
     """Triton keeps a version until those who began with it are done."""
-    slow = {"options": {"latency_ms": 8000, "latency_shape": "constant"}}
-    with running(write_deployment(tmp_path, {"alpha": {}, "beta": {}, "gamma": slow})) as live:
-        # Asking a channel would take longer than what is tested here.
-        rollout = Rollout(live.spec, live.control, live.control.pinned)
-        two, three = (
-            rollout.publish(trusting(live.spec.catalogue().hashes, "beta")).version for _ in range(2)
-        )
-        rollout.promote(two)
-        text = bytes_tensor([title(0).encode()])
-        asked = [live.ask_raw(text, ATTRIBUTES) for _ in range(8)]
-        admission = admission_of(live.server.pid or 0)
-        while admission.inside(time.monotonic_ns()) < len(asked):
-            time.sleep(0.01)
-        rollout.promote(three)
-        rollout.retire(two)
-        assert not any(future.done() for future in asked)
-        assert {grpc_reply(future.result()).version for future in asked} == {two}
-        assert live.ask(title(0), ATTRIBUTES).version == three
+    # Nobody could ask a channel.
+    rollout = Rollout(slow.spec, slow.control, slow.control.pinned)
+    two, three = (rollout.publish(trusting(slow.spec.catalogue().hashes, "beta")).version for _ in range(2))
+    rollout.promote(two)
+    asked = hold(slow)
+    rollout.promote(three)
+    rollout.retire(two)
+    assert not any(future.done() for future in asked)
+    assert let_go(slow, asked) == {two}
+    assert probe_channel(slow.spec, slow.url, STABLE) == three
 
 
-def test_under_a_full_gate_a_rollback_is_verified_by_what_the_server_loaded(tmp_path: Path) -> None:
+def test_under_a_full_gate_a_rollback_is_verified_by_what_the_server_loaded(slow: Live) -> None:
     """The way back is most wanted when callers pile up, and then no probe gets in."""
-    slow = {"options": {"latency_ms": 12000, "latency_shape": "constant"}}
-    members = {"alpha": {}, "beta": {}, "gamma": slow}
-    with running(write_deployment(tmp_path, members, gate={"max_in_flight": 1})) as live:
-        rollout = Rollout(live.spec, live.control, live.control.pinned)
-        bad = rollout.publish(trusting(live.spec.catalogue().hashes, "beta")).version
-        rollout.promote(bad)
-        asked = live.ask_raw(bytes_tensor([title(0).encode()]), ATTRIBUTES)
-        admission = admission_of(live.server.pid or 0)
-        while not admission.inside(time.monotonic_ns()):
-            time.sleep(0.01)
+    rollout = Rollout(slow.spec, slow.control, slow.control.pinned)
+    good = rollout.store.state().pins[STABLE]
+    bad = rollout.publish(trusting(slow.spec.catalogue().hashes, "beta")).version
+    rollout.promote(bad)
+    asked = hold(slow)
 
-        def probe(channel: str) -> int:
-            with pytest.raises(Overloaded) as refused:
-                probe_channel(live.spec, live.url, channel, timeout_s=1.0)
-            raise refused.value
+    def probe(channel: str) -> int:
+        with pytest.raises(Overloaded) as refused:
+            probe_channel(slow.spec, slow.url, channel, timeout_s=1.0)
+        raise refused.value
 
-        change = Rollout(live.spec, live.control, probe).rollback()
-        assert not asked.done(), "the gate was full all the time"
-        assert (change.version, change.before) == (1, bad)
-        last = rollout.history.last()
-        assert last is not None
-        assert (last.action, last.version, last.outcome) == ("rollback", 1, "done")
-        assert grpc_reply(asked.result()).version == bad, "who began with it is answered by it"
-        assert probe_channel(live.spec, live.url, STABLE) == 1
+    change = Rollout(slow.spec, slow.control, probe).rollback()
+    assert not any(future.done() for future in asked), "the gate was full all the time"
+    assert (change.version, change.before) == (good, bad)
+    last = rollout.history.last()
+    assert last is not None
+    assert (last.action, last.version, last.outcome) == ("rollback", good, "done")
+    assert let_go(slow, asked) == {bad}, "who began with it is answered by it"
+    assert probe_channel(slow.spec, slow.url, STABLE) == good

@@ -25,7 +25,7 @@ from quorum.rollout.channels import Rollout, RolloutError
 from quorum.server.probe import probe_channel
 from quorum_client import AsyncClient, Client
 
-CLIENTS = 8
+CLIENTS, PAUSE_S = 8, 0.03
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,7 @@ def under_load(url: str, channel: str) -> Iterator[Load]:
                     return
                 values = [answer.value for answer in found.answers]
                 load.answers.append((sent, time.monotonic(), found.weights_version, values))
+                await asyncio.sleep(PAUSE_S)
 
     async def everybody() -> None:
         await asyncio.gather(*map(caller, range(CLIENTS)))

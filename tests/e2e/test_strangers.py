@@ -29,7 +29,7 @@ from quorum.serving.admission import admission_of
 from quorum_client import Client, QuorumError
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
-SECONDS = float(os.environ.get("QUORUM_STRANGERS_S") or (60 if LONG else 4))
+SECONDS = float(os.environ.get("QUORUM_STRANGERS_S") or (60 if LONG else 2.5))
 RATE, LARGE_RATE, TRUSTED_RATE = 2_000, 10, 20
 MOST_MIB = {"triton": 32, "door": 160}
 _log = logging.getLogger(__name__)

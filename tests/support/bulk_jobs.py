@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from quorum.bulk.inputs.records import BadRow
+from quorum.bulk.inputs.scan import Part, Scan
 from quorum.bulk.ledger import Entry, JobSpec, Ledger
 from quorum.bulk.listings import Listing
 from quorum.bulk.outputs import Outputs, dead_letters_of, target_of
@@ -21,34 +23,10 @@ CATALOGUE = Catalogue.of([Attribute("color", values=("red", "blue")), Attribute(
 MEMBERS = ("a", "b")
 
 
-@dataclass(frozen=True)
-class Part:
-    number: int
-    first: int
-    rows: int
-
-
-@dataclass(frozen=True)
-class Bad:
-    index: int
-    place: str
-    reason: str
-    raw: str | bytes
-
-
-@dataclass(frozen=True)
-class Scan:
-    parts: tuple[Part, ...]
-    columns: tuple[str, ...] = ("sku", "title")
-    hash: str = "sha256:of the input"
-
-    def to_json(self) -> dict[str, Any]:
-        return {"sources": [{"hash": self.hash}], "rows": sum(part.rows for part in self.parts)}
-
-
 def scan_of(*rows: int) -> Scan:
     """A scan of parts with so many rows."""
-    return Scan(tuple(Part(n, sum(rows[:n]), count) for n, count in enumerate(rows)))
+    parts = tuple(Part(n, 0, sum(rows[:n]), count, None, 0) for n, count in enumerate(rows))
+    return Scan(sources=(), columns=("sku", "title"), parts=parts, rows=sum(rows))
 
 
 def listing(row: int) -> Listing:
@@ -128,9 +106,9 @@ class Job:
         }
         return JobSpec(**(whole | self.changes))
 
-    def row(self, number: int) -> Listing | Bad:
+    def row(self, number: int) -> Listing | BadRow:
         if number in self.bad:
-            return Bad(number, f"in.csv: row {number + 1}", "a quote is not closed", '"shoe, größe')
+            return BadRow(number, f"in.csv: row {number + 1}", "a quote is not closed", '"shoe, größe')
         return listing(number)
 
     def begin(self, **options: Any) -> Ledger:

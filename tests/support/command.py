@@ -37,14 +37,16 @@ def start(folder: Path, *arguments: str | Path, **environment: str) -> subproces
     )
 
 
-def quorum(folder: Path, *arguments: str | Path, code: int = 0, **environment: str) -> tuple[str, str]:
-    """Run a command to its end; standard output and standard error."""
+def quorum(
+    folder: Path, *arguments: str | Path, code: int = 0, by: forking.Call = forking.call, **environment: str
+) -> tuple[str, str]:
+    """Run a command to its end, in a process that is forked by ``by``; standard output and standard error."""
     if MEASURED:
         process = start(folder, *arguments, **environment)
         out, err = process.communicate(timeout=100)
         ended = process.returncode
     else:
-        ended, out, err = forking.run(folder, [*map(str, arguments)], _environment(environment))
+        ended, out, err = forking.run(folder, [*map(str, arguments)], _environment(environment), by)
     assert ended == code, f"exit code {ended}\n{out}\n{err}"
     assert "Traceback" not in err, err
     return out, err
@@ -55,9 +57,9 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
     return own | {"COLUMNS": "200"} | dict(more)
 
 
-def quorum_json(folder: Path, *arguments: str | Path, code: int = 0, **environment: str) -> Any:
+def quorum_json(folder: Path, *arguments: str | Path, **how: Any) -> Any:
     """Run a command with ``--json``; what it printed."""
-    return json.loads(quorum(folder, *arguments, "--json", code=code, **environment)[0])
+    return json.loads(quorum(folder, *arguments, "--json", **how)[0])
 
 
 def wait_for_note(folder: Path, process: subprocess.Popen[str]) -> None:

@@ -41,7 +41,10 @@ def paid_deployment(folder: Path, latency_ms: float) -> Iterator[Paid]:
         endpoint.window_s = 0.0
         options = {"base_url": url, "model": MODEL}
         members: dict[str, Any] = {
-            "alpha": {"options": {"latency_ms": latency_ms, "latency_shape": "constant"}},
+            "alpha": {
+                "options": {"latency_ms": latency_ms, "latency_shape": "constant"},
+                "price": {"per_call": 0.0},
+            },
             "paid": {
                 "runtime": "openai",
                 "options": options,

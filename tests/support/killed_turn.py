@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from support.forking import context
+from support.forking import Call
 
 STEPS: dict[str, tuple[str, str]] = {
     "record": ("quorum.operations.flywheel_steps", "write_atomic"),
@@ -27,19 +27,13 @@ STEPS: dict[str, tuple[str, str]] = {
 """Name of a step -> module or class, and what of it does the step."""
 
 
-def killed(folder: Path, arguments: Sequence[str], kill: str) -> int | None:
+def killed(call: Call, folder: Path, arguments: Sequence[str], kill: str) -> int | None:
     """Run the command in ``folder``; ``after answer#2``: killed when that is done for the second time.
 
     Returns:
         Its exit code.
     """
-    process: Any = context.Process(target=_killed, args=(folder, [*arguments], kill))
-    process.start()
-    process.join(300)
-    code: int | None = process.exitcode
-    process.kill()
-    process.join()
-    return code
+    return call(_killed, folder, [*arguments], kill)
 
 
 def _killed(folder: Path, arguments: list[str], kill: str) -> None:

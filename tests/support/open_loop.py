@@ -25,7 +25,7 @@ _RECONNECT = [
 class OpenLoop:
     """Requests that were sent: (sent, ended, error or ""), on the monotonic clock."""
 
-    def __init__(self, url: str, per_s: float, timeout_s: float = 5.0) -> None:
+    def __init__(self, url: str, per_s: float, timeout_s: float = 20.0) -> None:
         self.replies: list[tuple[float, float, str]] = []
         self._channel = grpc.insecure_channel(url, options=_RECONNECT)
         self._stub = GRPCInferenceServiceStub(self._channel)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -12,18 +12,22 @@ import numpy as np
 
 from quorum.evaluation.stats import Estimate, Floats, quantile, quantiles
 from quorum_bench.bootstrap import interval_of, median_draws, quantile_draws
+from quorum_bench.load import Closed, LoadError
 from quorum_bench.measure import SATURATED, Effort, Point, Prices, Run, measure
 from quorum_bench.metrics import ALL, NoValue
 from quorum_bench.metrics.graph import steps_of
 from quorum_bench.metrics.latency import QUANTILES
 from quorum_bench.results import PointResult, ScenarioResult, Step, Value
 from quorum_bench.sample_file import SampleFile
+from quorum_bench.samples import Samples
 from quorum_contract.errors import QuorumError
 
 T = TypeVar("T")
 Form = Literal["short", "long"]
 _LATE_MS = 2.0
 _CROWDED = 0.2
+_LONGER = 4
+_LONGEST_S = 20.0
 
 
 class Skipped(QuorumError):
@@ -179,24 +183,39 @@ class Tally:
     def run(self, point: Point, number: int) -> Run:
         """Measure a point once more.
 
+        Callers who wait for each answer may see none in a short run on a busy machine: the run is then
+        repeated over four times as long, up to 20 s.
+
         Args:
             point: The point.
             number: Number of the run, from 0.
 
         Raises:
-            LoadError: A generator failed.
+            LoadError: A generator failed, or nothing was answered.
             ValueError: Another point of that run has the same labels.
         """
         ident = point_id(self._scenario, point.labels)
-        runs = self._runs.setdefault(ident, {})
-        if number in runs:
+        if number in self._runs.get(ident, {}):
             raise ValueError(f"{self._scenario}: two points have the same labels, {ident}")
+        run, samples = self._answered(point, ident)
         self._labels[ident] = dict(point.labels)
-        run, samples = measure(point, self.effort, self._bench.options.prices)
-        runs[number] = run
+        self._runs.setdefault(ident, {})[number] = run
         self._bench.file.add(ident, number, samples, run.window_ns)
         self._bench.say(_line(ident, number, self.effort.runs, run))
         return run
+
+    def _answered(self, point: Point, ident: str) -> tuple[Run, Samples]:
+        effort = self.effort
+        while True:
+            run, samples = measure(point, effort, self._bench.options.prices)
+            # Fixed arrivals are as they are: a crowd that nobody answered is a finding.
+            if run.has_answers or not isinstance(point.load, Closed):
+                return replace(run, repeated=effort is not self.effort), samples
+            seen = f"{ident}: no answer in {effort.seconds:g} s ({_outcomes(run)})"
+            if effort.seconds >= _LONGEST_S:
+                raise LoadError(f"{seen}; see that the server answers, or give runs longer --seconds")
+            effort = replace(effort, seconds=min(_LONGER * effort.seconds, _LONGEST_S))
+            self._bench.say(f"{seen}; the run is repeated over {effort.seconds:g} s")
 
     def measured(self) -> list[Measured]:
         """All points, in the order of their first runs."""
@@ -256,8 +275,17 @@ def _steps(runs: Sequence[Run]) -> list[Step]:
     ]
 
 
+def _outcomes(run: Run) -> str:
+    statuses = run.samples.status[~run.samples.ok]
+    failed = f", {len(statuses)} of them failed, the first with status {statuses[0]}" if len(statuses) else ""
+    return f"{len(run.samples)} requests sent{failed}"
+
+
 def _notes(runs: Sequence[Run]) -> list[str]:
     notes = []
+    repeated = sum(run.repeated for run in runs)
+    if repeated:
+        notes.append(f"nothing was answered in {repeated} of {len(runs)} runs, which were repeated, longer")
     unsteady = sum(not run.steady for run in runs)
     if unsteady:
         notes.append(f"latency had not settled in {unsteady} of {len(runs)} runs (MSER-5)")

@@ -62,6 +62,7 @@ class Run:
         slo_ms: Latency objective.
         calls: Calls of members per answer, as answers say; None: they do not.
         cost: Cost per answer by the prices of the deployment, likewise.
+        repeated: Whether shorter runs before it saw no answer.
     """
 
     samples: Samples
@@ -81,6 +82,12 @@ class Run:
     slo_ms: float | None
     calls: float | None = None
     cost: float | None = None
+    repeated: bool = False
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether an answer came in the window, and one to a request of the window."""
+        return bool(self.answered and len(self.samples.latency_ms))
 
     @property
     def seconds(self) -> float:

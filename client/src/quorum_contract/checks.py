@@ -18,6 +18,10 @@ MAX_ATTRIBUTES = 64
 MAX_ATTRIBUTE_BYTES = 128
 MAX_LIMIT = 100
 """The most keyphrases that one request may ask for."""
+_INVISIBLE = frozenset({"Cc", "Cf", "Mn"})
+"""Controls, formats (U+200B, U+FEFF) and marks, which alone show nothing."""
+_FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and a symbol that are blank."""
 
 
 def encode_text(text: object) -> bytes:
@@ -126,13 +130,22 @@ def check_names(names: Sequence[str]) -> None:
         seen.add(name.casefold())
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: white space, invisible characters such as U+200B, or nothing."""
+    return all(
+        character.isspace() or character in _FILLERS or unicodedata.category(character) in _INVISIBLE
+        for character in text
+    )
+
+
 def check_name(name: str, what: str) -> None:
     """Refuse one attribute name.
 
     Raises:
-        InvalidRequest: Empty, with control characters, or with white space around it: LLMs keep neither.
+        InvalidRequest: Without a character that can be seen, with control characters, or with white space
+            around it: LLMs keep neither.
     """
-    if not name.strip():
+    if is_blank(name):
         raise InvalidRequest(f"{what}: empty; remove it")
     if any(unicodedata.category(character) == "Cc" for character in name):
         raise InvalidRequest(f"{what}: {name!r} holds control characters; remove them")
@@ -179,7 +192,7 @@ def element(at: int) -> str:
 
 
 def _check_text(text: str) -> None:
-    if not text.strip():
+    if is_blank(text):
         raise InvalidRequest(f"{TEXT}: empty; send the product's title or description")
 
 

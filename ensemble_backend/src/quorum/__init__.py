@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from quorum.bulk.judging.run import JudgeOptions as JudgeOptions
     from quorum.bulk.judging.run import JudgeReport as JudgeReport
     from quorum.bulk.judging.run import judge as judge
+    from quorum.bulk.options import ExtractOptions as ExtractOptions
     from quorum.bulk.outputs.jsonl_answers import extraction_json as extraction_json
+    from quorum.bulk.progress import JobProgress as JobProgress
     from quorum.bulk.recommend import RecommendOptions as RecommendOptions
     from quorum.bulk.recommend import RecommendReport as RecommendReport
     from quorum.bulk.recommend import recommend as recommend
     from quorum.bulk.recommend import recommend_items as recommend_items
     from quorum.bulk.recommend import recommendation_json as recommendation_json
-    from quorum.bulk.run import ExtractOptions as ExtractOptions
-    from quorum.bulk.run import ExtractReport as ExtractReport
+    from quorum.bulk.report import ExtractReport as ExtractReport
     from quorum.bulk.run import extract as extract
     from quorum.decision.weights import Weights as Weights
     from quorum.deployment.load import load_deployment as load_deployment
@@ -107,11 +108,17 @@ if TYPE_CHECKING:
     from quorum.operations.votes import normalise_votes as normalise_votes
     from quorum.operations.votes import rename_members as rename_members
     from quorum.operations.votes import votes_info as votes_info
+    from quorum.review.page.desk import Desk as Desk
+    from quorum.review.page.desk import ReviewOptions as ReviewOptions
+    from quorum.review.page.desk import ReviewReport as ReviewReport
     from quorum.review.session import GoldReport as GoldReport
     from quorum.review.session import LabelSession as LabelSession
     from quorum.review.session import SheetReport as SheetReport
     from quorum.review.session import apply_sheet as apply_sheet
     from quorum.review.session import choose_sheet as choose_sheet
+    from quorum.review.web.serve import PageOptions as PageOptions
+    from quorum.review.web.serve import export_review as export_review
+    from quorum.review.web.serve import serve_review as serve_review
     from quorum.rollout.change import Change as Change
     from quorum.server.incidents import Incident as Incident
     from quorum.server.leftovers import Removed as Removed
@@ -135,6 +142,8 @@ _MODULES = {
     "quorum.bulk.export.delta": ("export_delta",),
     "quorum.bulk.export.iceberg": ("export_iceberg",),
     "quorum.bulk.judging.run": ("JudgeOptions", "JudgeReport", "judge"),
+    "quorum.bulk.options": ("ExtractOptions",),
+    "quorum.bulk.progress": ("JobProgress",),
     "quorum.bulk.recommend": (
         "RecommendOptions",
         "RecommendReport",
@@ -142,7 +151,8 @@ _MODULES = {
         "recommend_items",
         "recommendation_json",
     ),
-    "quorum.bulk.run": ("ExtractOptions", "ExtractReport", "extract"),
+    "quorum.bulk.report": ("ExtractReport",),
+    "quorum.bulk.run": ("extract",),
     "quorum.decision.weights": ("Weights",),
     "quorum.deployment.load": ("load_deployment",),
     "quorum.deployment.schema": ("Deployment",),
@@ -180,7 +190,9 @@ _MODULES = {
         "VotesInfo", "VotesMerged", "VotesNormalised", "VotesWritten", "drop_members", "merge_votes",
         "normalise_votes", "rename_members", "votes_info",
     ),
+    "quorum.review.page.desk": ("Desk", "ReviewOptions", "ReviewReport"),
     "quorum.review.session": ("GoldReport", "LabelSession", "SheetReport", "apply_sheet", "choose_sheet"),
+    "quorum.review.web.serve": ("PageOptions", "export_review", "serve_review"),
     "quorum.rollout.change": ("Change",),
     "quorum.server.incidents": ("Incident",),
     "quorum.server.leftovers": ("Removed",),

@@ -90,6 +90,8 @@ def test_all_formats_read_alike(tmp_path: Path, name: str) -> None:
         ({"keyphrase": "bell\a"}, "control characters"),
         ({"keyphrase": "nul\x00"}, "holds a NUL character"),
         ({"keyphrase": " \n"}, "keyphrase is empty"),
+        ({"keyphrase": " \u200b\ufeff \u3164"}, "keyphrase is empty"),
+        ({"item": "\u2060"}, "item is empty"),
         ({"keyphrase": "brand"}, "is an attribute of the catalogue"),
         ({"keyphrase": ["a"]}, "give a text"),
         ({"keyphrase": "\ud800"}, "surrogate"),
@@ -272,7 +274,9 @@ def test_a_journal_goes_on_where_a_kill_left_it(tmp_path: Path) -> None:
             spent = again.spent
             assert (spent.answers, spent.calls, spent.prompt_tokens, spent.cost) == (1, 2, 90, 0.75)
             assert (spent.without_tokens, spent.without_cost) == (1, 0)
-            assert [*again.cells()] == cells
+            assert [cell for cell, _ in again.cells()] == cells
+            shares = (Spent(0.5, 45, 5, 0, 0.05, 0.25), Spent(0.5, None, None, None, 0.05, 0.125))
+            assert [usage for _, usage in again.cells()] == [shares, shares]
             again.add([Cell(3, reason="NO_ANSWER")])
         with journal(path) as last:
             assert last.done == {1, 2, 3}

@@ -133,6 +133,7 @@ def test_csv_out_keeps_the_columns_and_marks_failures() -> None:
         "color": "red",
         "color_confidence": "0.6124",
         "color_status": "DECIDED",
+        "weights_version": "3",
         **dict.fromkeys(("quorum_cost", "quorum_calls", "quorum_prompt_tokens", "quorum_answer_tokens"), ""),
         "error": "",
     }

@@ -125,6 +125,25 @@ def test_joined_parts_are_what_one_part_would_be(tmp_path: Path, name: str) -> N
     assert none.read_bytes() == parts[0].read_bytes()
 
 
+def test_a_part_or_two_of_columns_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quorum.votes.join.GROUP_ROWS", 4)
+    job = Job(tmp_path / "files", rows=(2, 2, 2, 2, 2), out="answers.parquet", votes=None)
+    job.run()
+    found = pq.ParquetFile(job.folder / "answers.parquet").metadata
+    assert [found.row_group(number).num_rows for number in range(found.num_row_groups)] == [4, 4, 2]
+
+
+def test_a_draft_never_shares_its_file_with_the_output(tmp_path: Path) -> None:
+    """A death right after a draft was linked into its place leaves one file with two names."""
+    path = tmp_path / "answers.csv"
+    destination = destination_of(str(path))
+    draft = destination.draft(tmp_path, ".csv")
+    draft.write_text("whole")
+    os.link(draft, path)
+    destination.draft(tmp_path, ".csv").write_text("half")
+    assert path.read_text() == "whole"
+
+
 @pytest.mark.parametrize("name", ["votes.jsonl", "votes.ndjson", "votes.parquet", "votes.arrow"])
 def test_votes_are_a_table_that_learning_reads(tmp_path: Path, name: str) -> None:
     # All rows of the second part fail: it has no votes.

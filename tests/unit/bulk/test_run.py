@@ -423,7 +423,7 @@ def test_abstentions_are_counted_by_member(
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (KeyboardInterrupt(), 130, "interrupted, 38 rows are left; run the same command again to go on"),
+        (KeyboardInterrupt(), 130, "interrupted, 38 rows are left; run the same command again"),
         (Unreachable("gone"), 75, "stopped, 38 rows are left: the server did not answer for 0.1 s (gone)"),
         (ChannelNotFound("gone"), 75, "Once `quorum status` says that the channel answers, run the same"),
     ],

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,24 @@ def test_a_deployment_that_asks_in_rows_learns_when_to_stop(folder: Path, run: A
     code, _, err = run("learn", "votes.jsonl", "--no-judge")
     assert code == 0, err
     assert "stopping early: flip risks that 240 cells of 80 products support: " in " ".join(err.split())
+
+
+def test_without_prices_a_member_without_an_llm_is_counted_first(votes: Path, run: Any) -> None:
+    """It is right where the others are, so that only the order tells whether it is asked first."""
+    rng = np.random.default_rng(0)
+    table = scored_table(rng, 60)
+    same = [replace(cell, values=("red", "red", "red"), gold=("red",), scores=()) for cell in table.cells]
+    odd = [replace(cell, values=("red", "red", "blue")) if at % 3 else cell for at, cell in enumerate(same)]
+    write_votes(build_table(("alpha", "beta", "gamma"), odd), votes / "odd.jsonl")
+    asked = []
+    for runtime in ("replay", "encoder"):
+        members = {name: {} for name in ("alpha", "beta")}
+        gamma = {"runtime": "encoder", "options": {"model": "tuned"}} if runtime == "encoder" else {}
+        write_deployment(votes, {**members, "gamma": gamma}, lazy={})
+        code, text, err = run("evaluate", "odd.jsonl", "--methods", "majority", "--lazy", "--json")
+        assert code == 0, err
+        asked.append(json.loads(text)["early"]["results"][1]["asked"])
+    assert asked[0] < asked[1]
 
 
 @pytest.mark.parametrize("members", [("alpha", "beta"), ("alpha", "beta", "gamma", "delta")])

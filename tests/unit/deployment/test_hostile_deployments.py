@@ -21,7 +21,7 @@ FILES = [
     (ROOT / name).read_text("utf-8")
     for name in ("deploy.yaml", "deploy.gpu.yaml", "deploy.gpu-fp8.yaml", "deploy.engine.yaml")
 ]
-FUZZED = 60_000 if LONG else 600
+FUZZED = 60_000 if LONG else 240
 LONGEST_MESSAGE = 40_000
 SYNTAX = (
     "&a ", "*a", "*b ", "<<: *a\n", "<<: [*a, *a]", "{", "}", "[" * 5_000, "{a: " * 5_000, "- " * 2_000,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -112,7 +113,7 @@ def test_stopping_early_is_exact_whatever_the_scores(members: int) -> None:
     """Every pattern of votes, asked in every order, with random offsets, levels and missing scores."""
     rng, stopped = np.random.default_rng(members), 0
     choices: list[Ballot] = [("", 1), ("n/a", 0), ("wool", 0), ("soft wool", 0), ("silk", 0)][: members + 2]
-    for _ in range(4 if members == 4 else 24):
+    for _ in range(24 if members < 4 else 4 if os.environ.get("QUORUM_LONG") else 1):
         parameters = draw_parameters(rng, members)
         for votes in itertools.product(choices, repeat=members):
             scores = draw_scores(rng, members)

@@ -89,6 +89,13 @@ def test_cheap_members_are_asked_first(tmp_path: Path) -> None:
     assert rows_by_weight(spec_of(tmp_path, dear), weighing(1.5, 1, 1)) == [["b", "a"], ["c"]]
 
 
+def test_without_prices_a_member_without_an_llm_is_asked_first(tmp_path: Path) -> None:
+    encoder = {"runtime": "encoder", "options": {"model": "tuned"}}
+    spec = spec_of(tmp_path, {"a": {}, "b": encoder, "c": {}})
+    assert rows_by_weight(spec, weighing(1.2, 1, 1)) == [["b", "a"], ["c"]]
+    assert rows_by_weight(spec, weighing(1.2, 2.5, 1)) == [["b"], ["a"], ["c"]]
+
+
 def test_prices_that_are_all_the_same_change_nothing(tmp_path: Path) -> None:
     same = spec_of(tmp_path, {name: {"price": PER_CALL} for name in NAMES})
     assert rows_by_weight(same, weighing(1, 3, 2)) == rows_by_weight(plain(tmp_path), weighing(1, 3, 2))

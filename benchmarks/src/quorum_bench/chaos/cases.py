@@ -106,15 +106,15 @@ def acts_since(
     return [one for one in incidents if one["at"] not in earlier and one.get("kind") != "worker"]
 
 
-def problems(row: Row) -> list[str]:
-    """What a row must not show."""
+def problems(row: Row, most_back_s: float = _MOST_BACK_S) -> list[str]:
+    """What a row must not show; answers and members must be back after ``most_back_s``."""
     found = []
     if row.wrong:
         found.append(f"{row.wrong} wrong answers")
-    if row.gap_s > _MOST_BACK_S:
+    if row.gap_s > most_back_s:
         found.append(f"no answers for {row.gap_s:.1f} s")
-    if row.whole_s is None or row.whole_s > _MOST_BACK_S:
-        found.append("not every member was back within 10 s")
+    if row.whole_s is None or row.whole_s > most_back_s:
+        found.append(f"not every member was back within {most_back_s:g} s")
     if row.must_show and not row.missed:
         found.append("the broken members answered as ever: was anything broken?")
     if row.spares_graph and row.spread:

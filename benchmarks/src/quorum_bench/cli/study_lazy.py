@@ -20,7 +20,7 @@ from quorum_bench.cli.study_common import (
     write,
     write_part,
 )
-from quorum_bench.studies import lazy, lazy_served
+from quorum_bench.studies import encoder_first, lazy, lazy_served
 
 
 class LazyPart(StrEnum):
@@ -97,5 +97,32 @@ def lazy_served_(
     with errors():
         rows = shown(lazy_served.HEAD, lazy_served.compare(inputs), lazy_served.line)
         print("\n" + lazy_served.summary(rows))
+        if json_file:
+            write(json_file, {"machine": environment, "result": rows})
+
+
+@studies.command("encoder-first")
+def encoder_first_(
+    encoder: Annotated[Path, typer.Option(help="Folder that `quorum tune` made for the same attributes.")],
+    learn: Annotated[Path, typer.Option(help="Listings with gold to learn weights and limits from, JSONL.")],
+    deploy: Annotated[Path, typer.Option(help="A deployment of LLMs.")] = Path("deploy.yaml"),
+    listings: Annotated[Path, typer.Option(help="Listings with gold to judge on, JSONL.")] = Path(
+        "examples/demo/listings.jsonl"
+    ),
+    json_file: JsonFile = None,
+) -> None:
+    """Ask a tuned encoder first, and the LLMs of a deployment only what it leaves open.
+
+    The lazy channel is compared with all members on real servers, at equal answers and at flip risks of 1 and
+    5 %, with one attribute a request and with all: calls of LLMs, values that differ, values that are right.
+    The encoder must have been tuned on other listings than both files have.
+
+    Example: `quorum-bench study encoder-first --encoder tuned/encoder --learn learn.jsonl`.
+    """
+    environment = begin()
+    inputs = encoder_first.Inputs(deploy, encoder, learn, listings)
+    with errors():
+        rows = shown(encoder_first.HEAD, encoder_first.compare(inputs), encoder_first.line)
+        print("\n" + encoder_first.summary(rows))
         if json_file:
             write(json_file, {"machine": environment, "result": rows})

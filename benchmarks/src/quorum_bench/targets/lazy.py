@@ -63,7 +63,7 @@ class LazyTarget(QuorumTarget):
 
 def compared(target: QuorumTarget, workload: Workload) -> dict[str, Any]:
     """Ask both channels of a server about every product, and compare, see :func:`changed`."""
-    full, lazy = (_ask(target.url, channel, workload) for channel in (STABLE, LAZY))
+    full, lazy = (answered(target.url, channel, workload) for channel in (STABLE, LAZY))
     return changed(full, lazy)
 
 
@@ -81,7 +81,8 @@ def learned(target: QuorumTarget, listings: Sequence[Listing]) -> Weights:
         return weights_file.load(out)
 
 
-def _ask(url: str, channel: str, workload: Workload) -> list[Extraction]:
+def answered(url: str, channel: str, workload: Workload) -> list[Extraction]:
+    """Ask a channel about every product once."""
     items = [Item(product.text, product.attributes, product.category) for product in workload.products]
 
     async def run() -> list[Extraction]:

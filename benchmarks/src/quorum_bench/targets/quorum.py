@@ -69,6 +69,7 @@ class QuorumTarget:
         install: Another tritonserver than the one of this machine.
         retriever: Settings of the retriever, instead of the deployment's own.
         lazy: Settings of the lazy channels, likewise.
+        more: Further members, before those of the deployment.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class QuorumTarget:
         install: Install | None = None,
         retriever: RetrieverSpec | None = None,
         lazy: LazySpec | None = None,
+        more: Sequence[MemberSpec] = (),
     ) -> None:
         self.name = name
         self._workload = workload
@@ -97,7 +99,7 @@ class QuorumTarget:
         limits = spec.gate.model_copy(update=dict(gate or {}))
         retriever = retriever or spec.retriever
         updates = {"server": free, "gate": limits, "retriever": retriever, "lazy": lazy or spec.lazy}
-        self._spec = spec.model_copy(update=updates)
+        self._spec = spec.model_copy(update={**updates, "members": [*more, *spec.members]})
         if scores is not None:
             scoring = [_scoring(member, scores) for member in spec.members]
             self._spec = self._spec.model_copy(update={"members": scoring})

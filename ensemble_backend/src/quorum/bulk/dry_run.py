@@ -112,7 +112,7 @@ def _ask_some(
     note: Note,
 ) -> Sample:
     """Ask these listings, if the server answers."""
-    url = options.url or next(iter(options.servers or ()), None) or endpoint_of(deployment).grpc_url
+    url = options.url or endpoint_of(deployment).grpc_url
     try:
         check_ready(url, options.asked_channel)
     except QuorumError as error:

@@ -55,10 +55,10 @@ class _OpenPart:
     is_read: bool = False
 
 
-def client_of(servers: Sequence[str], options: ExtractOptions) -> AsyncClient:
-    """A client of all servers, by the options of a run."""
+def client_of(url: str, options: ExtractOptions) -> AsyncClient:
+    """A client of the server, or of several with commas, by the options of a run."""
     return AsyncClient(
-        servers,
+        url,
         channel=options.channel,
         timeout_s=options.timeout_s,
         canary_share=options.canary_share,

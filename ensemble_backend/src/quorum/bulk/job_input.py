@@ -89,6 +89,10 @@ def check_apart(names: Sequence[str], outputs: Outputs, found: Scan) -> None:
         path = Path(target.name).resolve()
         if target.is_url:
             continue
+        if not target.is_folder and not path.parent.is_dir():
+            raise OutputError(
+                f"{target.option} {target.name}: there is no such folder; make it, or name another file"
+            )
         if path in read:
             raise OutputError(f"{target.option} {target.name}: that file is read; name another")
         for name in names:
@@ -111,11 +115,18 @@ def asked_of(names: Sequence[str], columns: ColumnNames, options: ExtractOptions
     return plain
 
 
-def check_bad(found: Scan, options: ExtractOptions) -> None:
-    """Refuse an input with more bad rows than are allowed, before anything is asked."""
-    allowed = options.bad_allowed(found.rows)
+def check_bad(found: Scan, options: ExtractOptions, note: Note) -> None:
+    """Refuse an input with more bad rows than are allowed, before anything is asked; else remark on them."""
+    # Where all are bad there is nothing to ask.
+    allowed = min(options.bad_allowed(found.rows), found.rows - 1)
     if found.bad_rows > allowed:
         raise too_many_bad(allowed, found.rows, found.bad_rows, found.bad)
+    if found.bad_rows:
+        first = found.bad[0]
+        note(
+            f"{found.bad_rows} of {found.rows} rows are bad and are not asked; the first: {first.place}:"
+            f" {first.reason}"
+        )
 
 
 def too_many_bad(allowed: int, rows: int, bad: int, examples: Sequence[BadRow]) -> TooManyBad:

@@ -11,7 +11,7 @@ from typing import Any
 from quorum.bulk.inputs.records import BadRow, ListingsError, Row
 from quorum.runtimes.filled_file import ID_NAMES, TEXT_NAMES
 from quorum.votes.jsonl import load_json
-from quorum_contract.checks import encode_text
+from quorum_contract.checks import encode_category, encode_text
 from quorum_contract.errors import InvalidRequest
 from quorum_contract.fields import join_fields
 
@@ -126,19 +126,20 @@ class ColumnMap:
 
         Args:
             row: The row.
-            checked: Whether a text that the server would refuse, as one that is empty or too long, makes the
-                row bad.
+            checked: Whether a text or a category that the server would refuse, as a text that is empty or too
+                long, makes the row bad.
         """
+        values = row.values
+        category = str(values.get(self.category) or "")
         try:
-            text = self._text(row.values)
+            text = self._text(values)
             if checked:
                 encode_text(text)
-            gold = parse_gold(row.values.get(self.gold) or {})
+                encode_category(category)
+            gold = parse_gold(values.get(self.gold) or {})
         except ValueError as error:
-            return BadRow(row.index, row.place, str(error), raw_of(row.values))
-        values = row.values
+            return BadRow(row.index, row.place, str(error), raw_of(values))
         product = next((str(values[name]) for name in self.ids if values.get(name) not in (None, "")), None)
-        category = str(values.get(self.category) or "")
         numbered = product is None
         return Listing(
             product or f"row-{row.index + 1}", text, category, gold, values, numbered, place=row.place

@@ -54,7 +54,7 @@ class NodeSettings:
         listing_of: Makes listings of its rows.
         attributes: To ask for.
         options: Of the run.
-        servers: ``host:port`` of the servers; each node asks all of them.
+        url: ``host:port`` of the servers, with commas; each node asks all of them.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class NodeSettings:
     listing_of: ListingOf
     attributes: tuple[str, ...]
     options: ExtractOptions
-    servers: tuple[str, ...]
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def work(settings: NodeSettings, parts: Sequence[OpenPart]) -> NodeReport:
 
 
 async def _ask(settings: NodeSettings, ledger: NodeLedger) -> QuorumError | None:
-    client, options = client_of(settings.servers, settings.options), settings.options
+    client, options = client_of(settings.url, settings.options), settings.options
     scan, listing_of, attributes = settings.scan, settings.listing_of, settings.attributes
     job = Job(client, scan, listing_of, ledger, attributes, options, ignore, ignore)
     return None if await job.run() else job.reason

@@ -154,7 +154,6 @@ def _check(options: ExtractOptions, only: Sequence[str]) -> Path:
         ("--force", options.force or None),
         ("--retry-failed", options.retry_failed or None),
         ("--url", options.url),
-        ("--servers", options.servers),
         ("--engine", None if options.engine == "local" else options.engine),
         ("--canary-share", options.canary_share),
         ("--channel", None if options.channel == STABLE else options.channel),

@@ -43,9 +43,8 @@ class ExtractOptions:
         canary_share: Share of the products to route to the canary, in [0, 1]; "served": the share that the
             server announces; None: none is routed.
         concurrency: Requests in flight; "auto": as many as the server answers best.
-        url: ``host:port`` of the server; None: the local server, else the one that ``deploy.yaml`` names.
-        servers: ``host:port`` of several servers of the deployment, instead of ``url``: each request goes to
-            the one that has the fewest of this client.
+        url: ``host:port`` of the server, or of several with commas; None: the local server, else the one that
+            ``deploy.yaml`` names.
         engine: "local": this process asks; "ray": the nodes of a Ray cluster do, each with a client of its
             own and as many requests in flight as ``concurrency`` says.
         ray_address: Of the cluster; None: the one that ``RAY_ADDRESS`` names, else a new one on this machine.
@@ -80,7 +79,6 @@ class ExtractOptions:
     canary_share: float | Literal["served"] | None = None
     concurrency: int | Literal["auto"] = "auto"
     url: str | None = None
-    servers: Sequence[str] | None = None
     engine: Literal["local", "ray"] = "local"
     ray_address: str | None = None
     timeout_s: float = 60.0
@@ -105,8 +103,6 @@ class ExtractOptions:
             raise InvalidRequest(f"patience_s: {self.patience_s!r}; give seconds, 0 or more")
         if self.part_rows < 1:
             raise InvalidRequest(f"part_rows: {self.part_rows!r}; give a whole number above 0")
-        if self.servers is not None and (self.url is not None or not self.servers):
-            raise InvalidRequest("servers: name at least one server, and leave out url")
         if self.ray_address is not None and self.engine != "ray":
             raise InvalidRequest(f"ray_address: {self.ray_address!r} needs engine 'ray'")
         self.bad_allowed(0)

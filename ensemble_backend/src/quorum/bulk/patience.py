@@ -10,13 +10,23 @@ from enum import Enum, auto
 
 from quorum.bulk.callbacks import Note
 from quorum.bulk.durations import in_words
-from quorum_client import ChannelNotFound, Disconnected, Overloaded, Unavailable
+from quorum_client import (
+    ChannelNotFound,
+    DeadlineExceeded,
+    Disconnected,
+    InvalidRequest,
+    Overloaded,
+    Unavailable,
+)
 from quorum_contract.errors import QuorumError
 
 STRIKES = 3
 """A row that the connection breaks off at so often, while others are answered in between, has failed."""
+MOST_FAILURES = 100
+"""Where more rows than these fail in a row, with no answer in between, the server is broken."""
 _FIRST_PAUSE_S, _LAST_PAUSE_S, _JITTER = 0.1, 10.0, 0.2
 _MOST_DOUBLED = 10
+_AWAY = Unavailable | ChannelNotFound | DeadlineExceeded
 
 
 class Fate(Enum):
@@ -49,7 +59,7 @@ class Patience:
         self._since: float | None = None
         self._pauses = 0
         self._full_noted = False
-        self._answers = 0
+        self._answers = self._failures = 0
         self._is_held = False
         self._strikes: dict[int, tuple[int, int]] = {}
         self.reason: QuorumError | None = None
@@ -62,7 +72,12 @@ class Patience:
     def fate(self, row: int, error: QuorumError) -> Fate:
         """What becomes of a row that ended with this error."""
         if not isinstance(error, Unavailable | ChannelNotFound):
-            return Fate.KEEP
+            self._failures += not isinstance(error, InvalidRequest)
+            if self._failures <= MOST_FAILURES:
+                return Fate.KEEP
+            # It is not the rows: the rest of the job is not to fail too.
+            self.wait(error)
+            return Fate.AGAIN
         self.wait(error)
         if not isinstance(error, Disconnected):
             return Fate.AGAIN
@@ -87,8 +102,8 @@ class Patience:
             self._since = time.monotonic()
             self._remind(self._since + self.seconds)
             is_full = isinstance(reason, Overloaded)
-            if not (is_full and self._full_noted):
-                state = "full" if is_full else "away"
+            if self.seconds and not (is_full and self._full_noted):
+                state = "full" if is_full else "away" if isinstance(reason, _AWAY) else "failing"
                 self._note(f"the server is {state}: waiting up to {in_words(self.seconds)} for it ({reason})")
             self._full_noted |= is_full
 
@@ -100,6 +115,7 @@ class Patience:
     def answered(self, row: int = -1) -> None:
         """Take note of an answer, to this row: the wait is over."""
         self._answers += 1
+        self._failures = 0
         self._strikes.pop(row, None)
         self._pauses = 0
         if self._since is None or self._is_held:

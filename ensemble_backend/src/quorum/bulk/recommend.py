@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from quorum.bulk.answers import check_outputs, reserving
+from quorum.bulk.answers import check_output, reserving
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
 from quorum.bulk.outcomes import Ended, Outcomes, Writes, in_order, is_interrupted, note_numbered, write_each
@@ -215,7 +215,7 @@ def recommend_items(
 
 
 def _check(source: Path, out: Path, options: RecommendOptions) -> None:
-    check_outputs(out, None, source, force=options.force)
+    check_output(out, source, force=options.force)
     check_limit(options.k)
     if options.min_score is not None:
         check_min_score(options.min_score)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from quorum.bulk.ledger import Tally
-from quorum.bulk.spent import BudgetSpent
+from quorum.bulk.spent import BudgetSpent, Totals
 from quorum.records import Record, plain
 from quorum_contract.errors import QuorumError
 
@@ -57,6 +57,11 @@ class ExtractReport(Record):
     def bad(self) -> int:
         """Rows that could not be read; they are in the dead letters."""
         return self.tally.bad
+
+    @property
+    def spent(self) -> Totals:
+        """Calls, tokens and cost of all answers."""
+        return self.tally.spent
 
     @property
     def left(self) -> int:

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from quorum.bulk.ask import attributes_of, check_lazy
@@ -88,12 +86,12 @@ def extract(
     outputs = outputs_of(options)
     if options.lazy and options.votes:
         note(lazy_warning(Path(options.votes)))
-    servers = tuple(options.servers or [options.url or endpoint_of(deployment).grpc_url])
+    url = options.url or endpoint_of(deployment).grpc_url
     folder = job_folder(outputs, options)
     columns = column_names(deployment, attributes, options)
     found = find_input(names, columns, options, folder, note)
     check_apart(names, outputs, found)
-    check_bad(found, options)
+    check_bad(found, options, note)
     spec = JobSpec(
         scan=found,
         mapping=asked_of(names, columns, options),
@@ -112,20 +110,18 @@ def extract(
     )
     try:
         if is_asked:
-            version = wait_for_version(deployment, servers, options, note)
+            version = wait_for_version(deployment, url, options, note)
             ledger.check_weights(options.asked_channel, version)
         take_over(folder, ledger, note, retry_failed=options.retry_failed)
         listing_of = listings_by(found, deployment)
         job: Job | RayJob
         if options.engine == "ray":
             settings = NodeSettings(
-                folder.resolve(), for_nodes(found), listing_of, tuple(attributes), options, servers
+                folder.resolve(), for_nodes(found), listing_of, tuple(attributes), options, url
             )
             job = RayJob(settings, ledger, options.ray_address, note, progress)
         else:
-            job = Job(
-                client_of(servers, options), found, listing_of, ledger, attributes, options, note, progress
-            )
+            job = Job(client_of(url, options), found, listing_of, ledger, attributes, options, note, progress)
         return _run(job, ledger, folder, deployment.currency, options, note)
     finally:
         ledger.close_untouched()
@@ -185,18 +181,16 @@ def job_folder(outputs: Outputs, options: ExtractOptions) -> Path:
     return place.with_name(f"{place.name}.job")
 
 
-def wait_for_version(
-    deployment: Deployment, servers: Sequence[str], options: ExtractOptions, note: Note
-) -> int:
+def wait_for_version(deployment: Deployment, url: str, options: ExtractOptions, note: Note) -> int:
     """The version of the weights that decides now; no LLM is asked.
 
     Raises:
         quorum_client.Unavailable: The channel does not answer within the patience.
     """
-    patience, turn = Patience(options.patience_s, note), itertools.cycle(servers)
+    patience = Patience(options.patience_s, note)
     while True:
         try:
-            version = served_version(deployment, next(turn), options.asked_channel)
+            version = served_version(deployment, url, options.asked_channel)
         except (Unavailable, ChannelNotFound, DeadlineExceeded) as error:
             patience.wait(error)
             if patience.is_over:

@@ -156,7 +156,7 @@ def _show(result: quorum.Evaluation, *, lazy: bool, currency: str) -> None:
     elif lazy:
         note(
             "asking in rows is not judged: that takes single values of two members, of as many products as "
-            "folds"
+            "folds, recorded without --lazy"
         )
     if result.costs:
         _show_costs(result.costs, currency)

@@ -23,7 +23,7 @@ from quorum_contract import BULK, STABLE
 _INTERRUPTED = 130
 _TRY_AGAIN = 75
 """As ``EX_TEMPFAIL`` of sysexits.h: the same command goes on."""
-_AGAIN = "run the same command again to go on"
+_AGAIN = "run the same command again"
 
 
 def extract(
@@ -49,7 +49,6 @@ def extract(
     only: given.OnlyOption = None,
     dry_run: given.DryRunOption = False,
     url: given.UrlOption = None,
-    servers: given.ServersOption = None,
     engine: given.EngineOption = "local",
     ray_address: given.RayAddressOption = None,
     concurrency: given.ConcurrencyOption = "auto",
@@ -110,7 +109,6 @@ def extract(
         canary_share=parse_canary_share(canary_share),
         concurrency=_concurrency(concurrency),
         url=url,
-        servers=names_in(servers),
         engine=engine,
         ray_address=ray_address,
         timeout_s=timeout,
@@ -146,7 +144,7 @@ def _run(
         note(f"interrupted before anything was asked; {_AGAIN}")
         raise typer.Exit(_INTERRUPTED) from error
     except (Unavailable, ChannelNotFound) as error:
-        note(f"stopped before anything was asked: {error}; {_AGAIN}")
+        note(f"stopped before anything was asked: {error}; `quorum up` starts a server here, then {_AGAIN}")
         raise typer.Exit(_TRY_AGAIN) from error
     print_json(report) if json else _show(report, deployment.currency)
     if report.ended == "interrupted":

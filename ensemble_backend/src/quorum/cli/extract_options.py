@@ -157,16 +157,8 @@ UrlOption = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="host:port; default: the local server, else deploy.yaml.",
-        rich_help_panel=_SERVER,
-    ),
-]
-ServersOption = Annotated[
-    str | None,
-    typer.Option(
         "--servers",
-        help="host:port of several servers, comma-separated, instead of --url: each request goes to the one"
-        " that has the fewest.",
+        help="host:port, or several with commas; default: the local server, else deploy.yaml.",
         rich_help_panel=_SERVER,
     ),
 ]

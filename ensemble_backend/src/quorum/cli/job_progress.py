@@ -7,11 +7,14 @@ import time
 from types import TracebackType
 
 from rich import progress
+from rich.table import Column
 
 from quorum.bulk.durations import in_words
 from quorum.bulk.progress import JobProgress
 from quorum.bulk.spent import money
 from quorum.cli.console import err, note
+
+_WIDE = 110
 
 
 def line_of(state: JobProgress, currency: str) -> str:
@@ -49,9 +52,11 @@ class JobDisplay:
         self._currency, self._every_s = currency, every_s
         self._shown_at = 0.0
         self._task: progress.TaskID | None = None
+        # The line is what counts: a narrow terminal has no room for both.
+        bar = [progress.BarColumn(bar_width=20)] if err.width >= _WIDE else []
         self._bar = progress.Progress(
-            progress.BarColumn(bar_width=20),
-            progress.TextColumn("{task.description}"),
+            *bar,
+            progress.TextColumn("{task.description}", table_column=Column(no_wrap=False, overflow="fold")),
             console=err,
             transient=True,
             refresh_per_second=5,

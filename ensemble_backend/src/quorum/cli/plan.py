@@ -68,7 +68,7 @@ def plan(
         given = {"--gpu": gpu, "--gpu-memory": gpu_memory, "--gpus": gpus, "--listings": listings}
         if unfit := [name for name, value in {**given, "--rate": rate, "--price": price}.items() if value]:
             raise CommandError(f"--requests and {unfit[0]}: leave one out; prices of members are in {deploy}")
-        options = quorum.ExtractOptions(attributes=names_in(attributes), url=url)
+        options = quorum.ExtractOptions(attributes=names_in(attributes), url=url, open=True)
         expected = quorum.estimate_extract(spec, requests, options, note=note)
         show_estimate(expected, spec.currency, json)
         if not json:

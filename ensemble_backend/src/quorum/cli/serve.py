@@ -12,10 +12,21 @@ from rich.text import Text
 
 import quorum
 from quorum.bulk.spent import money
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, adapters_text, err, note, out, print_json
+from quorum.cli.console import (
+    DEPLOY,
+    DeployOption,
+    JsonOption,
+    adapters_text,
+    counted,
+    err,
+    note,
+    out,
+    print_json,
+)
 from quorum.cli.describe import refuse_misfits
 from quorum.cli.rollout import describe_missing
 from quorum.cli.signals import interrupt_once
+from quorum.repository.history import utc
 from quorum_contract import CANARY, RECOMMEND_CANARY, STABLE
 
 if TYPE_CHECKING:
@@ -198,15 +209,27 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus, currency: str) -> No
 def _show_endpoints(report: quorum.ServerStatus) -> None:
     """Print a block for each endpoint that remote members ask: how it answers, and what went wrong last."""
     for member, remote in report.endpoints.items():
+        counts = f"{counted(remote.questions, 'question')}, {remote.waiting} in line for an endpoint"
+        repeated = counted(remote.repeated, "request")
+        out.print(Text(f"{member}: {counts}; {repeated} repeated"), soft_wrap=True)
         for e in remote.endpoints:
-            state = Text(e.state, "" if e.state == "closed" else "bold red")
+            is_well = e.state == "closed"
+            state = Text(
+                e.state if is_well else f"{e.state} since {utc(e.since)}", "" if is_well else "bold red"
+            )
             times = "-" if e.p50_s is None or e.p95_s is None else f"{e.p50_s:.2f}, {e.p95_s:.2f} s"
+            lost = ((e.failed, "failed"), (e.limited, "were too many"))
+            others = "".join(f", {number} {what}" for number, what in lost if number)
             answers = e.form + (", with scores" if e.scores else "")
+            lines = [
+                f"answered {e.answered} of {e.requests}{others}; p50, p95: {times}",
+                f"{e.in_flight} of {e.concurrency} at once; answers: {answers}",
+                f"wants to be left alone for {e.held_s:.0f} s" if e.held_s else "",
+                f"last problem: {e.problem}" if e.problem else "",
+            ]
             out.print(Text.assemble(f"endpoint {e.url} of {member}: breaker ", state), soft_wrap=True)
-            out.print(Text(f"  answered {e.answered} of {e.requests}; p50, p95: {times}"), soft_wrap=True)
-            out.print(Text(f"  {e.in_flight} of {e.concurrency} at once; answers: {answers}"), soft_wrap=True)
-            if e.problem:
-                out.print(Text(f"  last problem: {e.problem}"), soft_wrap=True)
+            for line in filter(None, lines):
+                out.print(Text(f"  {line}"), soft_wrap=True)
 
 
 def _budgets(report: quorum.ServerStatus, currency: str) -> list[Table]:

@@ -15,8 +15,9 @@ from quorum.evaluation.early import EarlyEvaluation, evaluate_early
 from quorum.learning.by_kind import learn as learn_table
 from quorum.learning.stopping import fewest_products, learn_stopping
 from quorum.operations.learn_choice import catalogue_of
-from quorum.repository.lazy_rows import ranked_models
+from quorum.repository.lazy_rows import call_costs, ranked_models
 from quorum.votes import VotesTable
+from quorum.votes.lazy import asked_of_all
 
 NOT_BY_UPDATE = (
     "when asking may stop early is not learned from a state: members are asked until nothing can change the "
@@ -41,7 +42,11 @@ def with_learned_stopping(
     deployment: Deployment | None,
     seed: int,
 ) -> tuple[Weights, tuple[str, ...]]:
-    """The weights with what these votes say about stopping early, and remarks for people."""
+    """The weights with what these votes say about stopping early, and remarks for people.
+
+    Votes of a lazy channel say nothing of it: its answer is that of the members that it asked.
+    """
+    table = asked_of_all(table)
     rows = _rows(deployment) or (_ranked(deployment, weights) if deployment else None)
     found = learn_stopping(table, weights, relearn, kinds, rule_of(deployment), rows, seed)
     wanted = deployment.lazy.flip_risk if deployment and deployment.lazy else 0.0
@@ -51,7 +56,8 @@ def with_learned_stopping(
 def _remarks(found: Stopping | None, wanted: float) -> tuple[str, ...]:
     """Say which flip risks the votes support, and whether that of the deployment is among them."""
     if found is None:
-        return ("stopping early: nothing learned, that takes single values of two members and two products",)
+        needed = "single values of two members and two products, recorded without --lazy"
+        return (f"stopping early: nothing learned, that takes {needed}",)
     cells = f"{found.cells} cells of {found.products} products"
     risks = ", ".join(f"{100 * risk:g} %" for risk, _ in found.limits) or "none"
     remarks = [f"stopping early: flip risks that {cells} support: {risks}"]
@@ -75,10 +81,18 @@ def judge_early(
 ) -> EarlyEvaluation | None:
     """Measure what asking in rows would save with the weights that "auto" learns from these votes.
 
+    Votes of a lazy channel are left out: members that it did not ask would count as asked in vain.
     ``costs`` are those of a member's call, None if they are not known: without ``lazy.rows`` members are
-    asked by weight per cost.
+    asked by weight per cost, else by what the deployment says of it.
     """
-    catalogue, asking = catalogue_of(deployment), asking_costs(table.members, costs) if costs else None
+    table = asked_of_all(table)
+    catalogue = catalogue_of(deployment)
+    asking: list[float] | None = None
+    if costs:
+        asking = asking_costs(table.members, costs)
+    elif deployment:
+        per_call = call_costs(deployment.members)
+        asking = [per_call[name] for name in table.members]
 
     def learn(seen: VotesTable) -> Weights:
         return learn_table(seen, kinds=kinds, **catalogue)

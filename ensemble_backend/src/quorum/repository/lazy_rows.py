@@ -18,7 +18,7 @@ from quorum.decision.quorum_rule import QuorumRule
 from quorum.decision.settle import is_settled
 from quorum.decision.stopping import early_stop
 from quorum.decision.weights import Weights, WeightsError, equal_weights
-from quorum.deployment.price import PriceSpec
+from quorum.deployment.price import WITHOUT_LLM, PriceSpec
 from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.repository.store import Store
 from quorum_contract import GATE, LAZY_OF, VOTE
@@ -28,7 +28,8 @@ Rows = list[list[str]]
 _PROMPT_TOKENS, _ANSWER_TOKENS, _SECONDS = 500, 50, 1.0
 """A call that prices are compared by."""
 _FREE = 0.01
-"""Cost of a member without a price, or of price 0, as a share of the lowest price."""
+"""Cost of a member without a price, or of price 0, as a share of the lowest price; of one without an LLM also
+where no member has a price."""
 _VALUE, _TEXT = "blue", "shoe, blue, size 42"
 
 
@@ -86,7 +87,7 @@ def rows_by_weight(spec: Deployment, weights: Weights) -> Rows:
 
 def ranked_models(spec: Deployment, weights: Weights) -> list[str]:
     """Triton models by weight per cost of a call, as :func:`rows_by_weight` asks them."""
-    models, costs = spec.models(), _costs(spec.members)
+    models, costs = spec.models(), call_costs(spec.members)
     weight_of = dict(zip(spec.member_names, weights.default.highest(), strict=True))
     ranked = order(
         [math.fsum(weight_of[member.name] for member in members) for members in models.values()],
@@ -110,10 +111,12 @@ def _could_settle(spec: Deployment, weights: Weights, asked: Collection[str]) ->
     return False
 
 
-def _costs(members: Sequence[MemberSpec]) -> dict[str, float]:
-    """Cost of a call of each member; 1 if none has a price."""
+def call_costs(members: Sequence[MemberSpec]) -> dict[str, float]:
+    """Cost of a call of each member, above 0, that orders the asking; if none has a price, 1 of each LLM."""
     costs = {member.name: _cost(member.price) for member in members}
-    lowest = min((cost for cost in costs.values() if cost > 0.0), default=1.0 / _FREE)
+    lowest = min((cost for cost in costs.values() if cost > 0.0), default=None)
+    if lowest is None:
+        return {member.name: _FREE if member.runtime in WITHOUT_LLM else 1.0 for member in members}
     return {name: cost or lowest * _FREE for name, cost in costs.items()}
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from quorum.decision import weights as weights_file
 from quorum.decision.answer_kinds import AnswerKind, kind_in
 from quorum.decision.weights import Weights
 from quorum.records import Record, plain
 from quorum.review.choose import Choice, LabelError, choose
-from quorum.review.kinds import allowed_answers, spelled_gold
+from quorum.review.gold import load_weights, refuse_existing, spelled_row
+from quorum.review.kinds import allowed_answers
 from quorum.review.need import AttributeNeed, label_needs
 from quorum.review.sheet import GoldRow, Labelling, apply_gold, read_filled, write_sheet
 from quorum.review.spellings import spelling_remarks
@@ -98,9 +98,9 @@ def choose_sheet(
     source, target = Path(votes), Path(out) if out is not None else SHEET
     if target.resolve() == source.resolve():
         raise LabelError(f"--out {target}: that is the votes table; name another file for the sheet")
-    _refuse_existing(target, source, force)
+    refuse_existing(target, source, force)
     table = read_votes(source)
-    loaded = _weights(weights, catalogue)
+    loaded = load_weights(weights, catalogue)
     choices = _choose(table, source, count, loaded, seed)
     write_sheet(table, choices, target, catalogue)
     needs = tuple(label_needs(table, loaded))
@@ -144,7 +144,7 @@ def apply_sheet(
     texts = {(cell.product, cell.attribute): cell.title for cell in table.cells}
     for row in filled:
         try:
-            rows.append(_spelled(row, catalogue, texts.get((row.product, row.attribute), "")))
+            rows.append(spelled_row(row, catalogue, texts.get((row.product, row.attribute), "")))
         except LabelError as error:
             refused.append(f"{sheet}, row {row.row}: {error}")
     result = apply_gold(table, rows)
@@ -183,7 +183,7 @@ class LabelSession:
         self._table, self._target = _open_table(votes, out, force)
         self._catalogue = catalogue
         self._rows: list[GoldRow] = []
-        self._weights = _weights(weights, catalogue)
+        self._weights = load_weights(weights, catalogue)
         self.choices = _choose(self._table, Path(votes), count, self._weights, seed)
         self.remarks = spelling_remarks(self._table, votes, catalogue)
 
@@ -213,14 +213,10 @@ class LabelSession:
         Raises:
             LabelError: A value that is none of the attribute's, which has a closed value set, or no text.
         """
-        for value in values:
-            # A byte of another encoding, typed into a terminal, comes as a lone surrogate.
-            if any("\ud800" <= character <= "\udfff" for character in value):
-                raise LabelError(f"{value!r} is no text in UTF-8; type it again")
         cell = self.cell(choice)
         number = self.choices.index(choice) + 1
         row = GoldRow(cell.product, cell.attribute, tuple(values), number)
-        self._rows.append(_spelled(row, self._catalogue, cell.title))
+        self._rows.append(spelled_row(row, self._catalogue, cell.title))
         write_votes(apply_gold(self._table, self._rows).table, self._target)
 
     def report(self) -> GoldReport:
@@ -229,12 +225,6 @@ class LabelSession:
             raise LabelError(f"nothing was answered; {self._target} is as it was")
         result = apply_gold(self._table, self._rows)
         return _gold_report(self._target, result, self._weights)
-
-
-def _weights(path: str | Path | None, catalogue: Catalogue | None) -> Weights | None:
-    """The weights of a file, as they decide with a catalogue."""
-    loaded = weights_file.load(path) if path is not None else None
-    return loaded.fitted(catalogue.hashes) if loaded and catalogue else loaded
 
 
 def _gold_report(target: Path | None, result: Labelling, weights: Weights | None = None) -> GoldReport:
@@ -254,24 +244,6 @@ def _open_table(votes: str | Path, out: str | Path | None, force: bool) -> tuple
     source = Path(votes)
     suffix = source.suffix if is_columnar(source) else ".jsonl"
     target = Path(out) if out is not None else source.with_name(f"{source.stem}-gold{suffix}")
-    _refuse_existing(target, source, force)
+    refuse_existing(target, source, force)
     check_target(target)
     return read_votes(source), target
-
-
-def _refuse_existing(target: Path, votes: Path, force: bool) -> None:
-    """Raise LabelError for an existing target other than the table, which may hold people's answers."""
-    if target.resolve() != votes.resolve() and target.exists() and not force:
-        raise LabelError(
-            f"{target} exists and may hold answers; name another with --out, go on from it as VOTES, "
-            "or replace it with --force"
-        )
-
-
-def _spelled(row: GoldRow, catalogue: Catalogue | None, text: str) -> GoldRow:
-    """The gold in the spelling of votes on this text; raises LabelError for what is no answer."""
-    if catalogue is None:
-        return row
-    attribute = catalogue.get(row.attribute)
-    answers = (spelled_gold(attribute, value, text) for value in row.gold)
-    return replace(row, gold=tuple(dict.fromkeys(answers)))

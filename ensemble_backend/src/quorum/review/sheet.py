@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quorum.decision.answer_kinds import AnswerKinds, kind_in
+from quorum.decision.answer_kinds import AnswerKind, AnswerKinds, kind_in
 from quorum.decision.cell import NOT_APPLICABLE
 from quorum.review.choose import Choice, LabelError
 from quorum.review.kinds import allowed_answers, split_gold
@@ -159,6 +159,11 @@ def members_by_answer(cell: Cell, members: Sequence[str]) -> dict[str, list[str]
     return dict(sorted(named.items(), key=lambda answer: -len(answer[1])))
 
 
+def read_gold(field: str, kind: AnswerKind) -> tuple[str, ...]:
+    """The acceptable answers in what a person wrote, the preferred one first; "N/A" is read as "n/a"."""
+    return tuple(dict.fromkeys(map(_value, split_gold(field, kind))))
+
+
 def _gold_rows(reader: Iterator[list[str]], kinds: AnswerKinds) -> Iterator[GoldRow]:
     header = [name.strip().lower() for name in next(reader, [])]
     if not header or not set(header) >= _NEEDED or len(set(header)) != len(header):
@@ -180,8 +185,7 @@ def _gold_rows(reader: Iterator[list[str]], kinds: AnswerKinds) -> Iterator[Gold
             raise LabelError(
                 f"row {number}: product {product!r}, attribute {attribute!r} stood in row {first}; keep one"
             )
-        answers = split_gold(row["gold"], kind_in(kinds, attribute))
-        yield GoldRow(product, attribute, tuple(dict.fromkeys(map(_value, answers))), number)
+        yield GoldRow(product, attribute, read_gold(row["gold"], kind_in(kinds, attribute)), number)
 
 
 def _allowed(table: VotesTable, choices: Sequence[Choice], catalogue: Catalogue | None) -> dict[str, str]:

@@ -58,7 +58,7 @@ class Joined:
     def __init__(self, parts: Sequence[Part], done: Callable[[Sequence[Vote]], None]) -> None:
         """``done`` gets ``A`` votes, in the order of the question, from the thread of the last part."""
         self._votes = abstain(Status.ERROR, sum(len(part.positions) for part in parts))
-        self._pending, self._done = set(parts), done
+        self._pending, self._done = list(parts), done
         self._lock = threading.Lock()
 
     def add(self, part: Part, votes: Sequence[Vote]) -> None:
@@ -69,8 +69,11 @@ class Joined:
             self._pending.remove(part)
             if len(votes) != len(part.positions):
                 votes = abstain(Status.ERROR, len(part.positions))
-            for position, vote in zip(part.positions, votes, strict=True):
-                self._votes[position] = vote
+            if len(votes) == len(self._votes):
+                self._votes = list(votes)
+            else:
+                for position, vote in zip(part.positions, votes, strict=True):
+                    self._votes[position] = vote
             if self._pending:
                 return
         self._done(self._votes)

@@ -100,8 +100,6 @@ class OpenAiRuntime:
         reply: Reply
         try:
             reply = await self._caller.answer(question)
-        except asyncio.CancelledError:
-            reply = Status.TIMEOUT
         except Exception:
             logger.exception("member %s: a question could not be asked", self._member)
             reply = Status.ERROR

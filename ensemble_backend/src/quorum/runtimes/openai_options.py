@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -21,7 +21,9 @@ _NO_KEY = (
     "a key must not stand in this file; put it into an environment variable, and name that by `api_key_env`,"
     " or into a file, and name that by `api_key_file`"
 )
-_CREDENTIAL = re.compile("(?i)api[-_]?key|authorization|headers")
+_CREDENTIAL = re.compile("(?i)key|secret|authorization|password|credential|bearer|headers")
+_TOKEN = re.compile("(?i)token")
+"""Credentials, or the tokens of an LLM: fields such as ``min_tokens`` hold numbers."""
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
 _OWN = frozenset(
     {
@@ -52,7 +54,8 @@ class OpenAiOptions(Options, frozen=True, kw_only=True):
         max_wait_s: Longest wait, in seconds, for limits; the member abstains from more as overloaded.
         max_concurrency: Most requests in flight, per endpoint; how many is learned from its answers.
         hedge: Whether a question that takes longer than 95 of 100 is asked of another endpoint as well.
-        extra_body: Further fields of the request, such as ``{reasoning_effort: minimal}``.
+        extra_body: Further fields of the request, such as ``{reasoning_effort: minimal}``; none whose name
+            may be that of a key.
         memory_limit_gib: As in :class:`quorum.runtimes.options.IsolatedOptions`.
     """
 
@@ -148,10 +151,10 @@ class OpenAiOptions(Options, frozen=True, kw_only=True):
                 "extra_body", "a value is none that JSON has, such as .nan or a date; write dates in quotes"
             ) from error
         for name in self.extra_body:
-            if name in _OWN or "key" in name.lower():
+            if name in _OWN:
                 raise OptionError("extra_body", f"{name!r} cannot be set here; leave it out")
-        for name in _names(self.extra_body):
-            if _CREDENTIAL.search(name):
+        for name, value in _fields(self.extra_body):
+            if _CREDENTIAL.search(name) or (_TOKEN.search(name) and _has_text(value)):
                 raise OptionError("extra_body", f"{name!r} cannot be set here; leave it out: {_NO_KEY}")
 
     def _check_proxy(self, proxy: str) -> None:
@@ -163,10 +166,19 @@ class OpenAiOptions(Options, frozen=True, kw_only=True):
             )
 
 
-def _names(value: Any) -> Iterator[str]:
-    """The names of all fields, at any depth."""
+def _fields(value: Any) -> Iterator[tuple[str, Any]]:
+    """The names of all fields, at any depth, with what they hold."""
     if isinstance(value, dict):
-        yield from map(str, value)
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    for one in inner:
-        yield from _names(one)
+        yield from ((str(name), inner) for name, inner in value.items())
+    for one in _inner(value):
+        yield from _fields(one)
+
+
+def _has_text(value: Any) -> bool:
+    return isinstance(value, str) or any(map(_has_text, _inner(value)))
+
+
+def _inner(value: Any) -> Collection[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()

@@ -48,6 +48,7 @@ class Cells:
         kinds: Of the catalogue's attributes.
         flip_risk: Highest share of answers that may differ from those of all members; 0: none does.
         stops: Attribute -> what the weights know about stopping early, and when to stop; filled as asked for.
+        rules: Attribute and category -> parameters, and how votes combine; likewise.
     """
 
     weights: Weights
@@ -55,6 +56,7 @@ class Cells:
     kinds: AnswerKinds
     flip_risk: float = 0.0
     stops: dict[str, tuple[Stopping | None, EarlyStop | None]] = field(default_factory=dict)
+    rules: dict[tuple[str, str], tuple[Parameters, Form]] = field(default_factory=dict)
 
     def of(self, question: Admitted, votes: Sequence[PackedVote | None]) -> Iterator[Cell]:
         """Yield the cell of each attribute; ``votes`` are one member's after the other's."""
@@ -63,9 +65,8 @@ class Cells:
         scores = [None if vote is None else vote[2] for vote in votes]
         text = self.evidence.of(question.text) if self.evidence else None
         for at, name in enumerate(question.attributes):
-            kind = kind_in(self.kinds, name)
-            parameters = parameters_for(self.weights, name, category, kind)
-            yield Cell(parameters, ballots[at::step], scores[at::step], text, form_of(kind), question.text)
+            parameters, form = self.rules.get((name, category)) or self._rule(name, category)
+            yield Cell(parameters, ballots[at::step], scores[at::step], text, form, question.text)
 
     def still_open(
         self,
@@ -106,6 +107,13 @@ class Cells:
             if value and count < members:
                 confidence = confidence_at_hand(self._stop(name)[0], count, members, confidence)
             yield value, confidence, status
+
+    def _rule(self, name: str, category: str) -> tuple[Parameters, Form]:
+        kind = kind_in(self.kinds, name)
+        found = parameters_for(self.weights, name, category, kind), form_of(kind)
+        if len(self.rules) < _NAMES:
+            self.rules[name, category] = found
+        return found
 
     def _stop(self, name: str) -> tuple[Stopping | None, EarlyStop | None]:
         found = self.stops.get(name)

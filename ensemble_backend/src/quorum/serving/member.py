@@ -198,29 +198,24 @@ class Member:
         if leave is None:
             send(packed(abstain(Status.OVERLOADED, count)))
             return
-        try:
-            hold = self._budget.take() if self._budget else None
-        except Exception as error:
-            # Without counts its calls would have no limit, and the other members can answer.
-            logger.warning("member %s: its budget cannot be read: %s; it abstains", self._name, error)
+        hold = self._take_budget()
+        if isinstance(hold, Status):
             leave()
-            send(packed(abstain(Status.ERROR, count)))
-            return
-        if self._budget and hold is None:
-            leave()
-            send(packed(abstain(Status.BUDGET, count)))
+            send(packed(abstain(hold, count)))
             return
         holds = [hold] if hold else []
         cancellation = Cancellation()
+        answered: list[bool] = []
+        take_backs: list[Callable[[], None]] = []
 
         def give_up() -> None:
             send(packed(abstain(Status.TIMEOUT, count), CALLED))
             cancellation.cancel()
 
-        take_back = at_deadline(deadline, give_up)
-
         def done(votes: bytes) -> None:
-            take_back()
+            answered.append(True)
+            for take_back in take_backs:
+                take_back()
             leave()
             # A runtime may answer twice.
             while holds:
@@ -232,6 +227,23 @@ class Member:
         except Exception:
             logger.exception("member %s: question failed", self._name)
             done(packed(abstain(Status.ERROR, count)))
+        # A question that is answered by now, as by a cache or an abstention, needs no deadline.
+        if not answered:
+            take_backs.append(at_deadline(deadline, give_up))
+            # Another thread may have answered since: it or this one takes the deadline back, or both.
+            if answered:
+                take_backs[0]()
+
+    def _take_budget(self) -> Hold | Status | None:
+        """Set aside what a question may cost; or why it may not be asked; None: there is no budget."""
+        if self._budget is None:
+            return None
+        try:
+            return self._budget.take() or Status.BUDGET
+        except Exception as error:
+            # Without counts its calls would have no limit, and the other members can answer.
+            logger.warning("member %s: its budget cannot be read: %s; it abstains", self._name, error)
+            return Status.ERROR
 
     def _settle(self, hold: Hold, votes: bytes) -> None:
         """Count what an answer took, in the budget; where that fails, what was set aside stays counted."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TextIO
@@ -140,10 +139,12 @@ class LinesSink:
                 name: _figures(spent) for name, spent in zip(members, cell.usage, strict=True)
             }
         if cell.origin is not None:
-            row |= {name: value for name, value in asdict(cell.origin).items() if value is not None}
+            row |= {
+                name: value for name in ORIGIN_COLUMNS if (value := getattr(cell.origin, name)) is not None
+            }
         row |= extra
         try:
-            self._file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.write(_ENCODER.encode(row) + "\n")
         except ValueError as error:
             raise VotesError(
                 f"product {cell.product!r}, attribute {cell.attribute!r}: a field holds a number that is too "
@@ -171,6 +172,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value; write null where a member gave no vote")
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=unique)
 
 

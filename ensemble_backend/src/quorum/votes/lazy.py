@@ -7,12 +7,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from quorum.votes.schema import Cell
+from quorum.votes.table import VotesTable
 from quorum_contract import LAZY_CHANNELS
 
 
 def is_lazy(cells: Iterable[Cell]) -> bool:
     """Whether any of the cells was answered by a lazy channel."""
-    return any(cell.origin is not None and cell.origin.channel in LAZY_CHANNELS for cell in cells)
+    return any(map(_is_lazily_asked, cells))
+
+
+def asked_of_all(table: VotesTable) -> VotesTable:
+    """The rows that no lazy channel answered: what all members say is known of these alone."""
+    rows = [row for row, cell in enumerate(table.cells) if not _is_lazily_asked(cell)]
+    return table if len(rows) == len(table) else table.take(rows)
 
 
 def lazy_warning(votes: str | Path) -> str:
@@ -26,3 +33,7 @@ def lazy_warning(votes: str | Path) -> str:
 def lazy_remarks(cells: Iterable[Cell], votes: str | Path) -> tuple[str, ...]:
     """The warning where any of the cells was answered by a lazy channel."""
     return (lazy_warning(votes),) if is_lazy(cells) else ()
+
+
+def _is_lazily_asked(cell: Cell) -> bool:
+    return cell.origin is not None and cell.origin.channel in LAZY_CHANNELS

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from quorum.bulk.inputs.options import InputOptions
 from quorum.bulk.inputs.parts import PartReader, read_part
 from quorum.bulk.inputs.records import BadRow, ListingsError, Row
 from quorum.bulk.inputs.scan import Scan, check_unchanged, scan
+from quorum.bulk.listings import gold_flaw
 from quorum.bulk.mapping import ColumnNames
+from quorum.tasks.attribute import Attribute
+from quorum.tasks.catalogue import Catalogue
 from quorum_contract import MAX_TEXT_BYTES
 
 LONG = "x" * 5_000_000
@@ -122,6 +126,12 @@ BAD_ROWS: list[tuple[str, str | bytes, list[str], list[tuple[str, str]]]] = [
         '{"title": "a", "gold": {"color": "red"}}\n{"title": "b", "gold": {"color": ["red"]}}\n',
         ["b"],
         [("row 1", "gold of 'color' is 'red'; give a list of acceptable values")],
+    ),
+    (
+        "category.csv",
+        f"title,category\na,shoes\nb,{'s' * 300}\n",
+        ["a"],
+        [("row 2", "CATEGORY: 300 bytes of UTF-8, the limit is 256")],
     ),
 ]  # fmt: skip
 
@@ -293,3 +303,45 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path, change: str) -> None:
 def test_options_that_cannot_work_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ListingsError, match=re.escape(words)):
         InputOptions(**options)
+
+
+def test_a_cell_that_goes_on_and_on_is_a_quote_that_is_not_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quorum.bulk.inputs.formats.csv.LONGEST_RECORD", 100)
+    path = tmp_path / "a.csv"
+    path.write_text('id,title\n1,"a\n' + "2,b\n" * 50 + '3,"c"\n' + f'4,"{"d" * 200}"\n', "utf-8")
+    found = scan([str(path)], columns=ColumnNames())
+    assert titles(found) == [*["b"] * 50, "c", "d" * 200], "one line may be longer"
+    assert [row.raw for row in found.bad] == ['1,"a']
+    assert "a quote is not closed: the cell goes on over" in found.bad[0].reason
+
+
+def test_a_line_without_an_end_is_refused_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quorum.bulk.inputs.lines.LONGEST_LINE", 1 << 20)
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"id,title\n1," + b"\0" * (50 << 20)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ListingsError, match=r"a\.csv\.gz: a line is longer than 1 MiB"):
+            scan([str(path)])
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20, "of a file that unpacks to 50 MiB"
+    finally:
+        tracemalloc.stop()
+
+
+def test_listings_may_be_checked_further(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        "".join(f'{{"title": "a", "gold": {{"color": {gold}}}}}\n' for gold in ('["red"]', '[["a", "b"]]'))
+    )
+    catalogue = Catalogue.of([Attribute("color", values=("red",))])
+    found = scan([str(path)], columns=ColumnNames(), check=lambda listing: gold_flaw(listing, catalogue))
+    assert [(row.place, row.reason) for row in found.bad] == [
+        (
+            f"{path}: row 2",
+            "gold of 'color' has ['a', 'b'], but it is of kind 'value'; give values, and no pairs",
+        )
+    ]

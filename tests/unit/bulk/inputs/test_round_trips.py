@@ -9,12 +9,13 @@ import gzip
 import io
 import json
 import lzma
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quorum.bulk.inputs.options import InputOptions
@@ -25,6 +26,7 @@ from quorum.bulk.inputs.scan import Scan, scan
 # Without digits: lines of a cell that look like rows are taken for rows, and ids make them look so.
 ALPHABET = "ab ö“,;\t|\"'\\\n\r"
 CELLS = st.text(ALPHABET, max_size=12)
+EXAMPLES = 2_000 if os.environ.get("QUORUM_LONG") else 150
 DELIMITERS = st.sampled_from([",", ";", "\t", "|"])
 
 
@@ -53,7 +55,7 @@ def same_by_parts(found: Scan) -> list[Row | BadRow]:
     return rows
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(data=st.data())
 def test_csv_of_any_dialect_and_encoding_is_read_as_written(folder: Path, data: st.DataObject) -> None:
     width = data.draw(st.integers(1, 4), "columns")
@@ -80,7 +82,7 @@ def test_csv_of_any_dialect_and_encoding_is_read_as_written(folder: Path, data: 
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(data=st.data())
 def test_dialect_and_encoding_are_detected(folder: Path, data: st.DataObject) -> None:
     words = st.lists(st.sampled_from(["shoe", "größe", "red, blue", 'a "hat"', "two\nlines", "“cap”", ""]))
@@ -97,12 +99,13 @@ def test_dialect_and_encoding_are_detected(folder: Path, data: st.DataObject) ->
     assert [row.values["title"] for row in same_by_parts(found) if isinstance(row, Row)] == titles
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     text=st.text('ab01,"\n\r\0ö', max_size=60),
     size=st.integers(1, 3),
     encoding=st.sampled_from(["utf-8", "latin-1", "utf-16"]),
 )
+@example("\x000\x00", 1, "utf-8")
 def test_nothing_of_a_broken_file_is_lost(folder: Path, text: str, size: int, encoding: str) -> None:
     path = folder / "broken.csv"
     path.write_bytes(f"id,title\n{text}".encode(encoding))
@@ -118,7 +121,7 @@ def test_nothing_of_a_broken_file_is_lost(folder: Path, text: str, size: int, en
     assert kept.translate(content) == text.translate(content)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     rows=st.lists(st.dictionaries(CELLS, st.none() | st.integers() | CELLS | st.lists(CELLS), max_size=3)),
     size=st.integers(1, 4),

@@ -6,7 +6,11 @@ from __future__ import annotations
 import gzip
 import io
 import sys
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -124,6 +128,32 @@ def test_urls_are_read_by_fsspec(tmp_path: Path) -> None:
     assert names_of(f"file://{tmp_path}/x.csv") == [f"{tmp_path}/x.csv"]
 
 
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """The URL of a server of files, which sends each as a whole."""
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_files_of_web_servers_are_read_from_any_part(tmp_path: Path, served: str) -> None:
+    pytest.importorskip("aiohttp", reason="pip install aiohttp", exc_type=ImportError)
+    path = tmp_path / "a.csv"
+    path.write_text("id;title\n" + "".join(f"{n};shoe {n}\n" for n in range(100)), "utf-8")
+    found = scan([f"{served}/a.csv"], rows_per_part=30)
+    check_unchanged(found)
+    assert [row.index for row in read_part(found, found.parts[2])] == list(range(60, 90))
+    with pytest.raises(ListingsError, match=r"none\.csv: "):
+        scan([f"{served}/none.csv"])
+    path.write_text("id;title\n1;a\n", "utf-8")
+    with pytest.raises(ListingsError, match="has changed since the job began"):
+        check_unchanged(found)
+
+
 def test_without_fsspec_urls_are_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(ListingsError, match=r"URLs need .*pip install 'quorum\[remote\]'"):
@@ -167,14 +197,14 @@ def test_an_encoding_that_is_guessed_is_said(
 ) -> None:
     path = tmp_path / "a.csv"
     # Far behind what is looked at first.
-    path.write_bytes(b"id,title\n" + b"1,shoe\n" * 60_000 + b"2," + content + b"\n")
+    path.write_bytes(b"id,title\n" + b"1,shoe\n" * 20_000 + b"2," + content + b"\n")
     found = scan([str(path)])
     assert found.sources[0].encoding == encoding
     assert any(f"{path}: {note}" in one for one in found.notes)
     (*_, last) = read_part(found, found.parts[-1])
     assert last.values["title"] == content.decode(encoding)
     strict = scan([str(path)], InputOptions(encoding="utf-8"))
-    assert [row.place for row in strict.bad] == [f"{path}: row 60001 (line 60002)"]
+    assert [row.place for row in strict.bad] == [f"{path}: row 20001 (line 20002)"]
 
 
 def test_a_header_of_another_encoding_is_read(tmp_path: Path) -> None:

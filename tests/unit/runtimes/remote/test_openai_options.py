@@ -53,6 +53,12 @@ GOOD = {"base_url": "https://api.example.com/v1", "model": "m"}
         ({"extra_body": {"a": {"extra_headers": {"x": SECRET}}}}, "extra_body", "leave it out"),
         ({"extra_body": {"a": {"Authorization": SECRET}}}, "extra_body", "leave it out"),
         ({"extra_body": {"headers": {"x": SECRET}}}, "extra_body", "leave it out"),
+        ({"extra_body": {"token": SECRET}}, "extra_body", "api_key_env"),
+        ({"extra_body": {"a": [{"accessToken": SECRET}]}}, "extra_body", "api_key_env"),
+        ({"extra_body": {"tokens": [{"a": SECRET}]}}, "extra_body", "api_key_env"),
+        ({"extra_body": {"a": {"client_secret": SECRET}}}, "extra_body", "api_key_env"),
+        ({"extra_body": {"a": {"subscription-key": SECRET}}}, "extra_body", "api_key_env"),
+        ({"extra_body": {"PASSWORD": 12345678}}, "extra_body", "api_key_env"),
         ({"extra_body": {"a": [math.nan]}}, "extra_body", "JSON"),
         ({"extra_body": {"a": {"b": math.inf}}}, "extra_body", "JSON"),
         ({"extra_body": {"a": dt.date(2026, 1, 2)}}, "extra_body", "JSON"),
@@ -79,7 +85,8 @@ def test_options_that_are_refused(given: dict[str, Any], key: str, words: str) -
         {"api_key_file": "/run/secrets/key", "proxy": "http://proxy:3128"},
         {"replicas": ["https://b.example.com/v1"], "hedge": True},
         {"extra_body": {"reasoning_effort": "minimal"}},
-        {"extra_body": {"a": {"keys": [1, None, {"token": "x"}]}}},
+        {"extra_body": {"min_tokens": 1, "stop_token_ids": [2], "a": {"skip_special_tokens": True}}},
+        {"extra_body": {"a": [1, None, {"b": "x"}]}},
     ],
 )
 def test_options_that_are_taken(given: dict[str, Any]) -> None:

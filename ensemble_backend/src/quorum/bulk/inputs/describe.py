@@ -16,7 +16,7 @@ from quorum.bulk.inputs import encodings
 from quorum.bulk.inputs.cursors import codec_of, cursor_over, lines_of
 from quorum.bulk.inputs.dialect import detect_dialect
 from quorum.bulk.inputs.formats.csv import SEPARATOR_LINE, header_of, sample_of
-from quorum.bulk.inputs.formats.cursor import Flaw, NotDecodableError
+from quorum.bulk.inputs.formats.cursor import Flaw
 from quorum.bulk.inputs.formats.parquet import ParquetCursor
 from quorum.bulk.inputs.layout import Source
 from quorum.bulk.inputs.opening import (
@@ -51,6 +51,11 @@ _NO_TABLES = (
     (b"\xd0\xcf\x11\xe0", "a spreadsheet of an old format; save it as CSV"),
     (b"%PDF", "a PDF"),
 )
+_VERSIONS = (
+    *("ETag", "etag", "content_md5", "md5Hash", "Content-MD5", "Digest"),
+    *("version_id", "generation", "LastModified", "last_modified", "Last-Modified", "mtime", "created"),
+)
+"""What stores call the hash or version of an object, the best first."""
 _ARRAY = re.compile(rb"\s*\[\s*[{\]]")
 _HEAD = 1 << 16
 _ROWS_OF_KEYS = 100
@@ -90,7 +95,7 @@ def describe(url: str, name: str, options: InputOptions, first: int = 0) -> Sour
         return replace(source, columns=_first_keys(source))
     try:
         return _described_csv(source, head, options)
-    except NotDecodableError:
+    except UnicodeDecodeError:
         return recoded(source, options)
 
 
@@ -123,7 +128,7 @@ def _described_csv(source: Source, head: bytes, options: InputOptions, *, tentat
 def _first_keys(source: Source) -> tuple[str, ...]:
     """The keys of the first rows of JSON Lines."""
     keys: dict[str, None] = {}
-    with suppress(NotDecodableError), cursor_over(source, fixed=False) as cursor:
+    with suppress(UnicodeDecodeError), cursor_over(source, fixed=False) as cursor:
         for row in islice(cursor, _ROWS_OF_KEYS):
             keys |= {} if isinstance(row, Flaw) else dict.fromkeys(row)
     return tuple(keys)
@@ -136,12 +141,9 @@ def digest_of(source: Source) -> str:
             return hash_file(Path(source.url))
         system, path = file_system(source.url)
         info: dict[str, Any] = system.info(path)
-    for key in ("ETag", "etag", "content_md5", "md5Hash"):
+    for key in _VERSIONS:
         if info.get(key):
-            return f"etag:{info[key]}"
-    for key in ("version_id", "generation", "LastModified", "last_modified", "mtime", "created"):
-        if info.get(key):
-            return f"version:{info[key]}"
+            return f"{key}:{info[key]}, {info.get('size')} bytes"
     return ""
 
 

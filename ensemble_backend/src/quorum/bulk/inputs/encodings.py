@@ -29,7 +29,9 @@ def guess(head: bytes) -> str:
             return encoding
     half = len(head) // 2
     for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if half and head[start::2].count(0) > _SHARE_OF_NUL * half and not head[1 - start :: 2].count(0):
+        zeros, others = head[start::2], head[1 - start :: 2]
+        # The first character is one of a header, or the bracket of an object.
+        if half and not zeros[0] and zeros.count(0) > _SHARE_OF_NUL * half and not others.count(0):
             return encoding
     return "utf-8"
 

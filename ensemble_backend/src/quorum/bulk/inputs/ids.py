@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 _PENDING = 1 << 14
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 18
 
 
 class Repeated(NamedTuple):

@@ -22,8 +22,8 @@ class Source:
         dialect: Of CSV; None of other formats.
         columns: Its columns, in order; of JSON Lines in order of appearance.
         size: Bytes, as it lies there.
-        digest: ``sha256:...`` of its bytes, of a URL ``etag:...`` or ``version:...`` of the store; "" where a
-            store has none.
+        digest: ``sha256:...`` of its bytes, of a URL the hash or version that its store has, and the size; ""
+            where a store has none.
         first: Index of its first row over all sources, from 0.
         rows: Number of its rows, bad ones too.
     """

@@ -6,17 +6,19 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from quorum.bulk.inputs.formats.cursor import NotDecodableError
 from quorum.bulk.inputs.options import Compression
 from quorum.bulk.inputs.records import ListingsError
 from quorum_contract.errors import QuorumError
 
+_BLOCK = 1 << 20
 _MAGIC: tuple[tuple[bytes, Compression], ...] = (
     (b"\x1f\x8b", "gz"),
     (b"BZh", "bz2"),
@@ -57,7 +59,20 @@ def open_bytes(url: str) -> BinaryIO:
     if not is_url(url):
         return Path(url).open("rb")
     system, path = file_system(url)
-    return cast("BinaryIO", system.open(path, "rb"))
+    file = cast("BinaryIO", system.open(path, "rb"))
+    if not url.startswith(("http://", "https://")):
+        return file
+    try:
+        file.seek(1)
+        file.read(1)
+    except ValueError:
+        # A server that sends whole files only.
+        with system.open(path, "rb") as whole:
+            copy = tempfile.SpooledTemporaryFile(_BLOCK)  # noqa: SIM115
+            shutil.copyfileobj(whole, copy, _BLOCK)
+            file = cast("BinaryIO", copy)
+    file.seek(0)
+    return file
 
 
 def compression_of(head: bytes) -> Compression:
@@ -97,7 +112,7 @@ def reading(name: str) -> Iterator[None]:
         # Decompressors and stores raise it without a number.
         what = error.strerror or f"cannot be read ({error}); is it cut off?"
         raise ListingsError(f"{name}: {what}") from error
-    except (QuorumError, NotDecodableError):
+    except (QuorumError, UnicodeDecodeError):
         raise
     except Exception as error:
         # Libraries of stores have errors of their own, as of credentials that are missing.

@@ -13,7 +13,7 @@ import msgspec
 from quorum.bulk.inputs.cursors import cursor_over, starts_anywhere
 from quorum.bulk.inputs.describe import describe, digest_of, recoded
 from quorum.bulk.inputs.encodings import FALLBACKS
-from quorum.bulk.inputs.formats.cursor import Cursor, Flaw, NotDecodableError, Place
+from quorum.bulk.inputs.formats.cursor import Cursor, Flaw, Place
 from quorum.bulk.inputs.formats.parquet import ParquetCursor
 from quorum.bulk.inputs.ids import Ids
 from quorum.bulk.inputs.layout import Source
@@ -198,7 +198,7 @@ class _Scanner:
         mark = self._ids.mark()
         try:
             found = self._passed(source, fixed=fixed)
-        except NotDecodableError:
+        except UnicodeDecodeError:
             self._ids.forget(mark)
             source = recoded(source, self.options)
             if source.encoding == "utf-8":

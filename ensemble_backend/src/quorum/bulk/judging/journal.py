@@ -151,13 +151,17 @@ class Journal:
         os.fsync(self._file.fileno())
         self._unsynced, self._synced_at = 0, time.monotonic()
 
-    def cells(self) -> Iterator[Cell]:
-        """The outcomes so far, in the order in which they came."""
+    def cells(self) -> Iterator[tuple[Cell, tuple[Spent, ...]]]:
+        """The outcomes so far, in the order in which they came.
+
+        Each with its share of what each member's answer took; empty where that is not known.
+        """
         decoder = msgspec.json.Decoder(_Line)
         with self._path.open("rb") as lines:
             for number, line in enumerate(lines):
-                if number:
-                    yield from decoder.decode(line).cells
+                found = decoder.decode(line) if number else _Line()
+                usage = tuple(spent.share(len(found.cells)) for spent in found.spent if found.cells)
+                yield from ((cell, usage) for cell in found.cells)
 
     def remove(self) -> None:
         """Remove the file: the output is complete."""

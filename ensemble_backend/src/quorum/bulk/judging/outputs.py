@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from quorum.retrieval.judged_files import SUFFIXES, read_provenance, write_judge
 from quorum.tasks.default import Default
 from quorum.votes import Cell as VotesCell
 from quorum.votes import Origin, check_target
-from quorum.votes.schema import known_scores
+from quorum.votes.schema import known_scores, known_usage
 from quorum.votes.write import replacing_votes
+from quorum_client import Spent
 
 BROKEN = "BROKEN"
 RUN = "run"
@@ -101,11 +102,13 @@ def write_all(
 ) -> Written:
     """Write votes, then what is left out, then the judged pairs: with these a run is complete."""
     asked = asked_by(deployment)
-    by_line = {cell.line: cell for cell in journal.cells()}
+    by_line = {cell.line: cell for cell, _ in journal.cells()}
     rows = [(pair, by_line[pair.line]) for pair in pairs.good]
     if votes is not None:
         votes.parent.mkdir(parents=True, exist_ok=True)
-        _write_votes(deployment, rows, journal, votes)
+        version = journal.weights.version if journal.weights else None
+        usage = {cell.line: used for cell, used in journal.cells()}
+        _write_votes(deployment.member_names, rows, usage, Origin(of["channel"], version), votes)
     written = Written(by_votes=sum(cell.by_votes for _, cell in rows), spent=spent_of(journal))
     reasons = Counter(cell.reason.partition(":")[0] for _, cell in rows if cell.reason)
     written.left_out = dict(sorted(reasons.items())) | ({BROKEN: len(pairs.broken)} if pairs.broken else {})
@@ -132,19 +135,29 @@ def judged_pair(asked: Default, pair: Pair, cell: Cell) -> JudgedPair:
     )
 
 
-def _write_votes(deployment: Deployment, rows: list[tuple[Pair, Cell]], journal: Journal, path: Path) -> None:
-    origin = Origin(weights_version=journal.weights.version if journal.weights else None)
+def _write_votes(
+    members: Sequence[str],
+    rows: Sequence[tuple[Pair, Cell]],
+    usage: Mapping[int, Sequence[Spent]],
+    origin: Origin,
+    path: Path,
+) -> None:
     with replacing_votes(path) as writer:
         for pair, cell in rows:
             if not cell.votes:
                 continue
-            values = tuple(vote.value for vote in cell.votes)
-            scores = known_scores(vote.score for vote in cell.votes)
-            gold = () if pair.gold is None else (pair.gold,)
-            writer.write(
-                VotesCell(pair.item, pair.category, pair.text, pair.keyphrase, values, gold, origin, scores),
-                deployment.member_names,
+            row = VotesCell(
+                product=pair.item,
+                category=pair.category,
+                title=pair.text,
+                attribute=pair.keyphrase,
+                values=tuple(vote.value for vote in cell.votes),
+                gold=() if pair.gold is None else (pair.gold,),
+                origin=origin,
+                scores=known_scores(vote.score for vote in cell.votes),
+                usage=known_usage(usage[cell.line]),
             )
+            writer.write(row, members)
 
 
 def _list_left_out(pairs: Pairs, rows: list[tuple[Pair, Cell]], path: Path) -> None:

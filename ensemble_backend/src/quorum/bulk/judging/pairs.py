@@ -22,6 +22,7 @@ from quorum_contract.checks import (
     encode,
     encode_category,
     encode_text,
+    is_blank,
 )
 from quorum_contract.errors import InvalidRequest, QuorumError
 from quorum_contract.fields import one_line
@@ -146,7 +147,7 @@ def _pair(line: int, row: Mapping[str, Any], catalogue: Catalogue, text: Sequenc
     keyphrase = one_line(_text(row, "keyphrase"))
     category = _text(row, "category") if row.get("category") is not None else ""
     for name, value in (("item", item), (" and ".join(text), words), ("keyphrase", keyphrase)):
-        if not value.strip():
+        if is_blank(value):
             raise InvalidRequest(f"{name} is empty")
     encode(item, "item", _MAX_ITEM_BYTES)
     encode_text(words)

@@ -15,6 +15,8 @@ from quorum_contract.errors import QuorumError
 class FailedRow(QuorumError):
     """A row that could not be answered, as its journal has it; ``code`` is that of the original error."""
 
+    code = "ROW_FAILED"
+
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code  # type: ignore[misc]

@@ -8,13 +8,13 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import msgspec
 
+from quorum.bulk.inputs.scan import Part
 from quorum.bulk.ledger.entry import Entry
 from quorum.bulk.ledger.errors import LedgerError
-from quorum.bulk.ledger.spec import Part
 from quorum.files import sync_file, sync_folder, write_all
 
 KIND = "quorum.extract.journal"
@@ -81,13 +81,11 @@ def read_journal(path: Path, header: Mapping[str, Any]) -> tuple[dict[int, Entry
         LedgerError: It is of another job or part, or damaged.
         OSError: It cannot be read.
     """
-    packed = path.suffix == ".gz"
     entries: dict[int, Entry] = {}
     end = number = 0
     rows = range(header["first"], header["first"] + header["rows"])
     try:
-        file: IO[bytes]
-        with gzip.open(path) if packed else path.open("rb") as file:
+        with _opened(path) as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
@@ -108,8 +106,8 @@ def read_journal(path: Path, header: Mapping[str, Any]) -> tuple[dict[int, Entry
     return entries, end
 
 
-def pack(path: Path, header: Mapping[str, Any], entries: Iterable[Entry]) -> None:
-    """Write a packed journal in place of an earlier one; the same outcomes give the same bytes.
+def pack(path: Path, header: Mapping[str, Any], lines: Iterable[bytes]) -> None:
+    """Write a packed journal in place of an earlier one; the same lines of outcomes give the same bytes.
 
     Raises:
         OSError: It cannot be written.
@@ -118,10 +116,13 @@ def pack(path: Path, header: Mapping[str, Any], entries: Iterable[Entry]) -> Non
     # Neither name nor time of writing.
     with draft.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
         file.write(msgspec.json.encode(header) + b"\n")
-        for entry in entries:
-            file.write(entry.to_line())
+        file.writelines(lines)
     sync_file(draft)
     os.replace(draft, path)  # noqa: PTH105
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def _check_header(path: Path, line: bytes, header: Mapping[str, Any]) -> None:

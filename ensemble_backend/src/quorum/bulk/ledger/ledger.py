@@ -33,15 +33,17 @@ from typing import Any
 import msgspec
 
 from quorum.bulk.callbacks import Note, ignore
+from quorum.bulk.inputs.records import BadRow
+from quorum.bulk.inputs.scan import Part
 from quorum.bulk.ledger.entry import Entry
 from quorum.bulk.ledger.errors import LedgerError, storing
 from quorum.bulk.ledger.folder import JobFolder
 from quorum.bulk.ledger.journal import Journal, header_of, pack, read_journal
-from quorum.bulk.ledger.spec import JobSpec, Part
+from quorum.bulk.ledger.spec import JobSpec
 from quorum.bulk.ledger.tally import Counts, Tally
 from quorum.bulk.ledger.weights import WeightsSeen
 from quorum.bulk.listings import Listing
-from quorum.bulk.outputs.outcome import BadRow, Outcome
+from quorum.bulk.outputs.outcome import Outcome
 from quorum.bulk.outputs.owned import Owned
 from quorum.bulk.outputs.writer import Layout, Writer
 
@@ -58,16 +60,17 @@ class Pending:
         entries: Row -> its outcome, of rows that need not be asked again.
     """
 
-    part: Any
+    part: Part
     entries: Mapping[int, Entry]
 
 
 @dataclass(slots=True)
 class _Open:
-    """A part that is worked on: its outcomes, and its journal once something is appended."""
+    """A part that is worked on: its outcomes, the lines of those that were appended, and its journal."""
 
     entries: dict[int, Entry]
     end: int
+    lines: dict[int, bytes] = field(default_factory=dict)
     journal: Journal | None = None
 
 
@@ -208,7 +211,8 @@ class Ledger:
             if opened.journal is None:
                 self._uncommit(part_number)
                 opened.journal = Journal(path, header_of(self._job, part), opened.end)
-            opened.journal.append(entry.to_line())
+            opened.journal.append(line := entry.to_line())
+            opened.lines[entry.row] = line
             if (before := opened.entries.get(entry.row)) is not None:
                 self._tally.add(before, -1)
             opened.entries[entry.row] = entry
@@ -240,7 +244,8 @@ class Ledger:
                 opened.journal.sync()
             self._uncommit(part_number)
             record = _Record(tally, self._writer.write_part(part_number, outcomes, bad))
-            pack(self._folder.packed(part_number), header_of(self._job, part), ordered)
+            lines = (opened.lines.get(entry.row) or entry.to_line() for entry in ordered)
+            pack(self._folder.packed(part_number), header_of(self._job, part), lines)
             self._folder.write(self._folder.record(part_number), msgspec.to_builtins(record))
             if opened.journal is not None:
                 opened.journal.close()

@@ -8,32 +8,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Protocol
+from typing import Any
 
+from quorum.bulk.inputs.scan import Scan
 from quorum.bulk.outputs.targets import Outputs
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import STABLE
-
-
-class Part(Protocol):
-    """A run of rows of one source: ``first`` is the index of its first row in the whole input, from 0."""
-
-    @property
-    def number(self) -> int: ...  # noqa: D102
-    @property
-    def first(self) -> int: ...  # noqa: D102
-    @property
-    def rows(self) -> int: ...  # noqa: D102
-
-
-class Scan(Protocol):
-    """What was found when the input was read before the job."""
-
-    @property
-    def columns(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def parts(self) -> tuple[Any, ...]: ...  # noqa: D102
-    def to_json(self) -> dict[str, Any]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

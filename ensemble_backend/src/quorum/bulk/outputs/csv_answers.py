@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.listings import Listing
 from quorum.bulk.outputs.errors import OutputError
-from quorum.bulk.outputs.outcome import BadRow, Outcome
+from quorum.bulk.outputs.outcome import Outcome
 from quorum.safe_text import safe_cell
 from quorum_client import Extraction
 

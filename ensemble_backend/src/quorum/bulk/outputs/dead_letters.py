@@ -7,14 +7,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from quorum.bulk.outputs.outcome import BadRow, Outcome
+from quorum.bulk.inputs.records import BadRow
+from quorum.bulk.outputs.outcome import Outcome
 from quorum.votes.join import join_lines
 
 
 class DeadLetters:
-    r"""One object per row: ``row`` (from 1, of the whole input), ``place``, ``reason`` and ``raw``, its text.
+    """One object per row: ``row`` (from 1, of the whole input), ``place``, ``reason`` and ``raw``, its text.
 
-    Bytes of ``raw`` that are no UTF-8 are written as ``\xNN``. A part without such rows is left out.
+    A part without such rows is left out.
     """
 
     def write(self, path: Path, outcomes: Sequence[Outcome], bad: Sequence[BadRow]) -> bool:
@@ -22,9 +23,8 @@ class DeadLetters:
         # A lone surrogate is escaped, which JSON can hold.
         with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             for row in bad:
-                raw = row.raw.decode("utf-8", "backslashreplace") if isinstance(row.raw, bytes) else row.raw
-                line = {"row": row.index + 1, "place": row.place, "reason": row.reason, "raw": raw}
-                file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+                line = {"row": row.index + 1, "place": row.place, "reason": row.reason, "raw": row.raw}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
         return bool(bad)
 
     def join(self, parts: Sequence[Path], path: Path) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.listings import Listing
-from quorum.bulk.outputs.outcome import BadRow, Outcome
+from quorum.bulk.outputs.outcome import Outcome
 from quorum.bulk.outputs.votes_tables import origin_of
 from quorum.votes.join import join_lines
+from quorum.votes.schema import ORIGIN_COLUMNS
 from quorum_client import Extraction, Spent
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 class JsonlSink:
@@ -26,7 +29,7 @@ class JsonlSink:
         """Write one row."""
         data = {"product": listing.product, "category": listing.category, "title": listing.text}
         found = {"error": str(result)} if isinstance(result, Exception) else extraction_json(result)
-        self._file.write(json.dumps(data | found, ensure_ascii=False) + "\n")
+        self._file.write(_ENCODER.encode(data | found) + "\n")
 
 
 class JsonlAnswers:
@@ -47,6 +50,7 @@ class JsonlAnswers:
 
 def extraction_json(result: Extraction) -> dict[str, Any]:
     """An extraction as plain data."""
+    origin = origin_of(result)
     return {
         "attributes": {
             answer.attribute: {
@@ -60,7 +64,7 @@ def extraction_json(result: Extraction) -> dict[str, Any]:
             }
             for answer in result.answers
         },
-        **{name: value for name, value in asdict(origin_of(result)).items() if value is not None},
+        **{name: value for name in ORIGIN_COLUMNS if (value := getattr(origin, name)) is not None},
         **usage_json(result),
     }
 

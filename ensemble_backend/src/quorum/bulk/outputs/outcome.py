@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes into outputs: outcomes of rows, and rows that could not be read; what writes them."""
+"""What goes into outputs: listings with their answers or errors; what writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.listings import Listing
 from quorum_client import Extraction
 
@@ -23,19 +24,6 @@ class Sink(Protocol):
 
     def write(self, listing: Listing, result: Extraction | Exception) -> None:
         """Write one row."""
-
-
-class BadRow(Protocol):
-    """A row that could not be read: its index in the whole input, from 0, where it stands, why, its text."""
-
-    @property
-    def index(self) -> int: ...  # noqa: D102
-    @property
-    def place(self) -> str: ...  # noqa: D102
-    @property
-    def reason(self) -> str: ...  # noqa: D102
-    @property
-    def raw(self) -> Any: ...  # noqa: D102
 
 
 class PartFormat(Protocol):

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.outputs.csv_answers import ERROR, SPENT, WEIGHTS, answer_columns
-from quorum.bulk.outputs.outcome import BadRow, Outcome
+from quorum.bulk.outputs.outcome import Outcome
 from quorum.votes.join import join_columns
 from quorum.votes.read import check_pyarrow
 from quorum_client import Extraction

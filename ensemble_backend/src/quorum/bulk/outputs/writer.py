@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.outputs.csv_answers import CsvAnswers
 from quorum.bulk.outputs.dead_letters import DeadLetters
 from quorum.bulk.outputs.destinations import destination_of, names_in, put, refusal
 from quorum.bulk.outputs.errors import OutputError
 from quorum.bulk.outputs.jsonl_answers import JsonlAnswers
-from quorum.bulk.outputs.outcome import BadRow, Outcome, PartFormat
+from quorum.bulk.outputs.outcome import Outcome, PartFormat
 from quorum.bulk.outputs.owned import Owned
 from quorum.bulk.outputs.parquet_answers import ParquetAnswers
 from quorum.bulk.outputs.targets import Outputs, Target

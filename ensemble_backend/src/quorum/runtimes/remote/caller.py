@@ -29,6 +29,9 @@ _TOKENS_PER_CHAR = 0.4
 _SHARE_NEW, _MOST_PER_CHAR = 0.1, 4.0
 _HEDGE_SHARE = 0.95
 _HEDGE_AFTER = 20
+_TOO_LATE_S, _TOO_LATE = 0.05, 0.1
+"""A question that is not sent so long before its deadline, or before this last share of its time, is given
+up: so it is known to be no call when the deadline comes."""
 
 
 class Caller:
@@ -55,7 +58,7 @@ class Caller:
         self._schema = lru_cache(maxsize=256)(_decoded)
 
     async def answer(self, question: Question) -> Reply:
-        """Answer before the deadline, or with the status of the abstention."""
+        """Answer before the deadline, or with the status of the abstention, also where it is cancelled."""
         self._questions += 1
         self._budget.save()
         prompt = self._controls.remove(question.prompt)
@@ -66,11 +69,12 @@ class Caller:
             math.ceil(len(prompt) * self._per_char),
             time.monotonic() + left_s,
         )
+        tries = _Tries()
         try:
             async with asyncio.timeout(left_s):
-                return await self._answer(asked)
-        except TimeoutError:
-            return Status.TIMEOUT
+                return await self._answer(asked, tries, left_s)
+        except (TimeoutError, asyncio.CancelledError):
+            return tries.ended(Status.TIMEOUT)
 
     def state(self) -> RemoteState:
         """For other processes."""
@@ -84,25 +88,25 @@ class Caller:
             self._line.waiting,
         )
 
-    async def _answer(self, asked: Asked) -> Reply:
+    async def _answer(self, asked: Asked, tries: _Tries, left_s: float) -> Reply:
         failed: list[Endpoint] = []
-        status: Reply = Unsent(Status.ERROR)
         until, tokens = time.monotonic() + self._max_wait_s, asked.prompt_tokens + self._max_tokens
+        latest = asked.deadline - min(_TOO_LATE_S, _TOO_LATE * left_s)
         while True:
-            place = await self._line.enter(tokens, until, asked.deadline, failed)
+            place = await self._line.enter(tokens, until, latest, failed)
             if isinstance(place, Status):
-                return status if place is Status.ERROR else place
+                return tries.ended(tries.status if place is Status.ERROR else place)
+            tries.begin()
             outcome = await self._hedged(place, asked)
+            tries.end(outcome.reply)
             if outcome.end.ending is Ending.TAUGHT:
                 self._repeated += 1
                 continue
             if outcome.end.ending not in (Ending.FAILED, Ending.OVERLOADED):
                 return outcome.reply
-            if not isinstance(outcome.reply, Unsent):
-                status = outcome.reply
             failed.append(place.endpoint)
             if len(failed) >= _TRIES or not self._budget.pay():
-                return status
+                return tries.ended(tries.status)
             self._repeated += 1
             if set(failed) >= self._watched.keys():
                 await asyncio.sleep(random.uniform(0, _PAUSE_S * 2 ** len(failed)))
@@ -151,6 +155,38 @@ class Caller:
             # A server may say anything.
             per_char = min(usage.prompt_tokens / len(asked.prompt), _MOST_PER_CHAR)
             self._per_char += _SHARE_NEW * (per_char - self._per_char)
+
+
+class _Tries:
+    """What came of the tries of one question so far.
+
+    Attributes:
+        status: Of the last one; ``OVERLOADED`` only where none was a call.
+    """
+
+    def __init__(self) -> None:
+        self.status = Status.ERROR
+        self._is_call = self._is_asking = False
+
+    def begin(self) -> None:
+        """Note that a request is sent."""
+        self._is_asking = True
+
+    def end(self, reply: Reply) -> None:
+        """Note what came of it: one that did not reach an endpoint, or was too much for it, is no call."""
+        self._is_asking = False
+        if isinstance(reply, Unsent):
+            return
+        self._is_call = self._is_call or reply is not Status.OVERLOADED
+        if isinstance(reply, Status) and (reply is not Status.OVERLOADED or not self._is_call):
+            self.status = reply
+
+    def ended(self, status: Status) -> Reply:
+        """The abstention with which the question ends."""
+        # Of one that says "overloaded" no call is counted.
+        if self._is_call or self._is_asking:
+            return self.status if status is Status.OVERLOADED else status
+        return status if status is Status.OVERLOADED else Unsent(status)
 
 
 async def _first_good(tasks: Collection[asyncio.Future[Outcome]]) -> Outcome:

@@ -41,22 +41,23 @@ class Line:
         Args:
             tokens: Of prompt and answer.
             until: When it waits no longer, by the clock: one time for all tries of a question.
-            deadline: When nothing is sent any more, by the clock.
+            deadline: When nothing is sent, and nothing waited for, any more, by the clock.
             avoid: As for :func:`quorum.runtimes.remote.choice.choose`.
 
         Returns:
             ``OVERLOADED`` if limits do not let it through until then, at once where that is known;
-            ``TIMEOUT`` after the deadline; ``ERROR`` if all endpoints fail.
+            ``TIMEOUT`` at the deadline; ``ERROR`` if all endpoints fail.
         """
+        until = min(until, deadline)
         left_s = max(0.0, until - self._clock())
-        if self.waiting / rate_of(self._endpoints) > left_s:
+        if left_s and self.waiting / rate_of(self._endpoints) > left_s:
             return Status.OVERLOADED
         self.waiting += 1
         try:
             async with asyncio.timeout(left_s), self._turn:
                 return await self._first(tokens, until, deadline, avoid)
         except TimeoutError:
-            return Status.OVERLOADED
+            return Status.TIMEOUT if until == deadline else Status.OVERLOADED
         finally:
             self.waiting -= 1
 

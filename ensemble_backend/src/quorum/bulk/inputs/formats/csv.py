@@ -11,21 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from quorum.bulk.inputs.dialect import Dialect
-from quorum.bulk.inputs.formats.cursor import Flaw, NotDecodableError, Place
+from quorum.bulk.inputs.formats.cursor import Flaw, Place
 from quorum.bulk.inputs.lines import LONGEST_LINE, Lines
 from quorum.bulk.inputs.records import ListingsError
 
 LONGEST_RECORD = 16 << 20
 """Bytes of a record of several lines; one that is longer has a quote that is not closed."""
+_TOO_LONG = f"a quote is not closed: the cell goes on over {LONGEST_RECORD >> 20} MiB"
 _RUNS = (re.compile(r"[0-9]+"), re.compile(r"[^\W\d_]+"))
 _EVIDENCE = 4
 _LONGEST_HEADER = 1 << 20
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
 """A line before the header, by which some spreadsheets name the delimiter."""
-
-
-class _TooLongError(Exception):
-    """A record of too many lines."""
 
 
 class CsvCursor:
@@ -53,7 +50,7 @@ class CsvCursor:
             columns: Names of the cells.
             dialect: The dialect.
             encoding: A codec whose lines are those of its bytes.
-            fixed: Bytes that the encoding does not allow make a row bad; else they raise NotDecodableError.
+            fixed: Bytes that the encoding does not allow make a row bad; else they raise UnicodeDecodeError.
             place: Where ``lines`` begin.
         """
         # A limit of the whole process. Cells as long as the longest line are none of its business.
@@ -81,7 +78,7 @@ class CsvCursor:
                 cells = next(reader)
             except StopIteration:
                 return
-            except (csv.Error, _TooLongError) as error:
+            except csv.Error as error:
                 reader = self._reader()
                 yield self._first_line(_reason(error, len(record)))
                 continue
@@ -112,12 +109,12 @@ class CsvCursor:
             record.append(raw)
             size = len(raw) if len(record) == 1 else size + len(raw)
             if size > LONGEST_RECORD and len(record) > 1:
-                raise _TooLongError
+                raise csv.Error(_TOO_LONG)
             try:
                 yield raw.decode(encoding)
             except UnicodeDecodeError as error:
                 if not self._fixed:
-                    raise NotDecodableError from error
+                    raise
                 self._damage = self._damage or error
                 yield raw.decode(encoding, "replace")
 
@@ -176,9 +173,9 @@ def _form(cell: bytes) -> str:
     return _RUNS[1].sub("a", _RUNS[0].sub("9", text))
 
 
-def _reason(error: Exception, lines: int) -> str:
-    if isinstance(error, _TooLongError):
-        return f"a quote is not closed: the cell goes on over {LONGEST_RECORD >> 20} MiB"
+def _reason(error: csv.Error, lines: int) -> str:
+    if str(error) == _TOO_LONG:
+        return _TOO_LONG
     if "unexpected end of data" in str(error):
         return "a quote is not closed up to the end of the file"
     if lines > 1:
@@ -195,7 +192,7 @@ def header_of(
 
     Raises:
         ListingsError: There is no header, it is damaged, or two columns have one name.
-        NotDecodableError: With ``fixed`` false, it is in another encoding.
+        UnicodeDecodeError: With ``fixed`` false, it is in another encoding.
     """
     taken: list[bytes] = []
 
@@ -214,7 +211,7 @@ def header_of(
         raise ListingsError(f"{name}: the header is no CSV ({error}); repair its quotes") from error
     except UnicodeDecodeError as error:
         if not fixed:
-            raise NotDecodableError from error
+            raise
         raise ListingsError(f"{name}: the header is not in {encoding} ({error}); save it anew") from error
     if not any(cell.strip() for cell in cells):
         raise ListingsError(f"{name}: has no header; its first line names the columns")

@@ -39,6 +39,8 @@ class Place(NamedTuple):
 class Cursor(Protocol):
     """Reads rows in order.
 
+    Where the encoding is not certain, one that is wrong raises UnicodeDecodeError.
+
     Attributes:
         at: Line of the file, from 1, that the row which was read last begins on; of Parquet its number.
     """
@@ -52,7 +54,3 @@ class Cursor(Protocol):
     def place(self) -> Place:
         """Where the next row begins."""
         ...
-
-
-class NotDecodableError(Exception):
-    """A file is not in the encoding that it was taken for; never leaves the package."""

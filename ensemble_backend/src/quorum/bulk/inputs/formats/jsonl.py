@@ -7,7 +7,7 @@ import codecs
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from quorum.bulk.inputs.formats.cursor import Flaw, NotDecodableError, Place
+from quorum.bulk.inputs.formats.cursor import Flaw, Place
 from quorum.bulk.inputs.lines import Lines
 from quorum.votes.jsonl import load_json
 
@@ -41,7 +41,7 @@ class JsonlCursor:
             row = load_json(raw.decode(self._encoding))
         except UnicodeDecodeError as error:
             if not self._fixed:
-                raise NotDecodableError from error
+                raise
             reason = f"the byte 0x{raw[error.start]:02x} is no {self._encoding}; save it anew"
         except ValueError as error:
             reason = f"{error}; one object per line"

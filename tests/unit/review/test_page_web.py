@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The review page over HTTP, served by the command: who is let in, what it answers, what is kept."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import quorum
+from support.review_page import Page, rows, serving, write_votes
+
+from quorum import learn
+from quorum.review.choose import LabelError
+from quorum.review.page.desk import ReviewOptions
+from quorum.review.page.journal import read_journal
+from quorum.review.web.access import Access, checked_token
+from quorum.review.web.serve import PageOptions, export_review, serve_review
+from quorum.votes import read_votes
+from quorum_contract.errors import QuorumError
+
+TOKEN = "0123456789abcdef"
+OWN = {"host": "127.0.0.1:80", "authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "header", "taken"),
+    [
+        pytest.param("127.0.0.1", "", "127.0.0.1:4321", True, id="its address"),
+        pytest.param("127.0.0.1", "", "localhost:4321", True, id="localhost"),
+        pytest.param("127.0.0.1", "", "[::1]:4321", True, id="loopback of IPv6"),
+        pytest.param("127.0.0.1", "", "127.0.0.1:80", False, id="another port"),
+        pytest.param("127.0.0.1", "", "127.0.0.1", False, id="no port"),
+        pytest.param("127.0.0.1", "", "evil.test:4321", False, id="a name that resolves to it"),
+        pytest.param("127.0.0.1", "", "127.0.0.1.evil.test:4321", False, id="a name that looks like it"),
+        pytest.param("127.0.0.1", "", "10.0.0.7:4321", False, id="another address"),
+        pytest.param("127.0.0.1", "", "a@127.0.0.1:4321, b", False, id="two headers"),
+        pytest.param("127.0.0.1", "", "", False, id="no header"),
+        pytest.param("0.0.0.0", "", "10.0.0.7:4321", True, id="every address: an address"),
+        pytest.param("0.0.0.0", "", "evil.test:4321", False, id="every address: a name"),
+        pytest.param("0.0.0.0", "review.test", "review.test", True, id="the name of a proxy"),
+        pytest.param("box.test", "", "box.test:4321", True, id="the name that it listens at"),
+    ],
+)
+def test_only_its_own_names_are_taken(host: str, name: str, header: str, taken: bool) -> None:
+    refused = Access(host, 4321, TOKEN, name).refusal("GET", "/", {"host": header})
+    assert (refused is None) is taken
+    assert refused is None or refused[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        pytest.param("GET", "/api/state", {}, None, id="with the token"),
+        pytest.param("GET", "/api/state", {"authorization": ""}, 401, id="without"),
+        pytest.param("GET", "/api/state", {"authorization": "Bearer é" + TOKEN}, 401, id="another"),
+        pytest.param("POST", "/api/decide", {"origin": "http://127.0.0.1:80"}, None, id="own origin"),
+        pytest.param("POST", "/api/decide", {"origin": "http://evil.test"}, 403, id="another origin"),
+        pytest.param("POST", "/api/decide", {"origin": "http://127.0.0.1:81"}, 403, id="another port"),
+        pytest.param("POST", "/api/decide", {"origin": "null"}, 403, id="an origin that hides"),
+        pytest.param("POST", "/api/decide", {"sec-fetch-site": "cross-site"}, 403, id="another site"),
+        pytest.param("POST", "/api/decide", {"content-type": "text/plain"}, 415, id="a form of another site"),
+        pytest.param("POST", "/", {}, 405, id="nothing to post to"),
+        pytest.param("GET", "/", {"authorization": ""}, None, id="the page itself holds no secret"),
+        pytest.param("GET", "/", {"sec-fetch-site": "cross-site"}, None, id="a link on another site"),
+    ],
+)
+def test_a_call_needs_token_and_own_origin(
+    method: str, path: str, headers: dict[str, str], status: int | None
+) -> None:
+    refused = Access("127.0.0.1", 80, TOKEN).refusal(method, path, OWN | headers)
+    assert (refused[0] if refused else None) == status
+
+
+def test_an_address_that_others_reach_needs_a_token() -> None:
+    for host in ("0.0.0.0", "10.0.0.7", "::", "box.test"):
+        with pytest.raises(LabelError, match="others reach that address"):
+            checked_token(host, None)
+        assert checked_token(host, TOKEN) == TOKEN
+    for short in ("", "0123456789", "0123 56789abcdef", "0123456789abcdé0"):
+        with pytest.raises(LabelError, match="at least 16"):
+            checked_token("127.0.0.1", short)
+    assert len({checked_token("127.0.0.1", None) for _ in range(3)}) == 3
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, Path]]:
+    folder = tmp_path_factory.mktemp("page")
+    write_votes(folder / "votes.jsonl", rows())
+    with serving(folder, "votes.jsonl", "--reviewer", "ann") as page:
+        yield page, folder
+
+
+def test_every_answer_forbids_scripts_from_elsewhere(served: tuple[Page, Path]) -> None:
+    page, _ = served
+    for path, status in (
+        ("/", 200),
+        ("/review.js", 200),
+        ("/review.css", 200),
+        ("/icon.svg", 200),
+        ("/x", 404),
+    ):
+        found, headers, content = page.ask(path)
+        assert found == status
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        if path == "/":
+            # Nothing inline that the policy would have to allow, nothing from elsewhere.
+            assert "style=" not in content
+            assert "onclick" not in content
+            assert "http" not in content.replace("http-equiv", "")
+            assert "<script src=" in content
+    for name in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert name not in page.ask("/review.js")[2]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        pytest.param("/api/state?reviewer=eve", None, 400, "'eve' is no reviewer", id="a stranger"),
+        pytest.param("/api/state?mode=x", None, 400, "Invalid enum value", id="another mode"),
+        pytest.param("/api/decide", b"{", 400, "truncated", id="no JSON"),
+        pytest.param("/api/decide", b"\xff", 400, "malformed", id="no text"),
+        pytest.param("/api/decide", {"reviewer": "ann"}, 400, "missing required field", id="too little"),
+        pytest.param("/api/decide", b" " * (1 << 17), 400, "more than 65536 bytes", id="too much"),
+        pytest.param("/api/undo", {"reviewer": "ann"}, 400, "nothing to undo", id="nothing to undo"),
+        pytest.param(
+            "/api/decide",
+            {"reviewer": "ann", "product": "p1", "attribute": "color", "verdict": "undo"},
+            400, "Invalid enum value", id="no verdict",
+        ),
+    ],
+)  # fmt: skip
+def test_a_malformed_call_is_answered_and_keeps_nothing(
+    served: tuple[Page, Path], path: str, body: Any, status: int, message: str
+) -> None:
+    page, folder = served
+    found, _, content = page.ask(path, body)
+    assert found == status
+    assert message in content["error"]
+    assert read_journal(folder / "labels.journal.jsonl") == []
+
+
+def test_half_a_surrogate_pair_in_a_decision_is_refused(served: tuple[Page, Path]) -> None:
+    page, _ = served
+    body = b'{"reviewer":"ann","product":"p1","attribute":"color","verdict":"answer","typed":"\\ud800"}'
+    assert page.ask("/api/decide", body)[0] == 400
+
+
+def test_killed_at_once_no_decision_is_lost_and_learn_reads_the_table(tmp_path: Path) -> None:
+    votes = write_votes(tmp_path / "votes.jsonl", rows())
+    with serving(tmp_path, votes, "--reviewer", "ann") as page:
+        state = page.ask("/api/state?reviewer=ann")[2]
+        for _ in range(50):
+            state = page.decide(state, chosen=state["card"]["answer"])
+        page.process.send_signal(signal.SIGKILL)
+        page.process.wait()
+        done = state["progress"]["done"]
+    assert done == 50
+    # Without a page: the table, and tasks for another program.
+    tasks = tmp_path / "tasks.json"
+    options, targets = ReviewOptions(reviewers=["ann"]), [("label-studio", tasks)]
+    report = export_review(votes, tmp_path / "labels.jsonl", options, targets)  # type: ignore[arg-type]
+    assert (report.labels, report.tally.cells, report.out) == (50, 50, tmp_path / "labels.jsonl")
+    assert len(json.loads(tasks.read_text())) == 60
+    assert sum(bool(cell.gold) for cell in read_votes(tmp_path / "labels.jsonl").cells) == 50
+    assert learn(tmp_path / "labels.jsonl").weights.provenance["gold_labels"] == 50
+
+
+def test_what_cannot_be_reviewed_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    votes = write_votes(tmp_path / "votes.jsonl", rows(3))
+    out, ann = tmp_path / "labels.jsonl", ReviewOptions(reviewers=["ann"])
+    for options, page, message in (
+        (ann, PageOptions(host="0.0.0.0"), "others reach that address"),
+        (ReviewOptions(reviewers=[" "]), None, "1 to 64 printable"),
+        (ReviewOptions(reviewers=["ann"], overlap=2.0), None, "overlap is 2"),
+        (ReviewOptions(reviewers=["ann"], weights="none.json"), None, "cannot be read"),
+        (ann, PageOptions(host="192.0.2.1", token=TOKEN), "cannot listen at 192.0.2.1"),
+    ):
+        with pytest.raises(QuorumError, match=message):
+            serve_review(votes, out, options, page)
+        out.with_name("labels.journal.jsonl").unlink(missing_ok=True)
+    write_votes(votes, [row | {"gold": ["red"]} for row in rows(3)])
+    with pytest.raises(LabelError, match="nothing is left to review"):
+        serve_review(votes, out, ann)
+    assert [path.name for path in tmp_path.iterdir()] == ["votes.jsonl"]
+
+
+def test_the_command_names_the_programs_that_it_writes_for(tmp_path: Path) -> None:
+    votes = write_votes(tmp_path / "votes.jsonl", rows(3))
+    said = quorum(tmp_path, "review", votes, "--export", "excel=x", code=1)[1]
+    assert "with one of label-studio, argilla" in said
