@@ -183,7 +183,7 @@ def _connected(address: str | None) -> Iterator[Any]:
 
 def _nodes(ray: Any) -> int:
     """Number of the nodes that work: alive, and with a CPU that Ray may use."""
-    nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
+    nodes: int = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
     if not nodes:
         raise RayRunError("the Ray cluster has no node with a CPU; add one with `ray start --address ...`")
     return nodes
