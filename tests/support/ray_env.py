@@ -8,8 +8,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,19 +101,34 @@ class RayCluster:
 
 @contextmanager
 def cluster() -> Iterator[RayCluster]:
-    """Start a cluster, and end all of its processes."""
+    """Start a cluster, and end all of its processes; again where Ray's 30 s for a start are too few."""
+    with ExitStack() as stack:
+        for left in reversed(range(4)):
+            process = stack.enter_context(_processes())
+            try:
+                started = RayCluster(process)
+            except AssertionError:
+                if not left:
+                    raise
+                stack.close()
+            else:
+                break
+        yield started
+
+
+@contextmanager
+def _processes() -> Iterator[subprocess.Popen[str]]:
     # Not in the folder of the test: names of sockets must be short.
     folder = tempfile.mkdtemp(prefix="qr-", dir="/tmp")
-    environment: Mapping[str, str] = os.environ | _QUIET | {"RAY_TMPDIR": folder}
     process = subprocess.Popen(
         [PYTHON, "-c", _CLUSTER],
-        env=environment,
+        env=os.environ | _QUIET | {"RAY_TMPDIR": folder},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
-        yield RayCluster(process)
+        yield process
     finally:
         assert process.stdin is not None
         # At the end of its input the script shuts the cluster down.
