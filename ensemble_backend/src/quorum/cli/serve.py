@@ -26,7 +26,6 @@ from quorum.cli.console import (
 from quorum.cli.describe import refuse_misfits
 from quorum.cli.rollout import describe_missing
 from quorum.cli.signals import interrupt_once
-from quorum.repository.history import utc
 from quorum_contract import CANARY, RECOMMEND_CANARY, STABLE
 
 if TYPE_CHECKING:
@@ -213,10 +212,7 @@ def _show_endpoints(report: quorum.ServerStatus) -> None:
         repeated = counted(remote.repeated, "request")
         out.print(Text(f"{member}: {counts}; {repeated} repeated"), soft_wrap=True)
         for e in remote.endpoints:
-            is_well = e.state == "closed"
-            state = Text(
-                e.state if is_well else f"{e.state} since {utc(e.since)}", "" if is_well else "bold red"
-            )
+            state = Text(e.breaker, "" if e.state == "closed" else "bold red")
             times = "-" if e.p50_s is None or e.p95_s is None else f"{e.p50_s:.2f}, {e.p95_s:.2f} s"
             lost = ((e.failed, "failed"), (e.limited, "were too many"))
             others = "".join(f", {number} {what}" for number, what in lost if number)

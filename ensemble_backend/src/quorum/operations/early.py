@@ -56,8 +56,8 @@ def with_learned_stopping(
 def _remarks(found: Stopping | None, wanted: float) -> tuple[str, ...]:
     """Say which flip risks the votes support, and whether that of the deployment is among them."""
     if found is None:
-        needed = "single values of two members and two products, recorded without --lazy"
-        return (f"stopping early: nothing learned, that takes {needed}",)
+        takes = "single values of two members and two products, recorded without --lazy"
+        return (f"stopping early: nothing learned, that takes {takes}",)
     cells = f"{found.cells} cells of {found.products} products"
     risks = ", ".join(f"{100 * risk:g} %" for risk, _ in found.limits) or "none"
     remarks = [f"stopping early: flip risks that {cells} support: {risks}"]

@@ -10,6 +10,7 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -67,6 +68,12 @@ class EndpointState(Record):
     answer_tokens: int = 0
     p50_s: float | None = None
     p95_s: float | None = None
+
+    @property
+    def breaker(self) -> str:
+        """What its breaker does, for people; since when, where that is not to let requests through."""
+        since = f" since {datetime.fromtimestamp(self.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return self.state + (since if self.state != "closed" else "")
 
 
 @dataclass(frozen=True, slots=True)
