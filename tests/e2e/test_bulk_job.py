@@ -26,7 +26,7 @@ from quorum.votes import read_votes
 
 logger = logging.getLogger(__name__)
 LONG = bool(os.environ.get("QUORUM_LONG"))
-ROWS, KILLS = (10_000, 50) if LONG else (240, 6)
+ROWS, KILLS = (10_000, 50) if LONG else (180, 5)
 IN_FLIGHT = 8
 LATENCY_MS = 20.0
 OPTIONS = ("--concurrency", str(IN_FLIGHT), "--part-rows", str(ROWS // 6), "--votes", "votes.parquet")

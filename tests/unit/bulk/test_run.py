@@ -462,7 +462,7 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
     answers[:] = [Unreachable("gone")] * 2
     result = CliRunner().invoke(app, [*COMMAND, "--patience", "0"])
     assert result.exit_code == 75
-    assert "stopped before anything was asked: gone; run the same command again" in result.stderr
+    assert "stopped before anything was asked: gone; `quorum up` starts a server here" in result.stderr
     assert not Path("o.csv.job").exists()
 
 

@@ -68,11 +68,6 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "no rows": (["extract", "header.csv", "-o", "o.csv"], ["header.csv", "no rows"]),
     "an empty file": (["extract", "empty.csv", "-o", "o.csv"], ["empty.csv", "is empty"]),
     "a row without its text": (["extract", "short.csv", "-o", "o.csv"], ["short.csv", "row 1", "1 cells"]),
-    "another encoding": (
-        ["extract", "latin.csv", "-o", "o.csv", "--encoding", "utf-8"],
-        ["latin.csv", "row 1", "utf-8"],
-    ),
-    "a field too large": (["extract", "huge.csv", "-o", "o.csv"], ["huge.csv", "32768"]),
     "a quote that is open": (
         ["extract", "open.csv", "-o", "o.csv", "--max-bad", "0"],
         ["open.csv", "row 1 (line 2)", "a quote is not closed"],
