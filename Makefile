@@ -2,7 +2,7 @@
 # Set up, run and test on a fresh Debian or Ubuntu with python3 and make; `make` alone lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tasks demo-keyphrases check test setup setup-hf setup-tune setup-dev build-env peers-env train-demo lint fmt render clean bench bench-long chaos gpu-check
+.PHONY: help demo demo-tasks demo-keyphrases check test setup setup-hf setup-tune setup-dev build-env peers-env ray-env train-demo lint fmt render clean bench bench-long chaos gpu-check
 .NOTPARALLEL:
 
 # Interpreter of the environments, when the system's python3 does not fit: make setup PYTHON=/path
@@ -47,6 +47,9 @@ build-env: ## make .venv-build: PyTorch and the converters (about 1.5 GB)
 peers-env: ## make .venv-peers: the benchmark's peers FastAPI, LitServe, Ray Serve and crowd-kit
 	@$(SETUP) peers
 
+ray-env: ## make .venv-ray: bulk runs on Ray, exporters to Delta Lake and Iceberg (about 1 GB)
+	@$(SETUP) ray
+
 train-demo: build-env ## train the demo's LLMs; examples/demo/README.md shows how to convert and score them
 	.venv-build/bin/python examples/demo/train.py
 
@@ -73,5 +76,5 @@ gpu-check: setup-tune ## check members and graph on a GPU, and measure them (ARG
 	.venv/bin/quorum-bench gpu-check $(ARGS)
 
 clean: ## remove environments, caches and files of a demo
-	rm -rf .venv .venv-build .venv-peers .cache .quorum .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-build .venv-peers .venv-ray .cache .quorum .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

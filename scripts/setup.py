@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the environments: ``setup.py run|hf|tune|dev|build|peers ...``. Standard library only, Python 3.8+.
+"""Make the environments: ``setup.py run|hf|tune|dev|build|peers|ray ...``. Needs only Python 3.8 or newer.
 
 ``run`` makes ``.venv`` (server, models, command line), ``hf`` adds PyTorch and Transformers to it, ``tune``
 these and the ONNX tools for fine-tuning, ``dev`` the test tools; ``build`` makes ``.venv-build`` (PyTorch and
-converters), ``peers`` makes ``.venv-peers`` (the other servers of the benchmark). PyTorch is the CPU build,
-but in ``.venv`` the build with CUDA where an NVIDIA driver is loaded; QUORUM_TORCH=cpu or cuda overrides it.
-Packages are installed by uv, itself installed by pip, under pip's own configuration (mirrors, wheel folders,
-certificates); where uv fails, and with QUORUM_INSTALLER=pip, pip installs them. A stamp makes a second run
-instant; an incomplete environment is made anew. The variable PYTHON names the interpreter to use when the
-system's does not fit.
+converters), ``peers`` makes ``.venv-peers`` (the other servers of the benchmark), ``ray`` makes ``.venv-ray``
+(bulk runs on Ray, exporters to tables). PyTorch is the CPU build, but in ``.venv`` the build with CUDA
+where an NVIDIA driver is loaded; QUORUM_TORCH=cpu or cuda overrides it. Packages are installed by uv,
+itself installed by pip, under pip's own configuration (mirrors, wheel folders, certificates); where uv
+fails, and with QUORUM_INSTALLER=pip, pip installs them. A stamp makes a second run instant; an incomplete
+environment is made anew. The variable PYTHON names the interpreter to use when the system's does not fit.
 """
 
 from __future__ import annotations
@@ -311,6 +311,12 @@ def install_peers(env: Environment) -> None:
     env.install("--no-deps", "-r", f"{REQUIREMENTS}/peers-nodeps.txt", *own)
 
 
+def install_ray(env: Environment) -> None:
+    env.install("-r", f"{REQUIREMENTS}/ray.txt", "-c", f"{REQUIREMENTS}/constraints.txt")
+    own = [a for name in ("client", "ensemble_backend") for a in ("-e", str(ROOT / name))]
+    env.install("--no-deps", *own)
+
+
 def make(stage: str) -> None:
     """Make or update the environment of a stage, if it is missing or out of date."""
     if stage == "build":
@@ -320,6 +326,10 @@ def make(stage: str) -> None:
     if stage == "peers":
         files = [*(REQUIREMENTS / f"peers{part}.txt" for part in ("", "-nodeps")), *PROJECTS]
         Environment(ROOT / ".venv-peers").ensure("peers", files, install_peers)
+        return
+    if stage == "ray":
+        files = [REQUIREMENTS / "ray.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]
+        Environment(ROOT / ".venv-ray").ensure("ray", files, install_ray)
         return
     common = [REQUIREMENTS / "run.txt", REQUIREMENTS / "constraints.txt", *PROJECTS]
     env = Environment(ROOT / ".venv")
@@ -338,8 +348,8 @@ def make(stage: str) -> None:
 
 def main() -> None:
     stages = sys.argv[1:]
-    if not stages or not set(stages) <= {"run", "hf", "tune", "dev", "build", "peers"}:
-        stop("usage: setup.py run|hf|tune|dev|build|peers ...")
+    if not stages or not set(stages) <= {"run", "hf", "tune", "dev", "build", "peers", "ray"}:
+        stop("usage: setup.py run|hf|tune|dev|build|peers|ray ...")
     for stage in stages:
         make(stage)
 

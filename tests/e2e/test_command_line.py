@@ -27,7 +27,7 @@ from quorum.serving.admission import admission_of
 from quorum.votes import read_votes
 
 MEMBERS = ("alpha", "beta", "gamma")
-LONG = 20_000
+LONG = 2_000
 
 
 @dataclass
@@ -99,9 +99,11 @@ def test_extract_answers_every_row_in_order(up: Up, suffix: str) -> None:
     done = up.json("extract", source, "--out", out, "--votes", votes)
     given = done.pop("voted"), sum(sum(found.values()) for found in done.pop("abstained").values())
     assert (done.pop("decided"), done.pop("undecided")) == (30 * len(ATTRIBUTES), {})
-    assert done.pop("errors") == {}
     assert done.pop("spent")["calls"] == 30 * len(MEMBERS)
-    assert done == {"answered": 30, "failed": 0, "left": 0, "out": str(out), "votes": str(votes)}
+    assert done == {
+        "ended": "complete", "rows": 30, "answered": 30, "failed": 0, "bad": 0, "left": 0, "asked": 30,
+        "outputs": [str(out), str(votes)], "job": f"{out}.job", "errors": {}, "weights": {"1": 30},
+    }  # fmt: skip
     with out.open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file)) if suffix == "csv" else [json.loads(line) for line in file]
     assert [row["title"] for row in found] == [row["title"] for row in rows]
@@ -119,71 +121,42 @@ def test_extract_answers_every_row_in_order(up: Up, suffix: str) -> None:
             assert cells[f"p{p}", attribute] == tuple(said(m, p, attribute) for m in range(3))
 
 
-def test_extract_marks_a_row_that_fails_and_goes_on(up: Up) -> None:
+def test_extract_lists_a_row_that_no_server_takes_and_goes_on(up: Up) -> None:
     rows = [{"title": title(0)}, {"title": "x" * 40_000}, {"title": title(2)}]
     source, out = write_jsonl(up.folder / "bad.jsonl", rows), up.folder / "bad-out.jsonl"
     done = up.json("extract", source, "--out", out, code=1)
-    assert (done["answered"], done["failed"]) == (2, 1)
-    found = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-    assert ["error" in row for row in found] == [False, True, False]
-    assert "32768" in found[1]["error"]
-
-
-def begin_long_extract(folder: Path) -> tuple[subprocess.Popen[str], Path]:
-    """An ``extract --json`` that has written its first answers and has far to go."""
-    rows = [{"sku": f"s{i}", "title": title(i % 60)} for i in range(LONG)]
-    source, out = write_jsonl(folder / "long.jsonl", rows), folder / "long-out.jsonl"
-    out.unlink(missing_ok=True)
-    process = start(
-        folder, "extract", source, "--out", out, "--votes", "long-votes.parquet", "--json", "--force"
-    )
-    end = time.monotonic() + 60
-    while not (out.exists() and out.read_bytes().count(b"\n") > 5):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    return process, out
+    assert (done["answered"], done["failed"], done["bad"]) == (2, 0, 1)
+    assert [json.loads(line)["title"] for line in out.read_text("utf-8").splitlines()] == [title(0), title(2)]
+    (dead,) = Path(f"{out}.dead.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(dead)["row"] == 2
+    assert "32768" in json.loads(dead)["reason"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_extract_that_is_interrupted_says_what_it_wrote(up: Up, number: signal.Signals) -> None:
-    process, out = begin_long_extract(up.folder)
+def test_extract_that_is_interrupted_goes_on(up: Up, number: signal.Signals) -> None:
+    rows = [{"sku": f"s{i}", "title": title(i % 60)} for i in range(LONG)]
+    source, out = write_jsonl(up.folder / "long.jsonl", rows), up.folder / f"long-{number.name}.jsonl"
+    command = ("extract", source, "--out", out, "--json", "--part-rows", "100")
+    process = start(up.folder, *command)
+    end = time.monotonic() + 60
+    journal = Path(f"{out}.job") / "parts"
+    while not (journal.exists() and any(path.stat().st_size > 5000 for path in journal.iterdir())):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
     process.send_signal(number)
     printed, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     done = json.loads(printed)
-    rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-    assert (done["failed"], done["answered"], done["left"]) == (0, len(rows), LONG - len(rows))
+    assert (done["ended"], done["failed"], done["left"]) == ("interrupted", 0, LONG - done["answered"])
     assert done["left"] > 0
-    assert [row["product"] for row in rows] == [f"s{i}" for i in range(len(rows))]
-    assert f"interrupted; to go on, extract the rows from {len(rows) + 1} on" in " ".join(err.split())
-    votes = read_votes(up.folder / "long-votes.parquet")
-    assert votes.n_products == len(rows), "Parquet cannot be read without its footer, which is written last"
-
-
-def test_extract_stops_when_the_server_goes_away(tmp_path: Path) -> None:
-    write_deployment(tmp_path, {name: {} for name in MEMBERS}, rows=table(MEMBERS, products=60))
-    quorum(tmp_path, "render")
-    server = start(tmp_path, "up")
-    try:
-        wait_for_note(tmp_path, server)
-        process, out = begin_long_extract(tmp_path)
-        server.send_signal(signal.SIGINT)
-        printed, err = process.communicate(timeout=100)
-        server.communicate(timeout=60)
-    finally:
-        server.kill()
-        server.communicate()
-    assert process.returncode == 1, err
-    assert "Traceback" not in err
-    done = json.loads(printed)
-    rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-    failed = ["error" in row for row in rows]
-    assert (done["failed"], done["answered"]) == (sum(failed), len(rows) - sum(failed))
-    assert all(failed[-20:])
-    assert done["left"] == LONG - len(rows) > 0
-    assert f"extract the rows from {len(rows) - 19} on" in " ".join(err.split())
+    assert "run the same command again" in err
+    assert not out.exists()
+    again = up.json(*command[:-3], "--part-rows", "100")
+    assert (again["answered"], again["asked"]) == (LONG, done["left"])
+    found = [json.loads(line)["product"] for line in out.read_text("utf-8").splitlines()]
+    assert found == [f"s{i}" for i in range(LONG)]
 
 
 def test_from_votes_to_new_weights_and_back(up: Up) -> None:

@@ -87,8 +87,8 @@ def test_a_budget_runs_out_in_the_middle_of_a_run(live: Live, folder: Path) -> N
     )
     report = quorum.extract(live.spec, folder / "in.jsonl", options, note=notes.append)
     assert (report.ended, report.answered, report.failed) == ("complete", PRODUCTS, 0)
-    assert report.decided == PRODUCTS * len(ATTRIBUTES), "the others answer"
-    assert report.abstained == {"dear": {"BUDGET": (PRODUCTS - 6) * len(ATTRIBUTES)}}
+    assert report.tally.decided == PRODUCTS * len(ATTRIBUTES), "the others answer"
+    assert report.tally.abstained == {"dear": {"BUDGET": (PRODUCTS - 6) * len(ATTRIBUTES)}}
     budget = report.budgets["dear"]
     assert (budget.row, budget.answers) == (7, PRODUCTS - 6)
     (note,) = [note for note in notes if "budget" in note]

@@ -136,7 +136,7 @@ def test_files_of_answers_say_so_and_the_votes_are_recorded(live: Live, tmp_path
             out=tmp_path / f"out.{ending}", votes=tmp_path / votes, url=live.url, escaped=False
         )
         report = quorum.extract(live.spec, listings, options)
-        assert (report.decided, report.undecided) == (2 * PRODUCTS, {"NO_QUORUM": PRODUCTS})
+        assert (report.tally.decided, report.tally.undecided) == (2 * PRODUCTS, {"NO_QUORUM": PRODUCTS})
         recorded = read_votes(tmp_path / votes)
         assert {cell.attribute: cell.values[:2] for cell in recorded.cells[:3]} == {
             "brand": (said(0, 0, "brand"),) * 2,

@@ -76,11 +76,11 @@ def run(folder: Path, arguments: Sequence[str], environment: Mapping[str, str], 
     """Run the command ``quorum`` in ``folder``; a code of None: it had to be killed after the time-out."""
     with tempfile.TemporaryDirectory() as place:
         out, err = Path(place) / "out", Path(place) / "err"
-        code = by(_quorum, folder, arguments, dict(environment), out, err)
+        code = by(run_quorum, folder, arguments, dict(environment), out, err)
         return Ended(code, out.read_text("utf-8"), err.read_text("utf-8"))
 
 
-def _quorum(
+def run_quorum(
     folder: Path, arguments: Sequence[str], environment: Mapping[str, str], out: Path, err: Path
 ) -> None:
     for number, path in ((1, out), (2, err)):

@@ -18,17 +18,21 @@ if TYPE_CHECKING:
     from quorum.bulk.ask import ask as ask
     from quorum.bulk.dry_run import estimate_extract as estimate_extract
     from quorum.bulk.estimate import Expected as Expected
+    from quorum.bulk.export.answers import ExportReport as ExportReport
+    from quorum.bulk.export.delta import export_delta as export_delta
+    from quorum.bulk.export.iceberg import export_iceberg as export_iceberg
     from quorum.bulk.judging.run import JudgeOptions as JudgeOptions
     from quorum.bulk.judging.run import JudgeReport as JudgeReport
     from quorum.bulk.judging.run import judge as judge
+    from quorum.bulk.options import ExtractOptions as ExtractOptions
     from quorum.bulk.outputs.jsonl_answers import extraction_json as extraction_json
+    from quorum.bulk.progress import JobProgress as JobProgress
     from quorum.bulk.recommend import RecommendOptions as RecommendOptions
     from quorum.bulk.recommend import RecommendReport as RecommendReport
     from quorum.bulk.recommend import recommend as recommend
     from quorum.bulk.recommend import recommend_items as recommend_items
     from quorum.bulk.recommend import recommendation_json as recommendation_json
-    from quorum.bulk.run import ExtractOptions as ExtractOptions
-    from quorum.bulk.run import ExtractReport as ExtractReport
+    from quorum.bulk.report import ExtractReport as ExtractReport
     from quorum.bulk.run import extract as extract
     from quorum.decision.weights import Weights as Weights
     from quorum.deployment.load import load_deployment as load_deployment
@@ -134,7 +138,12 @@ _MODULES = {
     "quorum.bulk.ask": ("ask",),
     "quorum.bulk.dry_run": ("estimate_extract",),
     "quorum.bulk.estimate": ("Expected",),
+    "quorum.bulk.export.answers": ("ExportReport",),
+    "quorum.bulk.export.delta": ("export_delta",),
+    "quorum.bulk.export.iceberg": ("export_iceberg",),
     "quorum.bulk.judging.run": ("JudgeOptions", "JudgeReport", "judge"),
+    "quorum.bulk.options": ("ExtractOptions",),
+    "quorum.bulk.progress": ("JobProgress",),
     "quorum.bulk.recommend": (
         "RecommendOptions",
         "RecommendReport",
@@ -142,7 +151,8 @@ _MODULES = {
         "recommend_items",
         "recommendation_json",
     ),
-    "quorum.bulk.run": ("ExtractOptions", "ExtractReport", "extract"),
+    "quorum.bulk.report": ("ExtractReport",),
+    "quorum.bulk.run": ("extract",),
     "quorum.decision.weights": ("Weights",),
     "quorum.deployment.load": ("load_deployment",),
     "quorum.deployment.schema": ("Deployment",),

@@ -11,6 +11,7 @@ from support.deployment import write_deployment
 from typer.testing import CliRunner
 
 import quorum
+from quorum.bulk import run as job_run
 from quorum.cli import app
 from quorum_client import Answer, AsyncClient, Client, Extraction, InvalidRequest, Spent, Status, Vote
 from quorum_contract import LAZY, LAZY_CANARY
@@ -40,6 +41,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(AsyncClient, "extract", extract)
     monkeypatch.setattr(Client, "extract", extract_now)
     monkeypatch.setattr(Client, "is_ready", is_ready)
+    monkeypatch.setattr(job_run, "served_version", lambda _, __, channel: found.append(channel) or 1)
     return found
 
 
@@ -60,7 +62,7 @@ def test_a_lazy_run_asks_the_lazy_channel_and_counts_what_was_not_asked(
     assert asked == [LAZY, True]
     assert "no vote in 1 of 2 cases: beta 1 NOT_ASKED" in result.stderr
     assert "learn weights from votes without --lazy" in result.stderr
-    again = extract("--lazy", "--channel", "quorum_canary", "--force")
+    again = extract("--lazy", "--channel", "quorum_canary", "--job", "other", "--force")
     assert again.exit_code == 0
     assert asked[2:] == [LAZY_CANARY, True]
     assert "learn weights" not in again.stderr

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import quorum
 from quorum.bulk import only
 from quorum.bulk.outputs import OutputError
+from quorum.bulk.progress import JobProgress
 from quorum.cli import app
 from quorum.deployment.schema import AttributeSpec, VoteSpec
 from quorum.votes import read_votes
@@ -101,8 +102,8 @@ def test_an_interrupted_run_goes_on(
             raise InvalidRequest("too long")
         return await answer(client, text, *arguments, **named)
 
-    def interrupt(done: int, _: int) -> None:
-        if done == 3:
+    def interrupt(state: JobProgress) -> None:
+        if state.done == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(AsyncClient, "extract", failing)
@@ -171,7 +172,8 @@ def test_abstentions_are_counted_by_member_and_reason(
 
     monkeypatch.setattr(AsyncClient, "extract", abstain)
     report = quorum.extract(deployment, "in.csv", options())
-    assert (report.answered, report.voted, report.abstained) == (ROWS - 1, 2, {"beta": {"NOT_ASKED": 8}})
+    assert (report.answered, report.tally.voted) == (ROWS - 1, 2)
+    assert report.tally.abstained == {"beta": {"NOT_ASKED": 8}}
     assert report.to_json()["abstained"] == {"beta": {"NOT_ASKED": 8}}
     assert not {"decided", "undecided"} & report.to_json().keys()
     result = CliRunner().invoke(app, ["extract", "in.csv", "--only", "beta", "--votes", "old.jsonl"])

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run over a file as a Python call: what its record holds, and what it refuses."""
+"""The job over files as a Python call: what its record holds, what it refuses, what ends it, how it goes on.
+
+The client's answers are made up here, to inject what a server cannot be told to do; ``tests/e2e`` has the
+server.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +22,25 @@ from support.deployment import write_deployment
 from typer.testing import CliRunner
 
 import quorum
-from quorum.bulk.ask import NoAttributesError, attributes_of
+from quorum.bulk import run as job_run
+from quorum.bulk.ask import NoAttributesError, UnknownAttributeError, attributes_of
+from quorum.bulk.job_input import TooManyBad
+from quorum.bulk.ledger import JobLocked, LedgerError, NewWeights
 from quorum.bulk.outputs import OutputError
+from quorum.bulk.progress import JobProgress
 from quorum.cli import app
 from quorum.deployment.schema import AttributeSpec
-from quorum.files import locked
 from quorum_client import (
     Answer,
     AsyncClient,
-    Client,
+    ChannelNotFound,
+    DeadlineExceeded,
     DecisionStatus,
+    Disconnected,
     Extraction,
     InvalidRequest,
     Overloaded,
+    Spent,
     Status,
     Unreachable,
     Vote,
@@ -35,58 +48,311 @@ from quorum_client import (
 from quorum_contract.errors import QuorumError
 
 ROWS = 50
+Server = Callable[[str], Extraction]
 
 
 @pytest.fixture
 def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> quorum.Deployment:
-    """A deployment whose server seems to be ready, with fifty listings."""
+    """A deployment whose server decides by weights version 1, with fifty listings."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Client, "is_ready", lambda _: True)
+    monkeypatch.setattr(job_run, "served_version", lambda *_: 1)
     lines = "".join(f"s{i},{i}\n" for i in range(ROWS))
     (tmp_path / "in.csv").write_text("sku,title\n" + lines, "utf-8")
     return quorum.load_deployment(write_deployment(tmp_path, {"alpha": {}, "beta": {}}))
 
 
-def serve(monkeypatch: pytest.MonkeyPatch, failures: dict[int, BaseException], **origin: Any) -> None:
-    """Let the client answer each text, but for these rows."""
+def answer(text: str, version: int = 1, **origin: Any) -> Extraction:
+    found = Answer("color", f"red {text}", 0.5, (Vote("alpha", "red", Status.ANSWERED),))
+    return Extraction("id", (found,), version, 0.01, **origin)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of all calls, in order; each is answered."""
+    texts: list[str] = []
+    serve(monkeypatch, texts, answer)
+    return texts
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, texts: list[str], server: Server) -> None:
+    """Let a function answer, or fail, each text."""
 
     async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
-        if error := failures.get(int(text)):
-            raise error
-        answer = Answer("color", "red", 0.5, (Vote("alpha", "red", Status.ANSWERED),))
-        return Extraction("id", (answer,), 1, 0.01, **origin)
+        texts.append(text)
+        await asyncio.sleep(0)
+        return server(text)
 
     monkeypatch.setattr(AsyncClient, "extract", extract)
 
 
+def failing(failures: dict[int, BaseException | list[BaseException]]) -> Server:
+    """A server that fails on some texts: always, or as often as there are errors."""
+
+    def server(text: str) -> Extraction:
+        error = failures.get(int(text))
+        if isinstance(error, list):
+            error = error.pop() if error else None
+        if error is not None:
+            raise error
+        return answer(text)
+
+    return server
+
+
 def options(**more: Any) -> quorum.ExtractOptions:
-    return quorum.ExtractOptions(out="out.csv", votes="voted.jsonl", attributes=["color"], **more)
+    chosen = {"out": "out.csv", "votes": "voted.jsonl", "attributes": ["color"], "concurrency": 1}
+    return quorum.ExtractOptions(**chosen | {"part_rows": 20, "patience_s": 0.0} | more)
 
 
-def test_a_complete_run(deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve(monkeypatch, {7: InvalidRequest("too long")})
-    seen: list[tuple[int, int]] = []
-    report = quorum.extract(deployment, "in.csv", options(), progress=lambda *step: seen.append(step))
-    assert (report.answered, report.failed, report.left) == (ROWS - 1, 1, 0)
-    assert (report.ended, report.resume, report.last_error) == ("complete", None, None)
-    assert report.by_channel == {"quorum": ROWS - 1}
+def rows_of(path: str = "out.csv") -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(Path(path).read_text("utf-8"))))
+
+
+def test_a_complete_job(deployment: quorum.Deployment, asked: list[str]) -> None:
+    seen: list[JobProgress] = []
+    report = quorum.extract(deployment, "in.csv", options(), progress=seen.append)
+    assert asked == [str(n) for n in range(ROWS)]
     assert report.to_json() == {
-        "answered": ROWS - 1, "failed": 1, "left": 0, "out": "out.csv", "votes": "voted.jsonl",
-        "errors": {"INVALID_REQUEST": {"listings": 1, "first": "too long"}},
-        "voted": ROWS - 1, "abstained": {}, "decided": ROWS - 1, "undecided": {},
+        "ended": "complete", "rows": ROWS, "answered": ROWS, "failed": 0, "bad": 0, "left": 0, "asked": ROWS,
+        "outputs": ["out.csv", "voted.jsonl"], "job": "out.csv.job", "errors": {}, "voted": ROWS,
+        "abstained": {}, "decided": ROWS, "undecided": {}, "weights": {"1": ROWS},
     }  # fmt: skip
-    assert seen == [(done, ROWS) for done in range(ROWS + 1)]
-    assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS - 1
+    assert [(row["sku"], row["color"]) for row in rows_of()] == [(f"s{n}", f"red {n}") for n in range(ROWS)]
+    assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
+    assert [(state.done, state.total) for state in (seen[0], seen[-1])] == [(0, ROWS), (ROWS, ROWS)]
+
+
+def test_the_same_call_again_asks_nothing(deployment: quorum.Deployment, asked: list[str]) -> None:
+    quorum.extract(deployment, "in.csv", options())
+    before = Path("out.csv").read_bytes()
+    report = quorum.extract(deployment, "in.csv", options())
+    assert (len(asked), report.asked, report.answered) == (ROWS, 0, ROWS)
+    Path("out.csv").unlink()
+    quorum.extract(deployment, "in.csv", options())
+    assert Path("out.csv").read_bytes() == before
+    assert len(asked) == ROWS
+
+
+@pytest.mark.parametrize("at", [0, 7, 20, 39, 49])
+def test_an_interrupted_job_goes_on(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    texts: list[str] = []
+    serve(monkeypatch, texts, failing({at: [KeyboardInterrupt()]}))
+    report = quorum.extract(deployment, "in.csv", options())
+    done = report.answered
+    # The answer before may not have been kept yet.
+    assert done in (at - 1, at)
+    assert (report.ended, report.left) == ("interrupted", ROWS - done)
+    notes: list[str] = []
+    report = quorum.extract(deployment, "in.csv", options(), note=notes.append)
+    assert (report.ended, report.answered, report.asked) == ("complete", ROWS, ROWS - done)
+    twice = [str(n) for n in range(done, at + 1)]
+    assert sorted(texts, key=int) == sorted([*map(str, range(ROWS)), *twice], key=int)
+    assert [row["color"] for row in rows_of()] == [f"red {n}" for n in range(ROWS)]
+    assert any(f"goes on; {done} of {ROWS} rows are done already" in note for note in notes) == (done > 0)
+
+
+def test_what_was_spent_is_said_when_a_job_goes_on(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def priced(text: str) -> Extraction:
+        if text == "30" and len(texts) < ROWS:
+            raise KeyboardInterrupt
+        return replace(answer(text), cost=0.5, usage={"alpha": Spent(1, 10, 2, 0, 0.1, 0.5)})
+
+    texts: list[str] = []
+    serve(monkeypatch, texts, priced)
+    quorum.extract(deployment, "in.csv", options())
+    texts += [""] * ROWS
+    notes: list[str] = []
+    report = quorum.extract(deployment, "in.csv", options(), note=notes.append)
+    assert any("30 of 50 rows are done already for 15" in note for note in notes)
+    assert report.tally.spent.cost == 25
+
+
+def test_rows_that_failed_are_asked_again_on_demand(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+    late = DeadlineExceeded("late")
+    serve(monkeypatch, texts, failing({3: [late], 4: [late], 45: [late]}))
+    report = quorum.extract(deployment, "in.csv", options())
+    assert (report.ended, report.answered, report.failed) == ("complete", ROWS - 3, 3)
+    assert report.to_json()["errors"] == {"DEADLINE_EXCEEDED": {"listings": 3, "first": "late"}}
+    assert [row["sku"] for row in rows_of() if row["error"] == "late"] == ["s3", "s4", "s45"]
+    del texts[:]
+    quorum.extract(deployment, "in.csv", options())
+    assert texts == []
+    report = quorum.extract(deployment, "in.csv", options(retry_failed=True))
+    assert sorted(texts) == ["3", "4", "45"]
+    assert (report.answered, report.failed) == (ROWS, 0)
+    assert [row["color"] for row in rows_of()] == [f"red {n}" for n in range(ROWS)]
+    assert [row["error"] for row in rows_of()] == [""] * ROWS
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(Unreachable("gone"), "away"), (ChannelNotFound("gone"), "away"), (Overloaded("gone"), "full")],
+)
+def test_a_server_that_does_not_answer_ends_the_job_so_that_it_goes_on(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, error: QuorumError, state: str
+) -> None:
+    texts: list[str] = []
+    serve(monkeypatch, texts, failing(dict.fromkeys(range(10, ROWS), error)))
+    notes: list[str] = []
+    report = quorum.extract(deployment, "in.csv", options(patience_s=0.3), note=notes.append)
+    assert (report.ended, report.answered, report.failed, report.left) == ("unavailable", 10, 0, ROWS - 10)
+    assert report.last_error is error
+    (said,) = [note for note in notes if "waiting" in note]
+    assert said == f"the server is {state}: waiting up to 0.3 s for it (gone)"
+    serve(monkeypatch, texts, answer)
+    report = quorum.extract(deployment, "in.csv", options())
+    assert (report.ended, report.answered, report.asked) == ("complete", ROWS, ROWS - 10)
+
+
+def test_a_job_waits_for_a_server_and_says_so_once(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: dict[int, Any] = {
+        10: [ChannelNotFound("loading")],
+        20: [Unreachable("gone")] * 2,
+        30: [Overloaded("full")] * 2,
+        40: [Overloaded("full")] * 2,
+    }
+    serve(monkeypatch, [], failing(failures))
+    notes: list[str] = []
+    report = quorum.extract(deployment, "in.csv", options(patience_s=60.0), note=notes.append)
+    assert (report.answered, report.ended) == (ROWS, "complete")
+    said = [note.partition(": waiting")[0].partition(" after")[0] for note in notes if "the server" in note]
+    away = ["the server is away", "the server answers again"]
+    assert said == [*away, *away, "the server is full"]
+
+
+def test_a_row_that_breaks_the_connection_fails_alone(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose text crashes the server: others that were in flight with it are asked again."""
+    inside: list[str] = []
+
+    async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
+        inside.append(text)
+        try:
+            await asyncio.sleep(0.001)
+            if "7" in inside:
+                raise Disconnected("broke off")
+            return answer(text)
+        finally:
+            inside.remove(text)
+
+    monkeypatch.setattr(AsyncClient, "extract", extract)
+    chosen = options(concurrency=8, patience_s=60.0)
+    report = quorum.extract(deployment, "in.csv", chosen)
+    assert (report.answered, report.failed) == (ROWS - 1, 1)
+    assert report.to_json()["errors"]["DISCONNECTED"]["listings"] == 1
+    assert [row["sku"] for row in rows_of() if row["error"]] == ["s7"]
+
+
+def test_other_weights_are_refused_unless_they_are_accepted(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a promotion in the middle of a run, and of one between two runs."""
+
+    def promoted(text: str) -> Extraction:
+        return answer(text, 1 if int(text) < 30 else 2)
+
+    texts: list[str] = []
+    serve(monkeypatch, texts, promoted)
+    with pytest.raises(NewWeights, match=r"version 2 .* version 1 .*--accept-new-weights"):
+        quorum.extract(deployment, "in.csv", options())
+    monkeypatch.setattr(job_run, "served_version", lambda *_: 2)
+    del texts[:]
+    with pytest.raises(NewWeights, match="Promote version 1 again"):
+        quorum.extract(deployment, "in.csv", options())
+    assert texts == [], "found out before anything is paid"
+    report = quorum.extract(deployment, "in.csv", options(accept_new_weights=True))
+    assert report.to_json()["weights"] == {"1": 30, "2": 20}
+    assert [row["weights_version"] for row in rows_of()] == ["1"] * 30 + ["2"] * 20
+    assert len(texts) == 20
+
+
+def test_other_options_are_refused(deployment: quorum.Deployment, asked: list[str]) -> None:
+    quorum.extract(deployment, "in.csv", options())
+    lines = Path("in.csv").read_text("utf-8")
+    for change in ({"attributes": ["color", "size"]}, {"part_rows": 10}, {"text": ["sku"]}):
+        with pytest.raises(LedgerError, match="is the job of another command"):
+            quorum.extract(deployment, "in.csv", options(**change))
+    Path("in.csv").write_text(lines.replace("s7,", "s8,"), "utf-8")
+    with pytest.raises(QuorumError, match=r"in\.csv: has changed since the job began"):
+        quorum.extract(deployment, "in.csv", options())
+    assert len(asked) == ROWS
+
+
+def test_a_job_that_another_process_works_on_is_refused(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals: list[str] = []
+
+    def server(text: str) -> Extraction:
+        if text == "9":
+            with pytest.raises(JobLocked) as refused:
+                # Of a loop of its own, as a process would have.
+                job_run.Ledger.begin(Path("out.csv.job"), spec[0])
+            refusals.append(str(refused.value))
+        return answer(text)
+
+    spec: list[Any] = []
+    begin = job_run.Ledger.begin
+
+    def noted(folder: Path, of: Any, **more: Any) -> Any:
+        spec.append(of)
+        return begin(folder, of, **more)
+
+    monkeypatch.setattr(job_run.Ledger, "begin", noted)
+    serve(monkeypatch, [], server)
+    assert quorum.extract(deployment, "in.csv", options()).answered == ROWS
+    assert "another process works on this job" in refusals[0]
+
+
+def test_bad_rows_are_dead_letters_and_end_the_run_before_it_asks(
+    deployment: quorum.Deployment, asked: list[str]
+) -> None:
+    bad = {5: "", 6: "x" * 40_000}
+    lines = "".join(f"s{n},{bad.get(n, n)}\n" for n in range(ROWS))
+    Path("in.csv").write_text("sku,title\n" + lines, "utf-8")
+    with pytest.raises(TooManyBad, match=r"2 of 50 rows are bad, 1 are allowed. The first: in\.csv: row 6"):
+        quorum.extract(deployment, "in.csv", options())
+    assert asked == []
+    assert not Path("out.csv.job").exists()
+    report = quorum.extract(deployment, "in.csv", options(max_bad=2))
+    assert (report.answered, report.failed, report.bad, report.left) == (ROWS - 2, 0, 2, 0)
+    assert len(rows_of()) == ROWS - 2
+    dead = [json.loads(line) for line in Path("out.csv.dead.jsonl").read_text("utf-8").splitlines()]
+    assert [line["row"] for line in dead] == [6, 7]
+    assert "32768" in dead[1]["reason"]
+    assert "out.csv.dead.jsonl" in report.outputs
+
+
+@pytest.mark.parametrize(
+    ("given", "rows", "allowed"), [("1%", 50, 1), ("0", 9, 0), (7, 9, 7), ("50 %", 9, 5)]
+)
+def test_bad_rows_are_allowed_as_a_number_or_a_share(given: Any, rows: int, allowed: int) -> None:
+    assert options(max_bad=given).bad_allowed(rows) == allowed
+
+
+@pytest.mark.parametrize("given", ["-1", "1.5", "101%", "some", "nan"])
+def test_a_number_of_bad_rows_that_is_none_is_refused(given: str) -> None:
+    with pytest.raises(InvalidRequest, match="max_bad"):
+        options(max_bad=given).check()
 
 
 @pytest.mark.parametrize(("more", "title"), [({}, "'-1"), ({"escaped": False}, "-1")])
 def test_cells_of_a_csv_are_escaped_unless_a_machine_reads_it(
-    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, more: dict[str, bool], title: str
+    deployment: quorum.Deployment, asked: list[str], more: dict[str, bool], title: str
 ) -> None:
-    serve(monkeypatch, {})
     Path("in.csv").write_text("sku,title\ns,-1\n", "utf-8")
     quorum.extract(deployment, "in.csv", options(**more))
-    assert Path("out.csv").read_text("utf-8").splitlines()[1].startswith(f"s,{title},red,")
+    assert Path("out.csv").read_text("utf-8").splitlines()[1].startswith(f"s,{title},red -1,")
     assert '"title": "-1"' in Path("voted.jsonl").read_text("utf-8")
 
 
@@ -94,7 +360,7 @@ def test_cells_of_a_csv_are_escaped_unless_a_machine_reads_it(
 def test_values_that_were_withheld_are_marked_and_counted(
     deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
+    def server(text: str) -> Extraction:
         status = {0: DecisionStatus.NO_QUORUM, 1: DecisionStatus.NO_ANSWER}.get(int(text) % 5)
         vote = Vote("alpha", "red", Status.ANSWERED)
         found = (
@@ -102,10 +368,9 @@ def test_values_that_were_withheld_are_marked_and_counted(
         )
         return Extraction("id", (found,), 1, 0.01)
 
-    monkeypatch.setattr(AsyncClient, "extract", extract)
-    report = quorum.extract(deployment, "in.csv", replace(options(), out=f"out.{ending}"))
-    assert (report.decided, report.undecided) == (30, {"NO_ANSWER": 10, "NO_QUORUM": 10})
-    assert report.to_json()["undecided"] == report.undecided
+    serve(monkeypatch, [], server)
+    report = quorum.extract(deployment, "in.csv", options(out=f"out.{ending}"))
+    assert (report.tally.decided, report.tally.undecided) == (30, {"NO_ANSWER": 10, "NO_QUORUM": 10})
     text = Path(f"out.{ending}").read_text("utf-8")
     if ending == "csv":
         rows = [(row["color"], row["color_status"]) for row in csv.DictReader(io.StringIO(text))]
@@ -113,212 +378,191 @@ def test_values_that_were_withheld_are_marked_and_counted(
         found = [json.loads(line)["attributes"]["color"] for line in text.splitlines()]
         rows = [(cell["value"] or "", cell["status"]) for cell in found]
     assert rows[:3] == [("", "NO_QUORUM"), ("", "NO_ANSWER"), ("red", "DECIDED")]
-    assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
     result = CliRunner().invoke(app, ["extract", "in.csv", "--out", "o.csv", "--attributes", "color"])
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.output
     assert "no value in 20 of 50 answers: 10 NO_ANSWER, 10 NO_QUORUM" in result.stderr
-
-
-@pytest.mark.parametrize("ending", ["csv", "jsonl"])
-def test_answers_are_on_disk_as_they_come(
-    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, ending: str
-) -> None:
-    serve(monkeypatch, {})
-    header = ending == "csv"
-    seen: list[int] = []
-
-    def look(done: int, _: int) -> None:
-        if done:
-            seen.append(len(Path(f"out.{ending}").read_text("utf-8").splitlines()) - header)
-
-    quorum.extract(deployment, "in.csv", replace(options(), out=f"out.{ending}"), progress=look)
-    assert seen == list(range(1, ROWS + 1))
 
 
 def test_channels_are_listed_where_a_share_is_routed(
     deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    serve(monkeypatch, {}, fallback_from="quorum_canary")
+    serve(monkeypatch, [], lambda text: answer(text, fallback_from="quorum_canary"))
     report = quorum.extract(deployment, "in.csv", options(canary_share=1.0))
     assert report.to_json()["channels"] == {"quorum for quorum_canary": ROWS}
 
 
-def test_a_run_without_a_server_ends_and_names_the_row_to_go_on_from(
-    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve(monkeypatch, {i: Unreachable(f"gone {i}") for i in range(10, ROWS)})
-    report = quorum.extract(deployment, "in.csv", options(away_s=0))
-    assert (report.ended, report.silent, report.resume) == ("unavailable", 20, 11)
-    assert (report.answered, report.failed, report.left) == (10, 20, ROWS - 30)
-    assert str(report.last_error) == "gone 29"
-
-
-def test_a_run_waits_for_a_server_that_is_away_or_full_and_says_so(
-    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failures: dict[int, list[QuorumError]] = {
-        20: [Unreachable("gone")] * 3,
-        30: [Overloaded("full")] * 2,
-        40: [Overloaded("full")] * 2,
-    }
-
-    async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
-        if errors := failures.get(int(text)):
-            raise errors.pop()
-        return Extraction("id", (Answer("color", "red", 0.5, ()),), 1, 0.01)
-
-    monkeypatch.setattr(AsyncClient, "extract", extract)
-    notes: list[str] = []
-    report = quorum.extract(deployment, "in.csv", options(concurrency=1), note=notes.append)
-    assert (report.answered, report.ended) == (ROWS, "complete")
-    assert [note.partition(" s")[0] for note in notes if "no id" not in note] == [
-        "the run waits up to 60",
-        "the run goes on after a wait of 1",
-        "the run waits, as the",
-    ]
-    assert "as the server is away: gone" in notes[-3]
-    assert "as the server is full: full" in notes[-1]
+COMMAND = ("extract", "in.csv", "--out", "o.csv", "--attributes", "color")
 
 
 def test_the_most_frequent_error_is_shown(
     deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failures: dict[int, BaseException] = {n: Overloaded(f"full {n}") for n in range(5, 9)}
-    serve(monkeypatch, failures | {20: InvalidRequest("too long")})
-    command = ["extract", "in.csv", "--out", "o.csv", "--attributes", "color"]
-    result = CliRunner().invoke(app, [*command, "--priority", "interactive"])
+    failures: dict[int, Any] = {n: DeadlineExceeded(f"late {n}") for n in range(5, 9)}
+    serve(monkeypatch, [], failing(failures | {20: InvalidRequest("too long")}))
+    result = CliRunner().invoke(app, [*COMMAND, "--max-bad", "1", "--concurrency", "1"])
     assert result.exit_code == 1
-    (line,) = [line for line in result.stderr.splitlines() if "OVERLOADED" in line]
-    assert line.startswith(
-        "4 of 5 failed with OVERLOADED, the first: full 5; without `--priority interactive`"
-    )
+    (line,) = [line for line in result.stderr.splitlines() if "DEADLINE_EXCEEDED" in line]
+    assert line == "4 of 5 failed with DEADLINE_EXCEEDED, the first: late 5; --retry-failed asks them again"
 
 
 def test_abstentions_are_counted_by_member(
     deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
+    def server(text: str) -> Extraction:
         status = (Status.ERROR, Status.TIMEOUT, Status.ANSWERED)[int(text) % 3]
         votes = Vote("alpha", "red", Status.ANSWERED), Vote("beta", "red" if not status else None, status)
         return Extraction("id", (Answer("color", "red", 0.5, votes),), 1, 0.01)
 
-    monkeypatch.setattr(AsyncClient, "extract", extract)
+    serve(monkeypatch, [], server)
     report = quorum.extract(deployment, "in.csv", options())
     assert report.to_json()["abstained"] == {"beta": {"ERROR": 17, "TIMEOUT": 17}}
-    command = ["extract", "in.csv", "--out", "o.csv", "--attributes", "color"]
-    said = CliRunner().invoke(app, command).stderr
+    said = CliRunner().invoke(app, [*COMMAND]).stderr
     assert "no vote in 34 of 100 cases: beta 17 ERROR, 17 TIMEOUT" in said
 
 
-def test_an_interrupt_is_reported(deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve(monkeypatch, {12: KeyboardInterrupt()})
-    report = quorum.extract(deployment, "in.csv", options(concurrency=1))
-    done = report.answered + report.failed
-    assert (report.ended, report.resume, report.left) == ("interrupted", done + 1, ROWS - done)
-    assert report.answered <= 12
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted, 38 rows are left; run the same command again"),
+        (Unreachable("gone"), 75, "stopped, 38 rows are left: the server did not answer for 0.1 s (gone)"),
+        (ChannelNotFound("gone"), 75, "Once `quorum status` says that the channel answers, run the same"),
+    ],
+)
+def test_ends_have_exit_codes_and_say_that_the_same_command_goes_on(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
+) -> None:
+    serve(monkeypatch, [], failing(dict.fromkeys(range(12, ROWS), error)))
+    how = ("--concurrency", "1", "--patience", "0.1s")
+    result = CliRunner().invoke(app, [*COMMAND, *how])
+    assert result.exit_code == code
+    assert said in result.stderr
+    serve(monkeypatch, [], answer)
+    result = CliRunner().invoke(app, [*COMMAND, *how])
+    assert result.exit_code == 0, result.output
+    assert "12 of 50 rows are done already" in result.stderr
+    assert "50 answered, 0 failed; wrote o.csv" in result.stderr
+
+
+def test_a_server_that_is_away_at_the_start_is_waited_for(
+    deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = [Unreachable("gone"), Unreachable("gone"), 1]
+
+    def version(*_: Any) -> int:
+        found = answers.pop(0)
+        if isinstance(found, QuorumError):
+            raise found
+        return int(found)
+
+    monkeypatch.setattr(job_run, "served_version", version)
+    notes: list[str] = []
+    report = quorum.extract(deployment, "in.csv", options(patience_s=60.0), note=notes.append)
+    assert report.answered == ROWS
+    assert sum("the server is away" in note for note in notes) == 1
+    answers[:] = [Unreachable("gone")] * 2
+    result = CliRunner().invoke(app, [*COMMAND, "--patience", "0"])
+    assert result.exit_code == 75
+    assert "stopped before anything was asked: gone; `quorum up` starts a server here" in result.stderr
+    assert not Path("o.csv.job").exists()
 
 
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"attributes": ["sku"]}, "has a column 'sku' already"),
+        ({"attributes": ["sku"], "open": True}, "has a column 'sku' already"),
         ({"attributes": ["color", "color"]}, "color"),
-        ({"attributes": [" color"]}, "white space"),
+        ({"attributes": [" color"], "open": True}, "white space"),
+        ({"attributes": ["colour"]}, "'colour' is not in the catalogue .* did you mean 'color'.*--open"),
         ({"attributes": []}, "no attributes"),
         ({"concurrency": 0}, "whole number above 0"),
         ({"canary_share": 2.0}, "canary_share"),
-        ({"away_s": -1.0}, "away_s"),
+        ({"patience_s": -1.0}, "patience_s"),
+        ({"part_rows": 0}, "part_rows"),
         ({"timeout_s": -1.0}, "timeout"),
-        ({"votes": "votes.csv"}, r"cannot tell the format of the votes from '\.csv'"),
-        ({"votes": "absent/votes.jsonl"}, "absent/votes.jsonl: No such file"),
-        ({"votes": "folder.jsonl"}, "folder.jsonl: Is a directory"),
-        ({"votes": "out.csv"}, "read or written already"),
+        ({"votes": "votes.csv"}, r"votes\.csv: cannot tell the format from '\.csv'"),
+        ({"votes": "absent/votes.jsonl"}, "absent/votes.jsonl: there is no such folder"),
+        ({"out": "one.jsonl", "votes": "one.jsonl"}, "written there"),
         ({"out": "out.txt"}, r"cannot tell the format from '\.txt'"),
-        ({"out": "folder.jsonl"}, "folder.jsonl: Is a directory"),
-        ({"text_column": "name"}, "needs column 'name'"),
-        ({"id_column": "name"}, "has no column 'name'"),
+        ({"text": ["name"]}, "needs column 'name'"),
+        ({"id": "name"}, "has no column 'name'"),
+        ({"category": "name"}, "has no column 'name'"),
     ],
 )
 def test_what_is_refused_leaves_earlier_outputs(
-    deployment: quorum.Deployment, change: dict[str, Any], error: str
+    deployment: quorum.Deployment, asked: list[str], change: dict[str, Any], error: str
 ) -> None:
-    Path("folder.jsonl").mkdir()
     for name in ("out.csv", "voted.jsonl"):
         Path(name).write_text("yesterday", "utf-8")
     with pytest.raises(QuorumError, match=error):
         quorum.extract(deployment, "in.csv", replace(options(force=True), **change))
     assert [Path(name).read_text("utf-8") for name in ("out.csv", "voted.jsonl")] == ["yesterday"] * 2
+    assert asked == []
 
 
 @pytest.mark.parametrize("filled", ["out.csv", "voted.jsonl"])
 def test_files_that_hold_something_are_replaced_only_if_asked_for(
-    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, filled: str
+    deployment: quorum.Deployment, asked: list[str], filled: str
 ) -> None:
-    serve(monkeypatch, {})
     other = {"out.csv": "voted.jsonl", "voted.jsonl": "out.csv"}[filled]
-    before = "yesterday" if filled == "out.csv" else Path("votes.jsonl").read_text("utf-8")
-    Path(filled).write_text(before, "utf-8")
-    holds = " with votes of alpha, beta" if filled == "voted.jsonl" else ""
-    with pytest.raises(OutputError, match=rf"{filled} exists{holds}; name another file.*by --force"):
+    Path(filled).write_text("yesterday", "utf-8")
+    with pytest.raises(OutputError, match=filled):
         quorum.extract(deployment, "in.csv", options())
-    assert Path(filled).read_text("utf-8") == before
+    assert Path(filled).read_text("utf-8") == "yesterday"
     assert not Path(other).exists()
-    result = CliRunner().invoke(
-        app, ["extract", "in.csv", "--out", "out.csv", "--votes", "voted.jsonl", "-a", "color", "--force"]
-    )
-    assert result.exit_code == 0, result.output
+    assert asked == []
+    quorum.extract(deployment, "in.csv", options(force=True))
     assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
 
 
-@pytest.mark.parametrize("written", ["out.csv", "voted.jsonl"])
-def test_a_file_that_another_run_writes_is_refused(
-    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, written: str
-) -> None:
-    """Even with --force: the other run would go on in a file without its beginning."""
-    other = {"out.csv": "voted.jsonl", "voted.jsonl": "out.csv"}[written]
-    refusals: list[str] = []
-
-    async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
-        if text == "9":
-            second = replace(options(force=True), **{"votes" if written == "out.csv" else "out": None})
-            with pytest.raises(OutputError) as refused:
-                quorum.extract(deployment, "in.csv", second)
-            refusals.append(str(refused.value))
-        answer = Answer("color", "red", 0.5, (Vote("alpha", "red", Status.ANSWERED),))
-        return Extraction("id", (answer,), 1, 0.01)
-
-    monkeypatch.setattr(AsyncClient, "extract", extract)
-    assert quorum.extract(deployment, "in.csv", options()).answered == ROWS
-    (said,) = refusals
-    assert f"{written}: is being changed by another process; wait for its end, or name another file" in said
-    assert len(Path(other).read_text("utf-8").splitlines()) >= ROWS
-    with locked(Path("out.csv"), Path("voted.jsonl")):
-        pass
-
-
-def test_a_file_without_content_may_be_written(
-    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve(monkeypatch, {})
-    for name in ("out.csv", "voted.jsonl"):
-        Path(name).write_text("", "utf-8")
-    assert quorum.extract(deployment, "in.csv", options()).answered == ROWS
-
-
-def test_no_empty_answers_stay_where_the_votes_cannot_be_opened(deployment: quorum.Deployment) -> None:
-    changed = replace(options(), out="new.csv", votes="absent/votes.jsonl")
-    with pytest.raises(OutputError, match=r"absent/votes\.jsonl: No such file"):
-        quorum.extract(deployment, "in.csv", changed)
-    assert not Path("new.csv").exists()
+def test_several_files_make_one_job(deployment: quorum.Deployment, asked: list[str]) -> None:
+    Path("more").mkdir()
+    Path("more/a.jsonl").write_text('{"sku": "t1", "title": "101"}\n{"sku": "t2", "title": "102"}\n', "utf-8")
+    report = quorum.extract(deployment, ["in.csv", "more"], options(out="answers/"))
+    assert report.answered == ROWS + 2
+    parts = sorted(Path("answers").iterdir())
+    assert [path.suffix for path in parts] == [".parquet"] * 4
+    shutil.rmtree("answers")
 
 
 def test_what_cannot_be_written_or_asked(deployment: quorum.Deployment) -> None:
     with pytest.raises(OutputError, match="nothing to write"):
         quorum.extract(deployment, "in.csv", quorum.ExtractOptions())
-    with pytest.raises(OutputError, match="read or written already"):
-        quorum.extract(deployment, "in.csv", quorum.ExtractOptions(out="in.csv"))
     with pytest.raises(NoAttributesError):
         attributes_of(deployment, [])
+    with pytest.raises(UnknownAttributeError):
+        attributes_of(deployment, ["colour"], is_open=False)
+
+
+@pytest.mark.parametrize(
+    ("files", "out", "error"),
+    [
+        ("in.csv", "in.csv", "that file is read"),
+        ("feed", "feed/out.csv", "the input feed would hold it"),
+        ("feed/*.csv", "feed/out.csv", "would hold it"),
+    ],
+)
+def test_outputs_that_are_read_are_refused(
+    deployment: quorum.Deployment, asked: list[str], files: str, out: str, error: str
+) -> None:
+    Path("feed").mkdir()
+    shutil.copy("in.csv", "feed/in.csv")
+    before = Path("in.csv").read_bytes()
+    with pytest.raises(OutputError, match=error):
+        quorum.extract(deployment, files, options(out=out, force=True))
+    assert Path("in.csv").read_bytes() == before
+    assert asked == []
+
+
+def test_a_file_that_is_new_in_a_folder_is_not_left_out(
+    deployment: quorum.Deployment, asked: list[str]
+) -> None:
+    Path("feed").mkdir()
+    shutil.copy("in.csv", "feed/monday.csv")
+    quorum.extract(deployment, "feed", options())
+    shutil.copy("in.csv", "feed/tuesday.csv")
+    with pytest.raises(LedgerError, match=r"feed/tuesday\.csv: is new since the job in out\.csv\.job began"):
+        quorum.extract(deployment, "feed", options())
+    assert len(asked) == ROWS
 
 
 def test_unknown_attributes_are_remarked_with_the_nearest_name(deployment: quorum.Deployment) -> None:

@@ -14,14 +14,9 @@ import pytest
 from quorum.cli import app
 from quorum_client import (
     Answer,
-    AsyncClient,
-    ChannelNotFound,
     Client,
     Extraction,
-    Overloaded,
-    QuorumError,
     Status,
-    Unreachable,
     Vote,
 )
 
@@ -56,25 +51,25 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["extract", "table.xlsx", "-o", "o.csv"],
         ["table.xlsx", ".xlsx", ".csv, .tsv, .jsonl or .parquet"],
     ),
-    "extract to an unknown kind": (["extract", "ok.csv", "-o", "o.xml"], ["o.xml", ".xml", ".csv or .jsonl"]),
+    "extract to an unknown kind": (["extract", "ok.csv", "-o", "o.xml"], ["o.xml", ".xml", ".csv, .jsonl"]),
     "extract to a missing folder": (["extract", "ok.csv", "-o", "no/such/o.csv"], ["no/such/o.csv"]),
     "no text column": (
         ["extract", "notext.csv", "-o", "o.csv"],
-        ["notext.csv", "title", "product, price", "--text-column"],
+        ["notext.csv", "title", "product, price", "--text"],
     ),
     "a wrong text column": (
-        ["extract", "ok.csv", "-o", "o.csv", "--text-column", "body"],
+        ["extract", "ok.csv", "-o", "o.csv", "--text", "body"],
         ["ok.csv", "'body'", "title"],
     ),
     "a wrong id column": (
-        ["extract", "notext.csv", "-o", "o.csv", "--text-column", "price", "--id-column", "sku"],
-        ["notext.csv", "'sku'", "--id-column", "product, price"],
+        ["extract", "notext.csv", "-o", "o.csv", "--text", "price", "--id", "sku"],
+        ["notext.csv", "'sku'", "--id", "product, price"],
     ),
     "no rows": (["extract", "header.csv", "-o", "o.csv"], ["header.csv", "no rows"]),
     "an empty file": (["extract", "empty.csv", "-o", "o.csv"], ["empty.csv", "is empty"]),
-    "a row without its text": (["extract", "short.csv", "-o", "o.csv"], ["short.csv: row 1", "1 cells"]),
+    "a row without its text": (["extract", "short.csv", "-o", "o.csv"], ["short.csv", "row 1", "1 cells"]),
     "a quote that is open": (
-        ["extract", "open.csv", "-o", "o.csv"],
+        ["extract", "open.csv", "-o", "o.csv", "--max-bad", "0"],
         ["open.csv", "row 1 (line 2)", "a quote is not closed"],
     ),
     "an archive cut off": (["extract", "cut.csv.gz", "-o", "o.csv"], ["cut.csv.gz", "is it cut off?"]),
@@ -87,10 +82,16 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["extract", "textgold.jsonl", "-o", "o.csv"],
         ["textgold.jsonl", "row 1", "gold", "'color'"],
     ),
-    "a line cut off": (["extract", "cut.jsonl", "-o", "o.csv"], ["cut.jsonl: row 2", "JSON"]),
-    "a line that is a list": (["extract", "list.jsonl", "-o", "o.csv"], ["list.jsonl: row 1", "object"]),
+    "a line cut off": (
+        ["extract", "cut.jsonl", "-o", "o.csv", "--max-bad", "0"],
+        ["cut.jsonl", "row 2", "JSON"],
+    ),
+    "a line that is a list": (["extract", "list.jsonl", "-o", "o.csv"], ["list.jsonl", "row 1", "object"]),
     "a text that is a number": (["extract", "number.jsonl", "-o", "o.csv"], ["number.jsonl", "row 1", "7"]),
-    "a row with other keys": (["extract", "mixed.jsonl", "-o", "o.csv"], ["mixed.jsonl", "row 2", "'title'"]),
+    "a row with other keys": (
+        ["extract", "mixed.jsonl", "-o", "o.csv", "--max-bad", "0"],
+        ["mixed.jsonl", "row 2", "'title'"],
+    ),
     "a column in the way": (["extract", "clash.csv", "-o", "o.csv"], ["'color'", "rename"]),
     "one file for both": (
         ["extract", "ok.csv", "-o", "o.jsonl", "--votes", "o.jsonl"],
@@ -117,20 +118,15 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
 }
 
 
-NEEDS_A_SERVER = {"extract to an unknown kind", "extract to a missing folder", "a column in the way"}
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_errors_name_what_where_and_what_next(
-    folder: Path, run: Any, case: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if case in NEEDS_A_SERVER:
-        monkeypatch.setattr(Client, "is_ready", lambda _: True)
+def test_errors_name_what_where_and_what_next(folder: Path, run: Any, case: str) -> None:
     for name, content in FILES.items():
         (folder / name).write_bytes(content)
     if "rollback" in case or "promote" in case:
         assert run("render")[0] == 0
     arguments, words = CASES[case]
+    # What is wrongly accepted shall not wait for a server.
+    arguments = [*arguments, "--patience", "0"] if arguments[0] == "extract" else arguments
     code, out, err = run(*arguments)
     assert code == 1, err
     assert out == ""
@@ -220,9 +216,10 @@ def test_validate_names_files_that_are_missing(folder: Path, run: Any) -> None:
 def test_an_output_file_is_left_alone_when_nobody_answers(folder: Path, run: Any) -> None:
     (folder / "in.csv").write_text("title\na shoe\n", encoding="utf-8")
     (folder / "out.csv").write_text("yesterday's answers\n", encoding="utf-8")
-    code, _, err = run("extract", "in.csv", "--out", "out.csv", "--force")
-    assert code == 1
+    code, _, err = run("extract", "in.csv", "--out", "out.csv", "--force", "--patience", "0")
+    assert code == 75
     assert "quorum up" in err
+    assert not (folder / "out.csv.job").exists()
     assert (folder / "out.csv").read_text("utf-8") == "yesterday's answers\n"
 
 
@@ -273,49 +270,7 @@ def test_ask_shows_how_sure_a_member_is(
 @pytest.mark.parametrize(("header", "said"), [("sku", 0), ("shelf", 1)])
 def test_rows_that_get_numbers_for_ids_are_told_once(folder: Path, run: Any, header: str, said: int) -> None:
     (folder / "in.csv").write_text(f"{header},title\nB-7,a shoe\nB-8,a hat\n", encoding="utf-8")
-    _, _, err = run("extract", "in.csv", "--out", "out.csv")
-    assert (err.count("2 of 2 rows"), err.count("--id-column")) == (said, said)
-    _, _, err = run("extract", "in.csv", "--out", "out.csv", "--id-column", header)
-    assert "--id-column" not in err
-
-
-GONE = Unreachable("no connection")
-
-
-@pytest.mark.parametrize(
-    ("answers", "asked"),
-    [
-        ([GONE] * 40, 20),
-        ([ChannelNotFound("no such channel")] * 40, 20),
-        ([*[GONE] * 19, None, *[GONE] * 20], 40),
-        ([Overloaded("full")] * 40, 40),
-        ([*[GONE] * 19, None] * 2, 40),
-    ],
-)
-def test_extract_stops_when_nobody_is_there_any_more(
-    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch, answers: list[QuorumError | None], asked: int
-) -> None:
-    answers = [*answers, *[None] * 200]
-
-    async def extract(_: AsyncClient, text: str, *__: Any, **___: Any) -> Extraction:
-        if error := answers[int(text)]:
-            raise error
-        answer = Answer("color", "red", 0.5, (Vote("alpha", "red", Status.ANSWERED),))
-        return Extraction("id", (answer,), 1, 0.01)
-
-    monkeypatch.setattr(AsyncClient, "extract", extract)
-    monkeypatch.setattr(Client, "is_ready", lambda _: True)
-    (folder / "in.csv").write_text("sku,title\n" + "".join(f"s{i},{i}\n" for i in range(240)), "utf-8")
-    # As bulk a row that a full server refuses would wait.
-    how = "--priority", "interactive", "--json"
-    code, out, err = run("extract", "in.csv", "-o", "o.csv", "-a", "color", *how)
-    failed = sum(answer is not None for answer in answers[:asked])
-    stopped = all(answers[asked - 20 : asked]) and not isinstance(answers[0], Overloaded)
-    written = asked if stopped else 240
-    assert code == 1
-    done = json.loads(out)
-    assert (done["answered"], done["failed"], done["left"]) == (written - failed, failed, 240 - written)
-    assert len((folder / "o.csv").read_text("utf-8").splitlines()) == 1 + written
-    assert ("stopped: 20 rows in a row" in err) == stopped
-    assert (f"{answers[asked - 1]}. Once `quorum status`" in " ".join(err.split())) == stopped
-    assert (f"rows from {asked - 19} on" in " ".join(err.split())) == stopped
+    _, _, err = run("extract", "in.csv", "--out", "out.csv", "--patience", "0")
+    assert (err.count("2 of 2 rows"), err.count("with --id")) == (said, said)
+    _, _, err = run("extract", "in.csv", "--out", "other.csv", "--id", header, "--patience", "0")
+    assert "with --id" not in err

@@ -18,7 +18,7 @@ from quorum.votes import read_votes
 def test_every_command_turns_errors_into_messages() -> None:
     groups = [app, *(group.typer_instance for group in app.registered_groups if group.typer_instance)]
     commands = [command.callback for group in groups for command in group.registered_commands]
-    assert len(groups) == 4
+    assert len(groups) == 5
     assert len(commands) >= 23
     assert [c for c in commands if c is not None and not hasattr(c, "__wrapped__")] == []
 

@@ -87,5 +87,5 @@ def test_extract_refuses_an_ending_before_it_asks(run: Any, folder: Path) -> Non
     (folder / "in.csv").write_text("title\nshoe\n", encoding="utf-8")
     code, _, err = run("extract", "in.csv", "--votes", "votes.txt", "--out", "out.csv")
     assert code == 1
-    assert "votes.txt: cannot tell the format of the votes from '.txt'" in " ".join(err.split())
+    assert "--votes votes.txt: cannot tell the format from '.txt'" in " ".join(err.split())
     assert not (folder / "out.csv").exists()

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from quorum_bench.cli import (  # noqa: F401, they add their commands to the group
+    study_bulk,
     study_distill,
     study_lazy,
     study_learning,

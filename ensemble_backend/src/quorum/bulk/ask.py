@@ -27,24 +27,42 @@ class NoAttributesError(QuorumError, ValueError):
     code = "NO_ATTRIBUTES"
 
 
-def attributes_of(deployment: Deployment, names: Sequence[str] | None, note: Note = ignore) -> list[str]:
+class UnknownAttributeError(QuorumError, ValueError):
+    """An attribute is not in the catalogue, and open ones are not wanted; the message has a near name."""
+
+    code = "ATTRIBUTE_UNKNOWN"
+
+
+def attributes_of(
+    deployment: Deployment, names: Sequence[str] | None, note: Note = ignore, *, is_open: bool = True
+) -> list[str]:
     """The attributes to ask for: those named, else the whole catalogue.
 
-    ``note`` takes a remark on each name outside the catalogue, which is asked as an open one. Raises
-    NoAttributesError if none is named and the catalogue is empty.
+    Args:
+        deployment: The deployment that is served.
+        names: What the caller names.
+        note: Takes a remark on each name outside the catalogue, which is asked as an open one.
+        is_open: Whether such names are asked; else they are refused, but for those of the default question.
+
+    Raises:
+        NoAttributesError: None is named and the catalogue is empty.
+        UnknownAttributeError: A name is not in the catalogue.
     """
     known = deployment.attributes
     wanted = list(known) if names is None else list(names)
     if not wanted:
         raise NoAttributesError("no attributes: name them with --attributes a,b, or list them in deploy.yaml")
     for name in wanted:
-        if name not in known and deployment.default is None:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"listed are: {', '.join(known)}"
-            note(
-                f"{name!r} is not in the catalogue of {deployment.path}, so it is asked as an open one;"
-                f" {hint}"
+        if name in known or deployment.default is not None:
+            continue
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"listed are: {', '.join(known) or 'none'}"
+        if not is_open:
+            raise UnknownAttributeError(
+                f"{name!r} is not in the catalogue of {deployment.path}; {hint} To ask it all the same, as an"
+                " open one, add --open"
             )
+        note(f"{name!r} is not in the catalogue of {deployment.path}, so it is asked as an open one; {hint}")
     return wanted
 
 

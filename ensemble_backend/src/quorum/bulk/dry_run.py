@@ -5,14 +5,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from quorum.bulk.ask import ask_in_order, attributes_of, check_lazy, fields_of
+from quorum.bulk.ask import ask_in_order, attributes_of, check_lazy
 from quorum.bulk.callbacks import Note, ignore
-from quorum.bulk.estimate import Expected, Request, Sample, expect, parts_in_words, sample_of, sample_size
-from quorum.bulk.listings import Listing, read_listings
-from quorum.bulk.run import ExtractOptions, asked_channel
+from quorum.bulk.estimate import (
+    PROMPTS,
+    Expected,
+    Request,
+    Sample,
+    expect,
+    parts_in_words,
+    sample_of,
+    sample_size,
+)
+from quorum.bulk.inputs.parts import PartReader
+from quorum.bulk.inputs.records import Row
+from quorum.bulk.inputs.scan import Scan, scan
+from quorum.bulk.job_input import Files, column_names, listings_by, names_of
+from quorum.bulk.listings import Listing
+from quorum.bulk.options import IN_FLIGHT, ExtractOptions
 from quorum.bulk.waits import check_ready
 from quorum.deployment.schema import Deployment
 from quorum.server.exposure import client_key
@@ -25,29 +39,30 @@ _USUAL = "some words of it"
 
 
 def estimate_extract(
-    deployment: Deployment, file: str | Path, options: ExtractOptions | None = None, *, note: Note = ignore
+    deployment: Deployment, files: Files, options: ExtractOptions | None = None, *, note: Note = ignore
 ) -> Expected:
-    """Estimate what :func:`quorum.bulk.run.extract` over a file takes; nothing is written.
+    """Estimate what :func:`quorum.bulk.run.extract` over files takes; nothing is written.
 
     Where the server answers, some listings drawn at random are asked, which costs what they cost; their
     answers are dropped. Else calls and tokens are those of the prompts, and the time is not known.
 
     Args:
         deployment: The deployment.
-        file: CSV or JSONL with a text column.
+        files: As of the run.
         options: As of the run; ``None``: the defaults.
-        note: Called with remarks: attributes outside the catalogue, why nothing was asked.
+        note: Called with remarks: what was detected, why nothing was asked.
 
     Raises:
         ListingsError: The listings cannot be read.
         NoAttributesError: There is nothing to ask for.
-        quorum_client.InvalidRequest: ``lazy`` without lazy channels.
+        UnknownAttributeError: An attribute is not in the catalogue.
+        quorum_client.InvalidRequest: A setting cannot work; ``lazy`` without lazy channels.
     """
     chosen = options or ExtractOptions()
+    chosen.check()
     check_lazy(deployment, chosen.lazy)
-    names = attributes_of(deployment, chosen.attributes, note)
-    listings = read_listings(Path(file), chosen.text_column, chosen.id_column, fields_of(deployment, names))
-    requests = [Request(listing.text, listing.category, names) for listing in listings]
+    names = attributes_of(deployment, chosen.attributes, note, is_open=chosen.open)
+    concurrency = IN_FLIGHT if chosen.concurrency == "auto" else chosen.concurrency
     catalogue = deployment.catalogue()
 
     def answer_of(request: Request) -> str:
@@ -56,10 +71,31 @@ def estimate_extract(
         }
         return json.dumps(values, ensure_ascii=False)
 
-    sample = _ask_some(deployment, listings, names, chosen, note)
+    with TemporaryDirectory(prefix="quorum-") as spool:
+        columns = column_names(deployment, names, chosen)
+        found = scan(names_of(files), chosen.inputs, columns=columns, spool=Path(spool))
+        for remark in found.notes:
+            note(remark)
+        drawn = list(_drawn(found, deployment, max(PROMPTS, sample_size(concurrency))))
+    some = [drawn[n] for n in sample_of(drawn, sample_size(concurrency))]
+    sample = _ask_some(deployment, some, names, chosen, concurrency, note)
     if chosen.lazy and not sample.spent:
         note("each member is counted as asked about each listing; asked in rows, some are not")
-    return expect(deployment, requests, answer_of, sample, chosen.concurrency)
+    requests = [Request(listing.text, listing.category, names) for listing in drawn]
+    return expect(deployment, requests, answer_of, sample, concurrency, of=found.rows - found.bad_rows)
+
+
+def _drawn(found: Scan, deployment: Deployment, size: int) -> Iterator[Listing]:
+    """Listings drawn at random; bad rows are left out."""
+    listing_of, rows = listings_by(found, deployment), set(sample_of(range(found.rows), size))
+    with PartReader(found) as reader:
+        for part in found.parts:
+            if not rows.isdisjoint(range(part.first, part.first + part.rows)):
+                for row in reader.read(part):
+                    if isinstance(row, Row) and row.index in rows:
+                        listing = listing_of(row)
+                        if isinstance(listing, Listing):
+                            yield listing
 
 
 def in_words(expected: Expected, currency: str = "") -> str:
@@ -69,26 +105,24 @@ def in_words(expected: Expected, currency: str = "") -> str:
 
 def _ask_some(
     deployment: Deployment,
-    listings: Sequence[Listing],
+    some: Sequence[Listing],
     names: Sequence[str],
     options: ExtractOptions,
+    concurrency: int,
     note: Note,
 ) -> Sample:
-    """Ask a sample of the listings, if the server answers."""
+    """Ask these listings, if the server answers."""
     url = options.url or endpoint_of(deployment).grpc_url
     try:
-        check_ready(url, asked_channel(options))
+        check_ready(url, options.asked_channel)
     except QuorumError as error:
         note(f"no server, so that nothing is asked, and the time is not estimated: {error}")
         return Sample()
-    some = [listings[n] for n in sample_of(listings, sample_size(options.concurrency))]
 
     async def ask() -> list[Extraction]:
         client = AsyncClient(url, channel=options.channel, timeout_s=options.timeout_s, key=client_key())
         async with client:
-            answers = ask_in_order(
-                client, some, names, options.concurrency, options.priority, lazy=options.lazy
-            )
+            answers = ask_in_order(client, some, names, concurrency, options.priority, lazy=options.lazy)
             return [answer async for _, answer in answers if isinstance(answer, Extraction)]
 
     answers = asyncio.run(ask())

@@ -24,7 +24,8 @@ from quorum_contract import Spent
 
 SAMPLE = 8
 """Requests that are asked first, at least, to see what one takes."""
-_PROMPTS = 64
+PROMPTS = 64
+"""Requests whose prompts are built, to see how long they are."""
 _CHARS_PER_TOKEN, _FEWEST = 4.0, 2.5
 """Of usual text, and of JSON with many quotes, for which a limit of tokens must not be too low."""
 _WITHOUT_PROMPT = frozenset({"replay", "catalogue", "encoder"})
@@ -104,23 +105,25 @@ def expect(
     answer_of: Callable[[Request], str],
     sample: Sample,
     concurrency: int,
+    of: int | None = None,
 ) -> Expected:
     """Estimate what requests take.
 
     Args:
         deployment: That is served.
-        requests: All requests of the run.
+        requests: All requests of the run, or some that are drawn at random.
         answer_of: What an LLM may write to a request, for its length.
         sample: What some of them, drawn at random, took.
         concurrency: Requests in flight.
+        of: How many requests the run has; None: these.
     """
-    count = len(requests)
-    if not count:
+    count = len(requests) if of is None else of
+    if not requests:
         return Expected(requests=0)
     seconds = None
     if sample.latencies_s:
         seconds = total(sample.latencies_s, count, 1 / min(concurrency, count))
-    asked, spent = [requests[n] for n in sample_of(requests, _PROMPTS)], sample.spent
+    asked, spent = [requests[n] for n in sample_of(requests, PROMPTS)], sample.spent
     members = [m for m in deployment.members if m.runtime not in _WITHOUT_PROMPT]
     by_request = [[_tokens_of(deployment, request, m) for m in members] for request in asked]
     answers = [_tokens(answer_of(request)) for request in asked]

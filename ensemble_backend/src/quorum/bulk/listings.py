@@ -50,7 +50,7 @@ def read_listings(
         text=() if text_column is None else (text_column,),
         id=id_column,
         fields=tuple(fields),
-        options=("--text-column" if can_name else "", "--id-column"),
+        options=("--text" if can_name else "", "--id"),
     )
     scanned = _scanned(path)
     mapping = ColumnMap.of(names, scanned.columns, str(path))

@@ -149,9 +149,7 @@ def left_to_ask(
     if foreign := len(listings) - len(recorded.known):
         note(f"{foreign} listings are not in {votes}: not asked, as the other members have no votes on them")
     if not recorded.known:
-        raise OutputError(
-            f"{votes} has none of these listings; are the ids of the same column (--id-column)?"
-        )
+        raise OutputError(f"{votes} has none of these listings; are the ids of the same column (--id)?")
     if done := len(recorded.known) - len(recorded.wanting):
         note(
             f"{done} listings have votes of {', '.join(names)} already: not asked again; to ask anew, take "

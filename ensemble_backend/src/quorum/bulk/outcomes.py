@@ -7,9 +7,10 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from quorum.bulk.callbacks import Progress
+from quorum.bulk.callbacks import Note, Progress
 from quorum.bulk.listings import Listing
 from quorum.bulk.waits import found_no_server
 from quorum_contract.errors import QuorumError
@@ -110,3 +111,13 @@ def is_interrupted(run: Coroutine[Any, Any, None]) -> bool:
     except KeyboardInterrupt:
         return True
     return False
+
+
+def note_numbered(source: Path, listings: Sequence[Listing], note: Note) -> None:
+    """Remark on rows that have only a number as their id."""
+    numbered = sum(listing.numbered for listing in listings)
+    if numbered:
+        note(
+            f"{source}: {numbered} of {len(listings)} rows have no id, so they are numbered (row-1, row-2,"
+            " ...) and cannot be joined with other files; name the column of the id with --id"
+        )

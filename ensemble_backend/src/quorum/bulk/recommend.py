@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from quorum.bulk.answers import check_outputs, reserving
+from quorum.bulk.answers import check_output, reserving
 from quorum.bulk.callbacks import Note, Progress, ignore
 from quorum.bulk.listings import Listing, read_listings
-from quorum.bulk.outcomes import Ended, Outcomes, Writes, in_order, is_interrupted, write_each
-from quorum.bulk.run import note_numbered
+from quorum.bulk.outcomes import Ended, Outcomes, Writes, in_order, is_interrupted, note_numbered, write_each
 from quorum.bulk.waits import WaitNotes, check_ready
 from quorum.deployment.schema import Deployment
 from quorum.records import Record, plain
@@ -50,7 +49,7 @@ class RecommendOptions:
             :data:`quorum.bulk.listings.ID_COLUMNS` that a row fills, else the row number.
         channel: Ensemble to ask; None: the stable one, or the canary for its share.
         force: Replace ``out`` where it exists; without it such a file is refused.
-        canary_share: As of :class:`quorum.bulk.run.ExtractOptions`, as all that follow.
+        canary_share: As of :class:`quorum.bulk.options.ExtractOptions`, as all that follow.
     """
 
     out: str | Path
@@ -216,7 +215,7 @@ def recommend_items(
 
 
 def _check(source: Path, out: Path, options: RecommendOptions) -> None:
-    check_outputs(out, None, source, force=options.force)
+    check_output(out, source, force=options.force)
     check_limit(options.k)
     if options.min_score is not None:
         check_min_score(options.min_score)

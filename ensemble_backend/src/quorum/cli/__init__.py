@@ -20,6 +20,8 @@ from quorum.cli import (  # noqa: E402
     distill,
     evaluate,
     evaluate_retrieval,
+    export,
+    extract,
     flywheel,
     index,
     judge,
@@ -52,7 +54,7 @@ app = typer.Typer(
 for command in (
     *(describe.validate, describe.render, plan.plan, build.build, serve.up, serve.status, serve.clean),
     probe.probe,
-    *(ask.ask, ask.extract, judge.judge, recommend.recommend),
+    *(ask.ask, extract.extract, judge.judge, recommend.recommend),
     *(label.label, review.review, learn.learn, learn.drift, evaluate.evaluate),
     distill.distill,
     *(rollout.publish, rollout.promote, rollout.rollback, rollout.retire, rollout.history, rollout.diff),
@@ -71,6 +73,9 @@ votes.app.command()(friendly(votes.drop))
 votes.app.command()(friendly(votes.rename))
 votes.app.command()(friendly(votes.normalise))
 app.add_typer(votes.app, name="votes")
+export.app.command()(friendly(export.delta))
+export.app.command()(friendly(export.iceberg))
+app.add_typer(export.app, name="export")
 app.command("evaluate-retrieval")(friendly(evaluate_retrieval.evaluate_retrieval))
 tune.app.command()(friendly(tune.train))
 tune.app.command()(friendly(tune_merge.merge))

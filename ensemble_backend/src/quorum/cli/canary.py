@@ -111,7 +111,7 @@ AutoPromoteOption = Annotated[
 AutoRollbackOption = Annotated[
     bool, typer.Option("--auto-rollback", help="End the canary if the rules say so.")
 ]
-TextColumnOption = Annotated[str | None, typer.Option(help="Column with the product text.")]
+TextColumnOption = Annotated[str | None, typer.Option("--text", help="Column with the product text.")]
 TopOption = Annotated[int, typer.Option(min=0, help="How many of the most frequent differences.")]
 JudgedOption = Annotated[
     Path | None, typer.Option(help="With --retriever: write the judged pairs here, to train on.")

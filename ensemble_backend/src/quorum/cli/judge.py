@@ -21,9 +21,8 @@ from quorum.cli.console import (
     note,
     print_json,
 )
-from quorum.cli.options import UrlOption, names_in
+from quorum.cli.options import UrlOption, names_in, parse_wait
 from quorum.cli.signals import terminated_as_interrupted
-from quorum_client import AWAY_S
 from quorum_contract import STABLE
 
 _INTERRUPTED = 130
@@ -52,7 +51,9 @@ MaxBadOption = Annotated[
 DryRunOption = Annotated[
     bool, typer.Option(help="Only estimate requests, tokens, cost and time, from a few requests.")
 ]
-AwayOption = Annotated[float, typer.Option(help="Seconds to wait for a server that is away.")]
+PatienceOption = Annotated[
+    str, typer.Option("--patience", help="How long to wait for a server that is away: 90s, 10m.")
+]
 
 
 def judge(
@@ -68,7 +69,7 @@ def judge(
     channel: Annotated[str, typer.Option(help="quorum, quorum_canary, or a lazy one.")] = STABLE,
     url: UrlOption = None,
     timeout: Annotated[float, typer.Option(help="Seconds per request.")] = 60.0,
-    away: AwayOption = AWAY_S,
+    patience: PatienceOption = "60s",
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
@@ -93,7 +94,7 @@ def judge(
         channel=channel,
         url=url,
         timeout_s=timeout,
-        away_s=away,
+        away_s=parse_wait("--patience", patience),
     )
     with terminated_as_interrupted(), ProgressBar("judge", "pairs") as bar:
         deployment = quorum.load_deployment(deploy)

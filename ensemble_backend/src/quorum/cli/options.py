@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 import typer
 
 import quorum
+from quorum.bulk.durations import parse_duration
 from quorum.cli.console import DEPLOY, CommandError
+from quorum_contract.errors import InvalidRequest
 
 AttributesOption = Annotated[
     str | None, typer.Option("--attributes", "-a", help="Comma-separated; default: the whole catalogue.")
@@ -17,6 +19,14 @@ AttributesOption = Annotated[
 UrlOption = Annotated[
     str | None, typer.Option(help="host:port; default: the local server, else deploy.yaml.")
 ]
+
+
+def parse_wait(option: str, text: str) -> float:
+    """Parse a duration such as "90s" or "10m", in seconds; raises CommandError."""
+    try:
+        return parse_duration(text)
+    except InvalidRequest as error:
+        raise CommandError(f"{option}: {error}") from error
 
 
 def names_in(text: str | None) -> list[str] | None:

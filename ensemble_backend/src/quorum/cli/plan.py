@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.ask import show_estimate
 from quorum.cli.console import DEPLOY, CommandError, JsonOption, adapters_text, note, out, print_json
+from quorum.cli.extract import show_estimate
 from quorum.cli.options import AttributesOption, UrlOption, names_in
 from quorum.hardware import GIB, KNOWN
 
@@ -68,7 +68,7 @@ def plan(
         given = {"--gpu": gpu, "--gpu-memory": gpu_memory, "--gpus": gpus, "--listings": listings}
         if unfit := [name for name, value in {**given, "--rate": rate, "--price": price}.items() if value]:
             raise CommandError(f"--requests and {unfit[0]}: leave one out; prices of members are in {deploy}")
-        options = quorum.ExtractOptions(attributes=names_in(attributes), url=url)
+        options = quorum.ExtractOptions(attributes=names_in(attributes), url=url, open=True)
         expected = quorum.estimate_extract(spec, requests, options, note=note)
         show_estimate(expected, spec.currency, json)
         if not json:

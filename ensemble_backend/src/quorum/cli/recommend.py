@@ -13,9 +13,9 @@ from rich.text import Text
 import quorum
 from quorum.bulk.listings import ID_COLUMNS
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, out, print_json
-from quorum.cli.options import UrlOption, parse_canary_share
+from quorum.cli.options import UrlOption, parse_canary_share, parse_wait
 from quorum.cli.signals import terminated_as_interrupted
-from quorum_client import AWAY_S, Recommendation
+from quorum_client import Recommendation
 from quorum_contract import BULK, RECOMMEND, Priority
 
 _INTERRUPTED = 130
@@ -39,12 +39,13 @@ OutputOption = Annotated[
     typer.Option("--out", "-o", help="With --items: CSV (a row per keyphrase) or JSONL (a line per item)."),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace --out if it exists.")]
-TextColumnOption = Annotated[str | None, typer.Option(help="Column with the item's text.")]
+TextColumnOption = Annotated[str | None, typer.Option("--text", help="Column with the item's text.")]
 IdColumnOption = Annotated[
     str | None,
     typer.Option(
+        "--id",
         help="Column with the item's id, which canary routing goes by;"
-        f" default: {', '.join(ID_COLUMNS)}, else the row number."
+        f" default: {', '.join(ID_COLUMNS)}, else the row number.",
     ),
 ]
 ChannelOption = Annotated[
@@ -62,8 +63,9 @@ EscapeOption = Annotated[
 PriorityOption = Annotated[
     Priority, typer.Option(help="With --items: bulk makes room for other callers; interactive does not.")
 ]
-AwayOption = Annotated[
-    float, typer.Option(min=0, help="With --items: seconds to wait for a server that is away.")
+PatienceOption = Annotated[
+    str,
+    typer.Option("--patience", help="With --items: how long to wait for a server that is away: 90s, 10m."),
 ]
 
 
@@ -84,7 +86,7 @@ def recommend(
     timeout: Annotated[float, typer.Option(help="Seconds per item.")] = 30.0,
     escape: EscapeOption = True,
     priority: PriorityOption = BULK,
-    away: AwayOption = AWAY_S,
+    patience: PatienceOption = "60s",
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
@@ -115,7 +117,7 @@ def recommend(
     options = quorum.RecommendOptions(
         out=output, k=k, min_score=min_score, text_column=text_column, id_column=id_column, channel=channel,
         force=force, canary_share=parse_canary_share(canary_share), concurrency=concurrency, url=url,
-        timeout_s=timeout, escaped=escape, priority=priority, away_s=away,
+        timeout_s=timeout, escaped=escape, priority=priority, away_s=parse_wait("--patience", patience),
     )  # fmt: skip
     _recommend_each(deployment, items, options, json)
 

@@ -116,6 +116,14 @@ def probe_channel(spec: Deployment, url: str, channel: str, timeout_s: float = 2
     return _ask_patiently(spec, url, channel, timeout_s).weights_version
 
 
+def served_version(spec: Deployment, url: str, channel: str, timeout_s: float = PROBE_TIMEOUT_S) -> int:
+    """The version of the weights that decides on a channel; no LLM is asked.
+
+    Raises quorum_client.QuorumError without an answer.
+    """
+    return _ask(spec, url, channel, timeout_s, 0.0).weights_version
+
+
 def probe_decision(spec: Deployment, url: str, channel: str, timeout_s: float = 20.0) -> int:
     """Probe a channel as :func:`probe_channel`, and refuse an answer that is no decision.
 

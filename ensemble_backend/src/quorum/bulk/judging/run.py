@@ -275,7 +275,7 @@ def _check(options: JudgeOptions) -> None:
         ("--concurrency", options.concurrency, 1),
         ("--limit", 1 if options.limit is None else options.limit, 1),
         ("--max-bad", options.max_bad, 0),
-        ("--away", options.away_s, 0),
+        ("--patience", options.away_s, 0),
     ):
         if not number >= least:
             raise JudgeError(f"{name} {number}: give {least} or more")

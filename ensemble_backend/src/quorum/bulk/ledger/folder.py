@@ -27,6 +27,7 @@ class JobFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.parts = path / "parts"
+        self.nodes = path / "nodes"
         self.manifest = path / "job.json"
         self.weights = path / "weights.json"
         self.written = path / "written.jsonl"
@@ -96,7 +97,7 @@ class JobFolder:
     @property
     def is_untouched(self) -> bool:
         """Whether nothing was ever asked, so that nothing is lost with the folder."""
-        return not self.parts.is_dir() or not any(self.parts.iterdir())
+        return not any(folder.is_dir() and any(folder.iterdir()) for folder in (self.parts, self.nodes))
 
     def stored(self) -> dict[str, Any] | None:
         """What the manifest says that the job is of; None: there is none."""

@@ -106,8 +106,8 @@ def read_journal(path: Path, header: Mapping[str, Any]) -> tuple[dict[int, Entry
     return entries, end
 
 
-def pack(path: Path, header: Mapping[str, Any], entries: Iterable[Entry]) -> None:
-    """Write a packed journal in place of an earlier one; the same outcomes give the same bytes.
+def pack(path: Path, header: Mapping[str, Any], lines: Iterable[bytes]) -> None:
+    """Write a packed journal in place of an earlier one; the same lines of outcomes give the same bytes.
 
     Raises:
         OSError: It cannot be written.
@@ -116,8 +116,7 @@ def pack(path: Path, header: Mapping[str, Any], entries: Iterable[Entry]) -> Non
     # Neither name nor time of writing.
     with draft.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
         file.write(msgspec.json.encode(header) + b"\n")
-        for entry in entries:
-            file.write(entry.to_line())
+        file.writelines(lines)
     sync_file(draft)
     os.replace(draft, path)  # noqa: PTH105
 

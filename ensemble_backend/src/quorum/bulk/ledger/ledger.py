@@ -9,6 +9,7 @@ A job is a folder::
     complete.json           every output is in its place
     lock                    held by the process that works on the job
     input/                  standard input, if that is read
+    nodes/000007.*.journal  outcomes that nodes of a cluster have found, until they are taken over
     parts/000007.journal    outcomes of a part, a line each, only ever appended
     parts/000007.answers.*  outputs of the part that wait to be joined, as do those of votes and dead letters
     parts/000007.journal.gz all outcomes of a part that is committed
@@ -65,10 +66,11 @@ class Pending:
 
 @dataclass(slots=True)
 class _Open:
-    """A part that is worked on: its outcomes, and its journal once something is appended."""
+    """A part that is worked on: its outcomes, the lines of those that were appended, and its journal."""
 
     entries: dict[int, Entry]
     end: int
+    lines: dict[int, bytes] = field(default_factory=dict)
     journal: Journal | None = None
 
 
@@ -209,7 +211,8 @@ class Ledger:
             if opened.journal is None:
                 self._uncommit(part_number)
                 opened.journal = Journal(path, header_of(self._job, part), opened.end)
-            opened.journal.append(entry.to_line())
+            opened.journal.append(line := entry.to_line())
+            opened.lines[entry.row] = line
             if (before := opened.entries.get(entry.row)) is not None:
                 self._tally.add(before, -1)
             opened.entries[entry.row] = entry
@@ -241,7 +244,8 @@ class Ledger:
                 opened.journal.sync()
             self._uncommit(part_number)
             record = _Record(tally, self._writer.write_part(part_number, outcomes, bad))
-            pack(self._folder.packed(part_number), header_of(self._job, part), ordered)
+            lines = (opened.lines.get(entry.row) or entry.to_line() for entry in ordered)
+            pack(self._folder.packed(part_number), header_of(self._job, part), lines)
             self._folder.write(self._folder.record(part_number), msgspec.to_builtins(record))
             if opened.journal is not None:
                 opened.journal.close()

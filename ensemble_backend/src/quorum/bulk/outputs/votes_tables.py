@@ -37,8 +37,10 @@ class VotesSink:
             for answer in result.answers
             if self._catalogue.get(answer.attribute).is_asked_for(listing.category)
         ]
+        origin = origin_of(result) if self._has_origin else None
+        # The same for each attribute.
+        shares = {member: spent.share(len(asked)) for member, spent in result.usage.items() if asked}
         for answer in asked:
-            spent = [result.usage.get(vote.member) for vote in answer.votes]
             cell = Cell(
                 product=listing.product,
                 category=listing.category,
@@ -46,9 +48,9 @@ class VotesSink:
                 attribute=answer.attribute,
                 values=tuple(vote.value for vote in answer.votes),
                 gold=tuple(gold_of(listing, answer.attribute, self._catalogue)),
-                origin=origin_of(result) if self._has_origin else None,
+                origin=origin,
                 scores=known_scores(vote.score for vote in answer.votes),
-                usage=known_usage(one and one.share(len(asked)) for one in spent),
+                usage=known_usage(shares.get(vote.member) for vote in answer.votes),
             )
             self._writer.write(cell, [vote.member for vote in answer.votes])
 

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Parquet files that an export copies: one file, or the parts in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quorum.records import Record
+from quorum_contract.errors import QuorumError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+APPLICATION = "quorum"
+"""Names this program in the log of a table."""
+
+
+class ExportError(QuorumError, ValueError):
+    """Answers cannot be copied into a table; the message names the file or the table and the fix."""
+
+    code = "EXPORT_REFUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport(Record):
+    """What an export did.
+
+    Attributes:
+        source: File or folder that was copied.
+        table: URI or name of the table.
+        rows: Rows in the source.
+        version: Version of the Delta table, or id of the Iceberg snapshot, that added them.
+        written: False: an earlier export had added these very rows, so nothing was written.
+    """
+
+    source: Path
+    table: str
+    rows: int
+    version: int
+    written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetAnswers:
+    """Parquet files with one schema.
+
+    Attributes:
+        path: File or folder, as named.
+        files: The files, sorted by name.
+        schema: Their columns, with types that every table format has.
+        rows: Rows of all files.
+        digest: SHA-256 of the content of all files, in hexadecimal; tells whether a table has the rows.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    schema: pa.Schema
+    rows: int
+    digest: str
+
+    def batches(self) -> pa.RecordBatchReader:
+        """Read the rows batch by batch, in the order of the files; memory does not grow with their size."""
+        import pyarrow as pa
+
+        return pa.RecordBatchReader.from_batches(self.schema, self._read())
+
+    def _read(self) -> Iterator[pa.RecordBatch]:
+        import pyarrow.parquet as pq
+
+        for file in self.files:
+            for batch in pq.ParquetFile(file).iter_batches():
+                yield batch.cast(self.schema)
+
+
+def open_answers(path: Path) -> ParquetAnswers:
+    """Open a Parquet file, or the Parquet files in a folder.
+
+    Raises:
+        ExportError: There is none, one cannot be read, or two differ in their columns.
+    """
+    files = tuple(sorted(path.rglob("*.parquet"))) if path.is_dir() else (path,)
+    # A folder keeps what is not finished under names that begin with a dot.
+    files = tuple(f for f in files if not any(part.startswith(".") for part in f.relative_to(path).parts))
+    if not files:
+        raise ExportError(
+            f"{path}: has no .parquet files; write some with `quorum extract --out answers.parquet`"
+        )
+    if files[0].suffix != ".parquet":
+        raise ExportError(
+            f"{path}: a table needs columns with types, as Parquet has; run `quorum extract` with "
+            "`--out answers.parquet`, and export that file"
+        )
+    schema, rows, sha = None, 0, hashlib.sha256()
+    for file in files:
+        own, count = _look_at(file)
+        if schema is not None and own != schema:
+            raise ExportError(
+                f"{file}: its columns differ from those of {files[0]}; export a folder that one command wrote"
+            )
+        schema, rows = own, rows + count
+        with file.open("rb") as content:
+            sha.update(hashlib.file_digest(content, "sha256").digest())
+    return ParquetAnswers(path, files, schema, rows, sha.hexdigest())
+
+
+def _look_at(file: Path) -> tuple[pa.Schema, int]:
+    """Columns, as tables have them, and number of rows of a file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as opened:
+            schema = opened.schema_arrow
+            fields = [pa.field(field.name, _table_type(field.type)) for field in schema]
+            return pa.schema(fields), opened.metadata.num_rows
+    except FileNotFoundError as error:
+        raise ExportError(f"{file}: no such file") from error
+    except (OSError, pa.ArrowException) as error:
+        first = str(error).partition("\n")[0]
+        raise ExportError(f"{file}: cannot be read as Parquet ({first}); is it cut off?") from error
+
+
+def _table_type(kind: pa.DataType) -> pa.DataType:
+    """The type that a column of a table has: no dictionaries, no unsigned integers, no columns of nulls."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        return _table_type(kind.value_type)
+    if pa.types.is_null(kind) or pa.types.is_large_string(kind):
+        return pa.string()
+    return pa.int64() if pa.types.is_unsigned_integer(kind) else kind

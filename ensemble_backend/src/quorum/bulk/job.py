@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask about every row of a job that has no outcome yet, part by part, and commit what is complete."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from quorum.bulk.callbacks import Note
+from quorum.bulk.inputs.parts import PartReader
+from quorum.bulk.inputs.records import BadRow
+from quorum.bulk.inputs.scan import Scan
+from quorum.bulk.job_input import SHOWN_BAD, ListingOf, too_many_bad
+from quorum.bulk.ledger import Counts, Entry, Pending
+from quorum.bulk.listings import Listing
+from quorum.bulk.options import ExtractOptions
+from quorum.bulk.patience import Fate, Patience
+from quorum.bulk.progress import OnProgress, Pace, progress_of
+from quorum.bulk.spent import BudgetWatch
+from quorum.server.exposure import client_key
+from quorum_client import AsyncClient, Extraction, InvalidRequest, Item
+from quorum_contract.errors import QuorumError
+
+Listings = Sequence[tuple[int, Listing | BadRow]]
+Results = AsyncGenerator["tuple[RowItem, Extraction | QuorumError]"]
+_SHOW_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowItem(Item):
+    """A row as it is asked.
+
+    Attributes:
+        row: Its number in the job, from 0.
+        part: Number of its part.
+    """
+
+    row: int
+    part: int
+
+
+@dataclass(slots=True)
+class _OpenPart:
+    """A part that is being asked: its rows, how many of them have no outcome yet, how many are bad."""
+
+    listings: list[tuple[int, Listing | BadRow]] = field(default_factory=list)
+    left: int = 0
+    bad: int = 0
+    is_read: bool = False
+
+
+def client_of(url: str, options: ExtractOptions) -> AsyncClient:
+    """A client of the server, or of several with commas, by the options of a run."""
+    return AsyncClient(
+        url,
+        channel=options.channel,
+        timeout_s=options.timeout_s,
+        canary_share=options.canary_share,
+        key=client_key(),
+    )
+
+
+class Outcomes(Protocol):
+    """What a run needs of a ledger, see :class:`quorum.bulk.ledger.Ledger`."""
+
+    @property
+    def counts(self) -> Counts: ...  # noqa: D102
+
+    def pending(self, retry_failed: bool = False) -> Iterator[Pending]: ...  # noqa: D102
+
+    def append(self, part_number: int, entry: Entry) -> None: ...  # noqa: D102
+
+    def commit(self, part_number: int, listings: Listings) -> None: ...  # noqa: D102
+
+
+class Job:
+    """One run of a job, in one event loop.
+
+    Args:
+        client: Of the channel; it is closed at the end.
+        scan: The input.
+        listing_of: Makes listings of its rows.
+        ledger: Keeps what is done.
+        attributes: To ask for.
+        options: Of the run.
+        note: Takes remarks.
+        progress: Takes the state.
+
+    Attributes:
+        budgets: Notes when a member's budget is spent.
+        patience: Knows why the server was unavailable.
+        asked: Rows that got their outcome in this run.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        scan: Scan,
+        listing_of: ListingOf,
+        ledger: Outcomes,
+        attributes: Sequence[str],
+        options: ExtractOptions,
+        note: Note,
+        progress: OnProgress,
+    ) -> None:
+        self._client, self._scan, self._listing_of, self._ledger = client, scan, listing_of, ledger
+        self._attributes, self._options, self._progress = attributes, options, progress
+        self.asked = 0
+        self.budgets = BudgetWatch(note)
+        self.patience = Patience(options.patience_s, note, self._remind)
+        self._limit = asyncio.Timeout(None)
+        self._pace, self._shown = Pace(), 0.0
+        self._parts: dict[int, _OpenPart] = {}
+        self._examples: list[BadRow] = []
+        self._invalid = 0
+        self._rows = self._new_rows()
+        self._again: deque[RowItem] = deque()
+        self._alone: deque[RowItem] = deque()
+        self._holds = False
+
+    @property
+    def reason(self) -> QuorumError | None:
+        """Why the server was unavailable; None: it was not."""
+        return self.patience.reason
+
+    @property
+    def bad(self) -> int:
+        """Rows so far that no server can answer: they cannot be read, or break the contract."""
+        return self._ledger.counts.tally.bad + sum(part.bad for part in self._parts.values()) + self._invalid
+
+    async def run(self) -> bool:
+        """Ask until every row has an outcome; whether that is so, False: the patience is over.
+
+        Raises:
+            TooManyBad: More rows are bad than the run allows.
+            NewWeights: Other weights answer than before, and the run does not accept that.
+            StorageFailed: Something cannot be written.
+        """
+        self._show(force=True)
+        try:
+            async with self._client, self._limit:
+                while not await self._round():
+                    if self._holds:
+                        await asyncio.sleep(self.patience.next_pause_s())
+        except TimeoutError:
+            return False
+        finally:
+            self._show(force=True)
+        return True
+
+    async def _round(self) -> bool:
+        """Ask what is to be asked; whether nothing is left. It ends early where the server is waited for."""
+        self._holds = False
+        rows, concurrency = self._feed(), self._options.concurrency
+        if self._alone:
+            # One at a time, so that what breaks the server breaks nothing else.
+            rows, concurrency = self._feed_alone(), 1
+        results = self._client.extract_as_completed(
+            rows,
+            concurrency=concurrency,
+            priority=self._options.priority,
+            # The limit of this run ends it before.
+            away_s=math.inf,
+            on_wait=self.patience.on_wait,
+            lazy=self._options.lazy,
+        )
+        async with aclosing(cast("Results", results)) as outcomes:
+            async for item, result in outcomes:
+                self._take(item, result)
+        return not (self._again or self._alone or self._holds or self._parts)
+
+    def _feed(self) -> Iterator[RowItem]:
+        """Rows to ask: those that are asked again first."""
+        while not self._holds:
+            item = self._again.popleft() if self._again else next(self._rows, None)
+            if item is None:
+                return
+            yield item
+
+    def _feed_alone(self) -> Iterator[RowItem]:
+        while self._alone and not self._holds:
+            yield self._alone.popleft()
+
+    def _new_rows(self) -> Iterator[RowItem]:
+        """The rows without an outcome; parts are opened as they are reached."""
+        with PartReader(self._scan) as reader:
+            for pending in self._ledger.pending(self._options.retry_failed):
+                yield from self._open(reader, pending)
+
+    def _open(self, reader: PartReader, pending: Pending) -> Iterator[RowItem]:
+        number, part = pending.part.number, _OpenPart()
+        self._parts[number] = part
+        for row in reader.read(pending.part):
+            listing = row if isinstance(row, BadRow) else self._listing_of(row)
+            part.listings.append((row.index, listing))
+            if isinstance(listing, BadRow):
+                part.bad += 1
+                self._count_bad(listing)
+            elif row.index not in pending.entries:
+                part.left += 1
+                text, category, product = listing.text, listing.category, listing.product
+                yield RowItem(text, self._attributes, category, product, row=row.index, part=number)
+        part.is_read = True
+        self._close(number)
+
+    def _take(self, item: RowItem, result: Extraction | QuorumError) -> None:
+        """Keep the outcome of a row, or ask it again."""
+        if isinstance(result, QuorumError):
+            fate = self.patience.fate(item.row, result)
+            if fate is not Fate.KEEP:
+                self._holds = True
+                (self._alone if fate is Fate.ALONE else self._again).append(item)
+                return
+        else:
+            self.patience.answered(item.row)
+            self.budgets.add(item.row + 1, result)
+        self._ledger.append(item.part, Entry.of(item.row, item.product_id or "", result))
+        if isinstance(result, InvalidRequest):
+            self._invalid += 1
+            self._count_bad(BadRow(item.row, f"row {item.row + 1}", str(result), ""))
+        self.asked += 1
+        self._pace.add()
+        self._parts[item.part].left -= 1
+        self._close(item.part)
+        self._show()
+
+    def _close(self, number: int) -> None:
+        """Commit a part if all its rows have outcomes."""
+        part = self._parts[number]
+        if part.is_read and not part.left:
+            self._ledger.commit(number, part.listings)
+            del self._parts[number]
+
+    def _count_bad(self, row: BadRow) -> None:
+        if len(self._examples) < SHOWN_BAD:
+            self._examples.append(row)
+        allowed = self._options.bad_allowed(self._scan.rows)
+        if self.bad > allowed:
+            raise too_many_bad(allowed, self._scan.rows, self.bad, self._examples)
+
+    def _remind(self, at: float | None) -> None:
+        if self._limit.expired():
+            return
+        loop = asyncio.get_running_loop()
+        self._limit.reschedule(None if at is None else loop.time() + max(0.0, at - time.monotonic()))
+
+    def _show(self, *, force: bool = False) -> None:
+        """Report the state, some times a second."""
+        now = time.monotonic()
+        if not force and now - self._shown < _SHOW_S:
+            return
+        self._shown = now
+        bad = sum(part.bad for part in self._parts.values())
+        self._progress(progress_of(self._ledger.counts, self._pace, bad=bad, waits=self.patience.waits))

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The input of a job: scanned before anything is asked, and held against what the job began with."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from quorum.bulk.ask import fields_of
+from quorum.bulk.callbacks import Note
+from quorum.bulk.inputs.records import BadRow, Row
+from quorum.bulk.inputs.scan import Scan, check_unchanged, scan
+from quorum.bulk.inputs.sources import STDIN, find_files
+from quorum.bulk.ledger import Ledger, LedgerError
+from quorum.bulk.ledger.folder import JobFolder
+from quorum.bulk.listings import Listing, ListingsError, check_gold
+from quorum.bulk.mapping import ColumnNames, raw_of
+from quorum.bulk.options import ExtractOptions
+from quorum.bulk.outputs import OutputError, Outputs
+from quorum.deployment.schema import Deployment
+from quorum_contract.errors import QuorumError
+
+Files = str | Path | Sequence[str | Path]
+ListingOf = Callable[[Row], Listing | BadRow]
+SHOWN_BAD = 3
+
+
+class TooManyBad(QuorumError, ValueError):
+    """More rows cannot be asked than the run allows; the message names some."""
+
+    code = "TOO_MANY_BAD_ROWS"
+
+
+def names_of(files: Files) -> list[str]:
+    """The names of the inputs."""
+    return [str(files)] if isinstance(files, str | Path) else [str(file) for file in files]
+
+
+def column_names(deployment: Deployment, attributes: Sequence[str], options: ExtractOptions) -> ColumnNames:
+    """The columns that the caller names, and the fields that the attributes are made for."""
+    return ColumnNames(
+        text=tuple(options.text or ()),
+        id=options.id,
+        category=options.category,
+        fields=fields_of(deployment, attributes),
+    )
+
+
+def find_input(
+    names: Sequence[str], columns: ColumnNames, options: ExtractOptions, folder: Path, note: Note
+) -> Scan:
+    """What the input is: as the job has it, if that is of the same command, else scanned now.
+
+    Raises:
+        ListingsError: It cannot be read, or has changed since the job began.
+    """
+    stored = Ledger.stored(folder)
+    # Standard input is a file again only once it is read again.
+    if stored and STDIN not in names and stored["columns"] == asked_of(names, columns, options):
+        found = Scan.from_json(stored["input"])
+        _check_same_files(names, found, folder)
+        check_unchanged(found)
+        return found
+    found = scan(names, options.inputs, options.part_rows, columns=columns, spool=JobFolder(folder).input)
+    for remark in found.notes:
+        note(remark)
+    return found
+
+
+def _check_same_files(names: Sequence[str], found: Scan, folder: Path) -> None:
+    """Refuse files that a folder, or a pattern, did not stand for when the job began."""
+    files, _ = find_files(names, None)
+    if new := [file.name for file in files if file.url not in {source.url for source in found.sources}]:
+        raise LedgerError(
+            f"{new[0]}: is new since the job in {folder} began; ask about it by a job of its own, with other"
+            " outputs, or move it away to go on with this one"
+        )
+
+
+def check_apart(names: Sequence[str], outputs: Outputs, found: Scan) -> None:
+    """Refuse outputs that are read, or would be by the same command; raises OutputError."""
+    read = {Path(source.url).resolve() for source in found.sources}
+    for target in outputs.targets:
+        path = Path(target.name).resolve()
+        if target.is_url:
+            continue
+        if not target.is_folder and not path.parent.is_dir():
+            raise OutputError(
+                f"{target.option} {target.name}: there is no such folder; make it, or name another file"
+            )
+        if path in read:
+            raise OutputError(f"{target.option} {target.name}: that file is read; name another")
+        for name in names:
+            inside = Path(name).is_dir() and path.is_relative_to(Path(name).resolve())
+            if inside or (glob.has_magic(name) and fnmatch(str(path), str(Path(name).resolve()))):
+                raise OutputError(
+                    f"{target.option} {target.name}: the input {name} would hold it; name a place outside"
+                )
+
+
+def asked_of(names: Sequence[str], columns: ColumnNames, options: ExtractOptions) -> dict[str, Any]:
+    """What the caller says of the input, as JSON values."""
+    asked = {
+        "files": names,
+        "columns": asdict(columns),
+        "read": asdict(options.inputs),
+        "part_rows": options.part_rows,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(asked))
+    return plain
+
+
+def check_bad(found: Scan, options: ExtractOptions, note: Note) -> None:
+    """Refuse an input with more bad rows than are allowed, before anything is asked; else remark on them."""
+    # Where all are bad there is nothing to ask.
+    allowed = min(options.bad_allowed(found.rows), found.rows - 1)
+    if found.bad_rows > allowed:
+        raise too_many_bad(allowed, found.rows, found.bad_rows, found.bad)
+    if found.bad_rows:
+        first = found.bad[0]
+        note(
+            f"{found.bad_rows} of {found.rows} rows are bad and are not asked; the first: {first.place}:"
+            f" {first.reason}"
+        )
+
+
+def too_many_bad(allowed: int, rows: int, bad: int, examples: Sequence[BadRow]) -> TooManyBad:
+    """The error of a run that has more bad rows than it allows."""
+    shown = "; ".join(f"{row.place}: {row.reason}" for row in examples[:SHOWN_BAD])
+    return TooManyBad(
+        f"{bad} of {rows} rows are bad, {allowed} are allowed. The first: {shown}. Repair them, say how the"
+        " input is to be read (`quorum extract --help`), or allow more by --max-bad"
+    )
+
+
+def listings_by(found: Scan, deployment: Deployment) -> ListingOf:
+    """A function that makes a listing of a row; one whose gold is of another kind is bad."""
+    columns, catalogue = found.mapping, deployment.catalogue()
+    assert columns is not None
+
+    def listing_of(row: Row) -> Listing | BadRow:
+        listing = columns.listing(row)
+        if isinstance(listing, BadRow) or not listing.gold:
+            return listing
+        try:
+            check_gold([listing], catalogue)
+        except ListingsError as error:
+            return BadRow(row.index, row.place, str(error), raw_of(row.values))
+        return listing
+
+    return listing_of

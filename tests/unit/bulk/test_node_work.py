@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a job is divided over the nodes of a cluster, and what nodes leave behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quorum.bulk.ledger import Entry
+from quorum.bulk.node_journal import NodeJournal, drop_journals, node_entries
+from quorum.bulk.node_work import OpenPart, shares
+
+
+def failed(row: int) -> Entry:
+    return Entry(row, f"p{row}", error=("DEADLINE_EXCEEDED", "too late"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "nodes", "sizes"),
+    [
+        (0, 2, []),
+        (1, 2, [1]),
+        (9, 2, [1] * 9),
+        (16, 2, [2] * 8),
+        (33, 2, [4] * 8 + [1]),
+        (1000, 3, [4] * 250),
+    ],
+)
+def test_every_part_is_in_one_share_and_every_node_gets_some(
+    parts: int, nodes: int, sizes: list[int]
+) -> None:
+    whole = [OpenPart(number) for number in range(parts)]
+    divided = shares(whole, nodes)
+    assert [len(share) for share in divided] == sizes
+    assert [part for share in divided for part in share] == whole
+
+
+def test_a_journal_is_read_back_up_to_what_a_kill_left_of_its_last_line(tmp_path: Path) -> None:
+    with NodeJournal(tmp_path, 7) as journal:
+        for row in (70, 71):
+            journal.append(failed(row))
+    # Of another node, which was killed while it wrote.
+    with NodeJournal(tmp_path, 7) as journal:
+        journal.append(failed(72))
+    half = failed(73).to_line()[:-9]
+    (newest,) = (path for path in (tmp_path / "nodes").iterdir() if b'"row":72' in path.read_bytes())
+    newest.write_bytes(newest.read_bytes() + half)
+    with NodeJournal(tmp_path, 8) as journal:
+        journal.append(failed(80))
+    assert sorted(node_entries(tmp_path, 7), key=lambda entry: entry.row) == [failed(n) for n in (70, 71, 72)]
+    drop_journals(tmp_path, 7)
+    assert list(node_entries(tmp_path, 7)) == []
+    assert [entry.row for entry in node_entries(tmp_path, 8)] == [80]
+
+
+def test_an_outcome_can_be_read_before_the_journal_is_closed(tmp_path: Path) -> None:
+    with NodeJournal(tmp_path, 0) as journal:
+        journal.append(failed(1))
+        assert [entry.row for entry in node_entries(tmp_path, 0)] == [1]
+
+
+def test_a_job_without_nodes_has_no_journals(tmp_path: Path) -> None:
+    assert list(node_entries(tmp_path, 0)) == []
+    drop_journals(tmp_path, 0)
