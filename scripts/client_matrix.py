@@ -23,6 +23,8 @@ VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 RESOLUTIONS = ("lowest-direct", "highest")
 TESTS = "tests/unit/client"
 TOOLS = ("hypothesis", "pytest>=8", "pytest-timeout")
+COMPILED = ("grpcio", "numpy", "pandas", "pyarrow", "python-rapidjson")
+"""Packages that are not to be built from source, which would take long."""
 SHOWN = ("tritonclient", "grpcio", "protobuf", "numpy", "pandas", "pyarrow")
 
 
@@ -48,11 +50,11 @@ def run(version: str, resolution: str, place: Path, environment: dict[str, str])
         return "no interpreter"
     python = place / "bin" / "python"
     client = f"{ROOT / 'client'}[arrow,pandas]"
-    if not uv(
-        "pip", "install", "-q", "--python", str(python), "--resolution", resolution, client, env=environment
-    ):
+    wheels = [word for name in COMPILED for word in ("--only-binary", name)]
+    install = ("pip", "install", "-q", "--python", str(python))
+    if not uv(*install, *wheels, "--resolution", resolution, client, env=environment):
         return "failed to install"
-    if not uv("pip", "install", "-q", "--python", str(python), *TOOLS, env=environment):
+    if not uv(*install, *TOOLS, env=environment):
         return "failed to install the test tools"
     show = (
         f"from importlib.metadata import version as v; print(*(n + ' ' + v(n) for n in {SHOWN!r}), sep=', ')"

@@ -4,7 +4,8 @@
     llm_servers.py install transformers|vllm|litellm
     llm_servers.py run transformers CHECKPOINT PORT     ignores JSON schemas and log-probabilities
     llm_servers.py run vllm CHECKPOINT PORT             keeps schemas, gives log-probabilities; on a CPU, 3 GB
-    llm_servers.py run litellm URL PORT MODEL           a proxy in front of another endpoint, and its model
+    llm_servers.py run litellm URL PORT MODEL           a proxy in front of another endpoint, and its model;
+                                                        callers need the key in LITELLM_MASTER_KEY
 
 Each has an environment of its own under .cache/servers. CHECKPOINT is a local folder with a chat template;
 vLLM needs heads of 64 or more. ``run`` installs what is missing first, and ends with Ctrl-C.
@@ -91,6 +92,8 @@ def main() -> None:
         case ["install", ("transformers" | "vllm" | "litellm") as name]:
             install(name)
         case ["run", ("transformers" | "vllm") as name, _, _] | ["run", "litellm" as name, _, _, _]:
+            if name == "litellm" and not os.environ.get("LITELLM_MASTER_KEY"):
+                sys.exit("LITELLM_MASTER_KEY: the proxy does not start without a key; set it to sk-ANYTHING")
             programs = install(name)
             os.environ |= {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
             os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"

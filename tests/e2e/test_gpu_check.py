@@ -19,9 +19,10 @@ import pytest
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
 HAS_ONNX = bool(find_spec("onnxscript") and find_spec("onnxruntime"))
+PROMPTS = 3
 SMALL = (
     *("--device", "cpu", "--shape", "tiny", "--new-tokens", "64", "--concurrency", "1,4"),
-    *("--seconds", "0.5", "--rounds", "1", "--prompts", "6", "--redeploys", "3"),
+    *("--seconds", "0.5", "--rounds", "1", "--prompts", str(PROMPTS), "--redeploys", "3"),
 )
 pytestmark = [
     pytest.mark.timeout(300),
@@ -72,10 +73,10 @@ def test_everything_holds_on_a_cpu(done) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     parts = json.loads((folder / "gpu.json").read_text())["parts"]
     answers = parts["hf-tiny/answers"]
-    assert answers["tokens"] > 300
+    assert answers["tokens"] > 100
     for way in ("alone", "together"):
         assert answers[way] == {"same_answers": answers["prompts"], "same_tokens": answers["tokens"]}
-    assert answers["guided"] == {"answers": 24, "valid": 24}
+    assert answers["guided"] == {"answers": 4 * PROMPTS, "valid": 4 * PROMPTS}
     # Dynamic batching keeps no cache between batches.
     told = answers["prompt_tokens"]
     assert told["reused"] == 0 < told["all"]
@@ -135,8 +136,8 @@ def stood_in(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
 def test_the_gpu_road_of_an_encoder_is_checked_with_the_stand_in(stood_in) -> None:
     parts, printed = stood_in
     part = parts["encoder-tiny-bert/encoder"]
-    assert part["answered"] == {"cpu": 24, "gpu": 24}
-    assert part["same"] == 24
+    assert part["answered"] == {"cpu": 4 * PROMPTS, "gpu": 4 * PROMPTS}
+    assert part["same"] == 4 * PROMPTS
     assert part["largest_gap"] < 1e-3
     assert part["loads"][0]["failed"] == part["loads"][0]["abstained"] == 0
     assert part["loads"][0]["gpu_rate"] > 0

@@ -139,10 +139,12 @@ def test_a_call_that_never_returns_costs_its_members_votes_until_a_new_worker_an
 ) -> None:
     before = worker(live).pid
     set_fault(place, "block")
-    check_only_frail_abstained(ask(live), Status.TIMEOUT)
+    check_only_frail_abstained(ask(live, server_timeout_us=1_500_000), Status.TIMEOUT)
     set_fault(place, "")
-    # The blocked thread takes no question any more.
-    check_only_frail_abstained(ask(live), Status.TIMEOUT)
+    # The blocked thread takes no question any more; on a busy machine its process may be killed by now.
+    reply = ask(live, server_timeout_us=1_500_000)
+    assert statuses(reply, "frail") <= {Status.TIMEOUT, Status.ERROR}
+    assert statuses(reply, "sound") == {Status.ANSWERED}
     wait_until_back(live)
     assert worker(live).pid != before
     assert "frail: its worker" in log_of(live)

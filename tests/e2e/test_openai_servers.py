@@ -118,14 +118,16 @@ def test_a_server_that_keeps_schemas(tmp_path: Path) -> None:
     assert all(votes(reply)[0].value in (*values, "n/a", "") for reply in replies)
 
 
-def test_a_proxy_in_front(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_proxy_in_front(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("litellm")
+    monkeypatch.setenv("LITELLM_MASTER_KEY", "sk-of-a-test")
+    key = {"api_key_env": "LITELLM_MASTER_KEY"}
     with (
         serving("transformers", str(checkpoint), tmp_path) as behind,
         serving("litellm", behind, tmp_path, str(checkpoint)) as url,
     ):
-        replies, state = ask_some(url, "served")
-        unknown, refused = ask_some(url, "no-such-model", 2)
+        replies, state = ask_some(url, "served", **key)
+        unknown, refused = ask_some(url, "no-such-model", 2, **key)
     assert all(isinstance(reply, Generated) for reply in replies), state
     assert all(reply.usage and reply.usage.prompt_tokens for reply in replies)
     assert (state["answered"], state["failed"]) == (len(replies), 0)

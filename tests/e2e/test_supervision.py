@@ -103,6 +103,8 @@ def test_the_last_incidents_are_shown(served: Supervised) -> None:
 
 def test_steps_that_refuse_the_tickets_of_a_reloaded_gate_are_restarted(served: Supervised) -> None:
     """A new gate makes another secret where somebody has removed the file of tickets."""
+    # A server that starts has no such file yet.
+    until(lambda: take_pulse(served.spec, served.running.endpoint.grpc_url, "quorum").ready, BACK_S)
     before, pid, url = len(served.incidents()), served.running.pid, served.running.endpoint.grpc_url
     shared_path(prefix_of_process(pid).rstrip("_"), ADMISSION).unlink()
     served.strike("quorum_gate", signal.SIGKILL)

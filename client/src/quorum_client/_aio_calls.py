@@ -170,19 +170,22 @@ class AsyncCalls:
         """
         self._open()
         name, timeout_s = self._connection.ready_call(channel)
-        for server, stub in self._stubs.items():
-            try:
-                response = await stub.ModelReady(
-                    _wire.ready_request(name), timeout=timeout_s, metadata=self._connection.metadata
-                )
-            except self._failure as failure:
-                error = self._connection.ready_error(failure, server, name, timeout_s)
-                if not isinstance(error, Unavailable | DeadlineExceeded | ChannelNotFound):
-                    raise error from failure
-            else:
-                if response.ready:
-                    return True
+        for server in self._stubs:
+            if await self._is_ready(server, name, timeout_s):
+                return True
         return False
+
+    async def _is_ready(self, server: Server, channel: str, timeout_s: float) -> bool:
+        try:
+            response = await self._stubs[server].ModelReady(
+                _wire.ready_request(channel), timeout=timeout_s, metadata=self._connection.metadata
+            )
+        except self._failure as failure:
+            error = self._connection.ready_error(failure, server, channel, timeout_s)
+            if isinstance(error, Unavailable | DeadlineExceeded | ChannelNotFound):
+                return False
+            raise error from failure
+        return bool(response.ready)
 
     async def close(self) -> None:
         """Close the connections; calls in flight are cancelled, on the servers too."""

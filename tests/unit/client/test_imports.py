@@ -23,3 +23,15 @@ def test_grpc_is_loaded_with_the_first_client() -> None:
     assert before == ""
     assert "grpc" in after
     assert "pandas" not in after
+
+
+def test_the_import_takes_little_of_the_processor() -> None:
+    code = (
+        "import time; start = time.process_time(); import quorum_client; print(time.process_time() - start)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    taken_s = min(
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    )
+    assert taken_s < 0.3
