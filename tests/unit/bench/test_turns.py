@@ -13,7 +13,7 @@ import pytest
 from quorum_bench.bench import Bench, Options
 from quorum_bench.load import LoadError
 from quorum_bench.measure import Effort
-from quorum_bench.scenarios.cross_check import Seen
+from quorum_bench.perf_analyzer import Seen
 from quorum_bench.scenarios.peers import _take_turns
 from quorum_bench.scenarios.peers_llms import absent_rows
 from quorum_bench.targets.peer import PeerError
