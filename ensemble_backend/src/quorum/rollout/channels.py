@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,12 @@ class Rollout:
         unused = sorted(v for v in sound if v not in needed)
         excess = len({*sound, new}) - self._spec.rollout.keep_versions
         return tuple(unused[: max(0, excess)])
+
+    def rehearsal(self) -> Rollout:
+        """The same rollout, which only checks."""
+        checking = copy(self)
+        checking._dry_run = True
+        return checking
 
     def settle(self) -> None:
         """Undo an interrupted change, as every change does first; raises RolloutError in a dry run."""
