@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,9 +135,8 @@ class Rollout:
 
     def rehearsal(self) -> Rollout:
         """The same rollout, which only checks."""
-        checking = copy(self)
-        checking._dry_run = True
-        return checking
+        server, probe, kind = self._server, self._probe, type(self.kind)
+        return Rollout(self._spec, server, probe, self.store.path, dry_run=True, kind=kind)
 
     def settle(self) -> None:
         """Undo an interrupted change, as every change does first; raises RolloutError in a dry run."""
