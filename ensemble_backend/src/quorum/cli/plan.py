@@ -73,7 +73,11 @@ def plan(
         given = {"--gpu": gpu, "--gpu-memory": gpu_memory, "--gpus": gpus, "--listings": listings}
         if unfit := [name for name, value in {**given, "--rate": rate, "--price": price}.items() if value]:
             raise CommandError(f"--requests and {unfit[0]}: leave one out; prices of members are in {deploy}")
-        _estimate(spec, requests, quorum.ExtractOptions(attributes=names_in(attributes), url=url), json)
+        options = quorum.ExtractOptions(attributes=names_in(attributes), url=url)
+        expected = quorum.estimate_extract(spec, requests, options, note=note)
+        show_estimate(expected, spec.currency, json)
+        if not json:
+            _show_unasked(expected, spec)
         return
     report = quorum.plan(
         spec, gpu=gpu, gpu_memory=gpu_memory, gpus=gpus, listings=listings, rate=rate, price=price
@@ -81,14 +85,6 @@ def plan(
     print_json(report) if json else _show(report)
     if not report.plan.fits:
         raise typer.Exit(1)
-
-
-def _estimate(spec: quorum.Deployment, requests: Path, options: quorum.ExtractOptions, json: bool) -> None:
-    """Estimate a run over listings and print what it takes."""
-    expected = quorum.estimate_extract(spec, requests, options, note=note)
-    show_estimate(expected, spec.currency, json)
-    if not json:
-        _show_unasked(expected, spec)
 
 
 def _show_unasked(expected: quorum.Expected, spec: quorum.Deployment) -> None:
