@@ -14,6 +14,7 @@ import quorum
 from quorum.bulk.spent import money
 from quorum.cli.console import (
     DEPLOY,
+    CommandError,
     DeployOption,
     JsonOption,
     adapters_text,
@@ -84,6 +85,8 @@ def up(
 
     raise_open_files()
     spec = _listening(quorum.load_deployment(deploy), host, trusted_network)
+    if taken := [key for key, port in spec.server.ports.items() if port and port == probe_port]:
+        raise CommandError(f"--probe-port {probe_port} is server.{taken[0]} of {deploy}; choose another")
     if preflight:
         refuse_misfits(spec)
     interrupted = interrupt_once()

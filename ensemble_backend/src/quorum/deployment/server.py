@@ -59,12 +59,16 @@ class ServerSpec(Strict):
     log_verbose: Annotated[int, Field(ge=0)] = 0
     aslr: bool = True
 
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports that are listened at, by their keys; 0: a free one."""
+        ports = {"grpc_port": self.grpc_port, "metrics_port": self.metrics_port}
+        return ports | {"http_port": self.http_port} if self.http else ports
+
     @model_validator(mode="after")
     def _ports_of_their_own(self) -> ServerSpec:
-        ports = {"grpc_port": self.grpc_port, "metrics_port": self.metrics_port}
-        ports |= {"http_port": self.http_port} if self.http else {}
         taken: dict[int, str] = {}
-        for key, port in ports.items():
+        for key, port in self.ports.items():
             if port and (first := taken.setdefault(port, key)) != key:
                 # The one that the file names, as the other may have its port by default.
                 named = key if key in self.model_fields_set else first
