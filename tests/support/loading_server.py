@@ -11,7 +11,7 @@ from quorum.deployment import Deployment
 from quorum.repository.configs import graph_of, parse_config
 from quorum.repository.store import Store
 from quorum.server.control import ControlError
-from quorum_contract import CANARY, STABLE, VOTE
+from quorum_contract import CANARY, GATE, STABLE, VOTE
 
 
 class Crash(BaseException):
@@ -27,12 +27,13 @@ class Server:
         self.answers: dict[str, int] = {}
         self.down = False
         self.graphs = {
-            folder.name: graph_of(parse_config((folder / "config.pbtxt").read_text("utf-8")))
-            for folder in store.path.glob("*")
-            if folder.is_dir()
+            folder.name: self._graph(folder.name) for folder in store.path.glob("*") if folder.is_dir()
         }
         for model in (VOTE, STABLE, CANARY):
             self.load(model)
+
+    def _graph(self, model: str) -> str:
+        return graph_of(parse_config((self.store.path / model / "config.pbtxt").read_text("utf-8")))
 
     def ping(self) -> None:
         if self.down:
@@ -48,6 +49,9 @@ class Server:
             for version in versions:
                 self.store.weights(version)
             self.versions = versions
+        elif model == GATE:
+            # Its graph has the canary's share.
+            self.graphs[model] = self._graph(model)
         else:
             self.answers[model] = Served(self.store.path).pins[model]
 

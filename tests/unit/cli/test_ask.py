@@ -123,3 +123,24 @@ def test_errors_cannot_steer_the_terminal(run: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(quorum, "ask", fail, raising=False)
     code, _, err = run("ask", "a shirt")
     assert (code, err) == (1, "error: name[2J31m\n")
+
+
+def test_a_server_by_its_url_needs_no_deploy_yaml(
+    run: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "deploy.yaml").unlink()
+    server = ("--url", "127.0.0.1:9")
+    code, _, err = run("ask", "a shirt", *server)
+    assert code == 1
+    assert "name them with --attributes a,b, as no deploy.yaml here says what 127.0.0.1:9 knows" in err
+    code, _, err = run("ask", "a shirt", *server, "--attributes", "color", "--timeout", "1")
+    assert code == 1
+    assert "no connection to 127.0.0.1:9" in err
+    assert "No such file" in run("ask", "a shirt", "--attributes", "color")[2]
+    assert "none.yaml" in run("ask", "a shirt", *server, "--deploy", "none.yaml")[2]
+    found = Extraction("id", (Answer("size", None, 0.0, (), DecisionStatus.NO_QUORUM),), 1, 0.01)
+    monkeypatch.setattr(quorum, "ask", lambda *_, **__: found, raising=False)
+    code, out, err = run("ask", "a shirt", *server, "--attributes", "size")
+    assert code == 0, err
+    assert "(no quorum)" in out
+    assert "no quorum: size is withheld\n" in err

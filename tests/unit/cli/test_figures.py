@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from rich.console import Console
 from rich.text import Text
+from support.deployment import table, write_jsonl
 
-from quorum.cli import figures
+from quorum.cli import console, figures
 
 NAMES = ("best member: smollm2-adapter", "encoder alone: enc-compat", "majority")
 HEADS = ("macro-f1", "accuracy", "micro-f1", "to best member")
@@ -32,3 +36,20 @@ def test_no_word_of_a_name_and_no_figure_is_broken(monkeypatch: pytest.MonkeyPat
     assert words | set(" ".join(HEADS).split()) <= set(text.split())
     assert text.count("(-10.2, -1.7)") == text.count("-5.7") == len(NAMES)
     assert ("44.4 (41.2-46.9)" in text) == (width == 200)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_two_members_become_one_name(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr(console.out, "_width", width)
+    members = [f"catalogue-llama-3.1-8b-instruct-{kind}" for kind in ("fp8", "fp16", "awq")]
+    rows = table(members, 20)
+    for row in rows:
+        row["scores"] = dict.fromkeys(members, -0.1)
+    write_jsonl(folder / "scored.jsonl", rows)
+    code, out, err = run("evaluate", "scored.jsonl", "--folds", 2, "--methods", "majority")
+    assert code == 0, err
+    assert "AUROC" in out
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= width

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -224,3 +225,21 @@ def test_mistakes_are_named_and_nothing_is_lost(
     assert all(word in err for word in words), err
     assert (folder / "there.csv").read_text("utf-8") == "somebody's answers\n"
     assert (folder / "votes.jsonl").read_bytes() == before
+
+
+def test_nothing_is_written_next_to_votes_of_another_folder(folder: Path, run: Any) -> None:
+    theirs = folder / "theirs"
+    theirs.mkdir()
+    (folder / "votes.jsonl").rename(theirs / "votes.jsonl")
+    assert run("label", "theirs/votes.jsonl", "-n", 2)[0] == 0
+    sheet = folder / "label.csv"
+    rows = list(csv.DictReader(io.StringIO(sheet.read_text("utf-8-sig"))))
+    with sheet.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0]])
+        writer.writeheader()
+        writer.writerows(row | {"gold": "n/a"} for row in rows)
+    code, _, err = run("label", "theirs/votes.jsonl", "--apply", "label.csv")
+    assert code == 0, err
+    assert "wrote votes-gold.jsonl (theirs/votes.jsonl is as it was)" in err
+    assert [path.name for path in theirs.iterdir()] == ["votes.jsonl"]
+    assert (folder / "votes-gold.jsonl").exists()

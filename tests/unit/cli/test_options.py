@@ -4,6 +4,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,3 +43,9 @@ def test_solvers_use_one_thread_and_other_programs_are_not_told() -> None:
             command, env=environment, capture_output=True, text=True, check=True
         ).stdout
     assert found == {None: "1 None\n", "2": "2 2\n"}
+
+
+def test_probes_do_not_take_a_port_of_the_server(folder: Path, run: Any) -> None:
+    code, _, err = run("up", "--probe-port", 9)
+    assert code == 1
+    assert "--probe-port 9 is server.grpc_port of deploy.yaml; choose another" in err

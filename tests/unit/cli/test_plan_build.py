@@ -49,6 +49,18 @@ def test_the_shipped_deployment_fits_an_80_gb_gpu_and_shows_its_arithmetic():
     assert "fits; computed, not measured" in result.stderr
 
 
+def test_the_deployment_is_named_as_in_other_commands(tmp_path, monkeypatch):
+    file = write(tmp_path, {})
+    for named in ((file,), ("--deploy", file), ("-d", file)):
+        assert json.loads(run("plan", *named, "--json").stdout)["fits"]
+    monkeypatch.setenv("QUORUM_DEPLOY", str(file))
+    assert json.loads(run("plan", "--json").stdout)["fits"]
+    monkeypatch.setenv("QUORUM_DEPLOY", str(tmp_path / "none.yaml"))
+    assert "none.yaml: No such file" in run("plan", code=1).stderr
+    assert json.loads(run("plan", file, "--json").stdout)["fits"]
+    assert "name one deployment" in run("plan", file, "--deploy", file, code=1).stderr
+
+
 @pytest.mark.parametrize("gpu", ["a100-80", "h100-80", "h200-141", "b200-180"])
 def test_the_shipped_deployment_fits_what_it_says(gpu):
     run("plan", ROOT / "deploy.gpu.yaml", "--gpu", gpu)

@@ -81,6 +81,26 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
     "below the range": ("max_in_flight: 8", "max_in_flight: 0", [":14:", "gate.max_in_flight", "0"]),
     "above the range": ("max_in_flight: 8", "max_in_flight: 5000", [":14:", "gate.max_in_flight", "4096"]),
     "port out of range": ("grpc_port: 0", "grpc_port: 70000", [":16:", "server.grpc_port", "65535", "70000"]),
+    "one port for two": (
+        "grpc_port: 0",
+        "grpc_port: 7000\n  metrics_port: 7000",
+        [":17:", "server.metrics_port", "grpc_port and metrics_port are both 7000", "free one"],
+    ),
+    "the port that another has by default": (
+        "grpc_port: 0",
+        "grpc_port: 8002",
+        [":16:", "server.grpc_port", "grpc_port and metrics_port are both 8002"],
+    ),
+    "the port of HTTP": (
+        "grpc_port: 0",
+        "http: true\n  http_port: 8002",
+        [":17:", "server.http_port", "metrics_port and http_port are both 8002"],
+    ),
+    "one server twice in a fleet": (
+        "gate:",
+        "fleet: [{grpc: 'a:1'}, {grpc: 'b:1'}, {grpc: 'a:1'}]\ngate:",
+        [":13:", "fleet[2].grpc", "a:1 is fleet[0] already"],
+    ),
     "a quorum of more members than there are": (
         "gate:",
         "vote:\n  min_weight: 0.5\n  min_members: 3\ngate:",
@@ -384,3 +404,8 @@ def test_many_values_and_a_few_aliases_are_read(tmp_path: Path, monkeypatch: pyt
 def test_text_nested_too_deeply_is_named(tmp_path: Path) -> None:
     with pytest.raises(DeploymentError, match=r"deploy.yaml:1: not YAML: nested too deeply"):
         load_deployment(write(tmp_path, "members: " + "[" * 1200 + "]" * 1200))
+
+
+def test_a_port_that_nobody_listens_at_is_no_conflict(tmp_path: Path) -> None:
+    spec = load_deployment(write(tmp_path, GOOD.replace("grpc_port: 0", "http_port: 8002")))
+    assert (spec.server.http, spec.server.http_port, spec.server.metrics_port) == (False, 8002, 8002)

@@ -42,7 +42,17 @@ def test_the_channels_of_a_retriever_count_on_each_server(spec: Deployment) -> N
     assert FleetStatus({NOWHERE: dataclasses.replace(votes, retriever=both)}).all_answer
 
 
-def test_the_table_has_the_channels_of_a_retriever(spec: Deployment) -> None:
+def test_a_fleet_can_be_read_in_a_narrow_terminal(spec: Deployment) -> None:
+    shown = quorum(spec.root, "status", code=1, COLUMNS="40")[0].splitlines()
+    assert shown[0] == NOWHERE
+    assert [line.split(":")[0].strip() for line in shown[1:]] == [
+        "quorum", "quorum_canary", RECOMMEND, RECOMMEND_CANARY, "loaded", "repository",
+    ]  # fmt: skip
+    assert shown[1].startswith("  quorum: no ")
+    assert shown[-1] == f"  repository: {spec.repository_path}"
+
+
+def test_it_has_the_channels_of_a_retriever(spec: Deployment) -> None:
     told = json.loads(quorum(spec.root, "status", "--json", code=1)[0])
     assert [*told["fleet"][NOWHERE]["retriever"]["channels"]] == [RECOMMEND, RECOMMEND_CANARY]
     assert RECOMMEND in quorum(spec.root, "status", code=1)[0]

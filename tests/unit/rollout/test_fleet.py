@@ -80,6 +80,23 @@ def test_the_server_that_fails_goes_back_and_stops_the_rest(two: Two) -> None:
     assert two.pins() == [3, 3]
 
 
+@pytest.mark.parametrize("command", ["publish", "canary", "promote", "rollback", "retire", "end_canary"])
+def test_all_servers_are_checked_before_the_first_is_changed(two: Two, command: str) -> None:
+    arguments = {"publish": (weights(two.spec, 5.0),), "canary": (2,), "promote": (2,), "retire": (2,)}
+    if command in ("retire", "end_canary"):
+        two.fleet.canary(2) if command == "end_canary" else two.fleet.end_canary()
+    before = [server.state() for server in two.servers]
+    events = [len(list(rollout.history.events())) for rollout in two.rollouts.values()]
+    two.servers[1].down = True
+    with pytest.raises(RolloutError, match="nothing was changed, as west would not take it: no server answ"):
+        getattr(two.fleet, command)(*arguments.get(command, ()))
+    assert [server.state() for server in two.servers] == before
+    assert [len(list(rollout.history.events())) for rollout in two.rollouts.values()] == events
+    two.servers[1].down = False
+    getattr(two.fleet, command)(*arguments.get(command, ()))
+    assert two.servers[0].state() == two.servers[1].state() != before[0]
+
+
 def test_a_canary_that_failed_half_way_is_not_advised_to_go_live(two: Two) -> None:
     two.fleet.canary(2)
     two.servers[1].failures = {CANARY: [ControlError("full")]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorum.deployment.schema import ServerSpec
+from quorum.deployment.server import ServerSpec
 from quorum.server.exposure import (
     INFERENCE_KEY_VARIABLE,
     ExposedError,

@@ -88,7 +88,7 @@ def _of(fields: Sequence[str]) -> str:
 
 
 def ask(
-    deployment: Deployment,
+    deployment: Deployment | None,
     text: str | Mapping[str, str],
     attributes: Sequence[str] | None = None,
     *,
@@ -102,7 +102,7 @@ def ask(
     """Ask about one product.
 
     Args:
-        deployment: The deployment that is served.
+        deployment: The deployment that is served; None: that of ``url``, of which nothing else is known here.
         text: Product title or description, or named fields, for attributes with ``fields``.
         attributes: Attributes to ask for; None: the whole catalogue.
         category: Product category; may be empty.
@@ -118,12 +118,22 @@ def ask(
     Raises:
         quorum_client.QuorumError: No answer.
         NoAttributesError: There is nothing to ask for, or attributes are made of different fields.
+        ValueError: Neither a deployment nor a ``url``.
         quorum_client.InvalidRequest: A field that no attribute asked for has; ``lazy`` without lazy channels.
     """
-    check_lazy(deployment, lazy)
-    names = attributes_of(deployment, attributes, note)
-    _check_fields(text, fields_of(deployment, names))
-    target = url or endpoint_of(deployment).grpc_url
+    if deployment is not None:
+        check_lazy(deployment, lazy)
+        names = attributes_of(deployment, attributes, note)
+        _check_fields(text, fields_of(deployment, names))
+        target = url or endpoint_of(deployment).grpc_url
+    elif url is None:
+        raise ValueError("name the server by its url, or give its deployment")
+    elif not attributes:
+        raise NoAttributesError(
+            f"no attributes: name them with --attributes a,b, as no deploy.yaml here says what {url} knows"
+        )
+    else:
+        names, target = list(attributes), url
     with Client(target, channel=channel, timeout_s=timeout_s, key=client_key()) as client:
         return client.extract(text, names, category=category, lazy=lazy)
 

@@ -16,7 +16,7 @@ from quorum.bulk.answers import as_probability, in_words
 from quorum.bulk.ask import why_withheld
 from quorum.bulk.spent import spent_in_words
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
-from quorum.cli.options import AttributesOption, UrlOption, names_in
+from quorum.cli.options import AttributesOption, UrlOption, load_if_any, names_in
 from quorum_client import Answer, DecisionStatus, Status, Vote
 from quorum_contract import STABLE
 
@@ -62,9 +62,11 @@ def ask(
 
     Of written texts the confidence is how alike they are, not a probability.
 
+    With --url and --attributes no deploy.yaml is needed.
+
     Example: `quorum ask "Velmora trail running shoes, navy, size 42, for men" --attributes color,size`
     """
-    deployment = quorum.load_deployment(deploy)
+    deployment = load_if_any(deploy) if url else quorum.load_deployment(deploy)
     result = quorum.ask(
         deployment,
         _text_of(text, field or []),
@@ -79,7 +81,8 @@ def ask(
     if json:
         print_json(quorum.extraction_json(result))
         return
-    written = {name for name, attribute in deployment.attributes.items() if attribute.kind == "text"}
+    known = deployment.attributes if deployment else {}
+    written = {name for name, attribute in known.items() if attribute.kind == "text"}
     table = _wide(result.answers, written)
     unbounded = out.options.update(width=_UNBOUNDED)
     fits = Measurement.get(out, unbounded, table).maximum <= out.width
@@ -88,8 +91,10 @@ def ask(
         note("p: the probability that the member gave to its value")
     for answer in result.answers:
         if answer.status is DecisionStatus.NO_QUORUM:
-            note(f"no quorum: {answer.attribute} is withheld: {why_withheld(deployment, answer)}")
-    spent = f", {spent_in_words(result.spent, deployment.currency)}" if result.spent else ""
+            why = f": {why_withheld(deployment, answer)}" if deployment else ""
+            note(f"no quorum: {answer.attribute} is withheld{why}")
+    currency = deployment.currency if deployment else ""
+    spent = f", {spent_in_words(result.spent, currency)}" if result.spent else ""
     note(f"weights version {result.weights_version}, {result.latency_s * 1e3:.0f} ms{spent}")
 
 

@@ -17,6 +17,7 @@ import typer
 from rich import progress
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from quorum.files import WRITE_ERRNOS
@@ -26,7 +27,17 @@ from quorum_contract.errors import QuorumError
 
 
 class SafeConsole(Console):
-    """A console that leaves unsafe characters of texts out: a text of others cannot steer the terminal."""
+    """A console that leaves unsafe characters of texts out: a text of others cannot steer the terminal.
+
+    Cells of tables that may wrap are never cut, which would make two names one: long words go on below.
+    """
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """Print as rich does, tables with whole cells."""
+        for column in (column for one in objects if isinstance(one, Table) for column in one.columns):
+            if not column.no_wrap:
+                column.overflow = "fold"
+        super().print(*objects, **settings)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render as rich does; only rich itself writes control codes."""

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 def show_early(found: EarlyEvaluation) -> None:
     """Print a row for each way of asking."""
-    heads = ("asked", "calls", "other\nanswers", "right", "ECE", "worst attribute")
-    table = Table(
-        "asked in rows, %", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE, padding=(0, 1, 0, 0)
-    )
+    heads = ("asked", "calls", "other\nanswers", "right", "ECE")
+    figures = (Column(head, no_wrap=True) for head in heads)
+    table = Table("asked in rows, %", *figures, "worst attribute", box=SIMPLE, padding=(0, 1, 0, 0))
     for row in found.results:
         worst = Text(f"{row.worst} {100 * row.worst_flips:.1f}" if row.flips and row.worst else "-")
         shares = (row.asked, row.calls, row.flips, row.accuracy, row.ece)

@@ -27,30 +27,40 @@ if TYPE_CHECKING:
     from quorum.evaluation.pareto import CostTable
 
 
+VotesArgument = Annotated[Path, typer.Argument(help="A votes table (JSONL or Parquet) with gold.")]
+MethodsOption = Annotated[str, typer.Option(help="Comma-separated, or all.")]
+FoldsOption = Annotated[int, typer.Option(min=2, help="Parts that the products are split into.")]
+GoldLabelsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Learn from only this many labels per fold; default: all others."),
+]
+DrawsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="How often to draw those labels; default: 20 with --gold-labels, else 1."),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of folds, labels and intervals.")]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Judge these weights (JSON) instead; nothing is learned.")
+]
+LeaveOutTunedOption = Annotated[
+    bool,
+    typer.Option("--leave-out-tuned", help="Leave out rows that `quorum tune` tuned a member on."),
+]
+LazyOption = Annotated[bool, typer.Option("--lazy", help="Also show what asking members in rows would save.")]
+ReportOption = Annotated[Path | None, typer.Option(help="Also write an HTML report with plots.")]
+
+
 def evaluate(
-    votes: Annotated[Path, typer.Argument(help="A votes table (JSONL or Parquet) with gold.")],
-    methods: Annotated[str, typer.Option(help="Comma-separated, or all.")] = "all",
-    folds: Annotated[int, typer.Option(min=2, help="Parts that the products are split into.")] = 5,
-    gold_labels: Annotated[
-        int | None,
-        typer.Option(min=1, help="Learn from only this many labels per fold; default: all others."),
-    ] = None,
-    draws: Annotated[
-        int | None,
-        typer.Option(min=1, help="How often to draw those labels; default: 20 with --gold-labels, else 1."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds, labels and intervals.")] = 0,
-    weights: Annotated[
-        Path | None, typer.Option(help="Judge these weights (JSON) instead; nothing is learned.")
-    ] = None,
-    leave_out_tuned: Annotated[
-        bool,
-        typer.Option("--leave-out-tuned", help="Leave out rows that `quorum tune` tuned a member on."),
-    ] = False,
-    lazy: Annotated[
-        bool, typer.Option("--lazy", help="Also show what asking members in rows would save.")
-    ] = False,
-    report: Annotated[Path | None, typer.Option(help="Also write an HTML report with plots.")] = None,
+    votes: VotesArgument,
+    methods: MethodsOption = "all",
+    folds: FoldsOption = 5,
+    gold_labels: GoldLabelsOption = None,
+    draws: DrawsOption = None,
+    seed: SeedOption = 0,
+    weights: WeightsOption = None,
+    leave_out_tuned: LeaveOutTunedOption = False,
+    lazy: LazyOption = False,
+    report: ReportOption = None,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
@@ -87,13 +97,7 @@ def evaluate(
                 "--weights learns nothing: leave out --methods, --folds, --gold-labels, --draws, "
                 "--lazy and --report, or leave out --weights"
             )
-        judged = quorum.evaluate_weights(
-            votes, weights, _load_live(deploy), seed=seed, leave_out_tuned=leave_out_tuned, note=note
-        )
-        if json:
-            print_json(judged)
-        else:
-            show_weights(judged, weights.name)
+        _judge(votes, weights, deploy, seed, leave_out_tuned, json)
         return
     if draws and draws > 1 and gold_labels is None and not report:
         raise CommandError("--draws draws labels to learn from: say how many by --gold-labels N")
@@ -103,15 +107,30 @@ def evaluate(
     )  # fmt: skip
     if methods != "all":
         options = replace(options, methods=names_in(methods) or ())
+    _compare(votes, deploy, options, report, json)
+
+
+def _compare(
+    votes: Path, deploy: Path, options: quorum.EvaluateOptions, report: Path | None, json: bool
+) -> None:
+    """Compare members and methods and print the figures."""
     with err.status(f"evaluating {', '.join(options.methods)} on {votes}"):
         deployment = load_if_any(deploy)
         result = quorum.evaluate(votes, deployment, options, report=report)
     if json:
         print_json(result)
         return
-    _show(result, lazy=lazy, currency=deployment.currency if deployment else "")
+    _show(result, lazy=options.lazy, currency=deployment.currency if deployment else "")
     if report:
         note(f"report: {report.resolve()}")
+
+
+def _judge(votes: Path, weights: Path, deploy: Path, seed: int, leave_out_tuned: bool, json: bool) -> None:
+    """Judge given weights and print how they do."""
+    judged = quorum.evaluate_weights(
+        votes, weights, _load_live(deploy), seed=seed, leave_out_tuned=leave_out_tuned, note=note
+    )
+    print_json(judged) if json else show_weights(judged, weights.name)
 
 
 def _load_live(deploy: Path) -> quorum.Deployment | None:

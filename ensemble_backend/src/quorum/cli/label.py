@@ -42,7 +42,7 @@ def label(
             "--out",
             "-o",
             help="The sheet (default: label.csv), or with --apply and --ask the table with gold, a new file "
-            "(default: VOTES-gold, next to VOTES).",
+            "(default: VOTES-gold). Without it both are written into the working folder.",
         ),
     ] = None,
     apply: Annotated[

@@ -24,53 +24,66 @@ if TYPE_CHECKING:
     from quorum.evaluation.learned import LearnedResult
 
 
+VotesArgument = Annotated[
+    Path, typer.Argument(help="A votes table (JSONL or Parquet), as `quorum extract --votes` writes it.")
+]
+TargetOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Where the weights go; default: the file of --update, else weights.json."
+    ),
+]
+MethodOption = Annotated[str, typer.Option(help="auto, majority, iwmv, em or loglinear.")]
+GoldLabelsOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Use only this many gold labels, drawn with --seed; 0 uses none."),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Draws the gold labels.")]
+UpdateOption = Annotated[
+    Path | None, typer.Option("--update", help="Weights learned so far: add these votes to theirs.")
+]
+ForgettingOption = Annotated[
+    float, typer.Option(help="With --update: what earlier votes count now, above 0 and at most 1.")
+]
+NoScoresOption = Annotated[bool, typer.Option("--no-scores", help="Learn as if no vote had a score.")]
+NoEvidenceOption = Annotated[
+    bool, typer.Option("--no-evidence", help="Learn from votes alone, as if products had no text.")
+]
+NaBiasOption = Annotated[
+    float,
+    typer.Option(help="majority, em: what n/a counts besides its votes, in mean weights; usual: -1."),
+]
+JudgeOption = Annotated[
+    bool,
+    typer.Option("--judge/--no-judge", help="Show by attribute what changes, on labels that did not teach."),
+]
+LeaveOutTunedOption = Annotated[
+    bool,
+    typer.Option("--leave-out-tuned", help="Leave out rows that `quorum tune` tuned a member on."),
+]
+LazyOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--lazy/--no-lazy",
+        help="Also learn when asking may stop early; default: if deploy.yaml has `lazy`.",
+    ),
+]
+
+
 def learn(
-    votes: Annotated[
-        Path, typer.Argument(help="A votes table (JSONL or Parquet), as `quorum extract --votes` writes it.")
-    ],
-    target: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", help="Where the weights go; default: the file of --update, else weights.json."
-        ),
-    ] = None,
-    method: Annotated[str, typer.Option(help="auto, majority, iwmv, em or loglinear.")] = "auto",
-    gold_labels: Annotated[
-        int | None,
-        typer.Option(min=0, help="Use only this many gold labels, drawn with --seed; 0 uses none."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the gold labels.")] = 0,
-    before: Annotated[
-        Path | None, typer.Option("--update", help="Weights learned so far: add these votes to theirs.")
-    ] = None,
-    forgetting: Annotated[
-        float, typer.Option(help="With --update: what earlier votes count now, above 0 and at most 1.")
-    ] = 1.0,
-    no_scores: Annotated[bool, typer.Option("--no-scores", help="Learn as if no vote had a score.")] = False,
-    no_evidence: Annotated[
-        bool, typer.Option("--no-evidence", help="Learn from votes alone, as if products had no text.")
-    ] = False,
-    na_bias: Annotated[
-        float,
-        typer.Option(help="majority, em: what n/a counts besides its votes, in mean weights; usual: -1."),
-    ] = 0.0,
-    judge: Annotated[
-        bool,
-        typer.Option(
-            "--judge/--no-judge", help="Show by attribute what changes, on labels that did not teach."
-        ),
-    ] = True,
-    leave_out_tuned: Annotated[
-        bool,
-        typer.Option("--leave-out-tuned", help="Leave out rows that `quorum tune` tuned a member on."),
-    ] = False,
-    lazy: Annotated[
-        bool | None,
-        typer.Option(
-            "--lazy/--no-lazy",
-            help="Also learn when asking may stop early; default: if deploy.yaml has `lazy`.",
-        ),
-    ] = None,
+    votes: VotesArgument,
+    target: TargetOption = None,
+    method: MethodOption = "auto",
+    gold_labels: GoldLabelsOption = None,
+    seed: SeedOption = 0,
+    before: UpdateOption = None,
+    forgetting: ForgettingOption = 1.0,
+    no_scores: NoScoresOption = False,
+    no_evidence: NoEvidenceOption = False,
+    na_bias: NaBiasOption = 0.0,
+    judge: JudgeOption = True,
+    leave_out_tuned: LeaveOutTunedOption = False,
+    lazy: LazyOption = None,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
@@ -95,24 +108,17 @@ def learn(
     Example: `quorum learn tuesday.jsonl --update weights.json --forgetting 0.98`
     """
     options = quorum.LearnOptions(
-        method=method,
-        gold_labels=gold_labels,
-        seed=seed,
-        update=before,
-        forgetting=forgetting,
-        scores=not no_scores,
-        evidence=not no_evidence,
-        na_bias=na_bias,
-        judge=judge,
-        leave_out_tuned=leave_out_tuned,
-        lazy=lazy,
-    )
+        method=method, gold_labels=gold_labels, seed=seed, update=before, forgetting=forgetting,
+        scores=not no_scores, evidence=not no_evidence, na_bias=na_bias, judge=judge,
+        leave_out_tuned=leave_out_tuned, lazy=lazy,
+    )  # fmt: skip
     target = target or before or Path("weights.json")
     with terminated_as_interrupted():
         report = quorum.learn(votes, load_if_any(deploy), options, out=target)
-    if json:
-        print_json(report)
-        return
+    print_json(report) if json else _show_learned(report, target)
+
+
+def _show_learned(report: quorum.LearnReport, target: Path) -> None:
     if report.judged and report.judged.warning:
         note(Text(report.judged.warning, "bold red"))
     if report.tuned:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def plan(
+    context: typer.Context,
     deploy: Annotated[
         Path | None,
         typer.Argument(
@@ -29,7 +30,10 @@ def plan(
         ),
     ] = None,
     named: Annotated[
-        Path | None, typer.Option("--deploy", "--spec", "-d", help="The same, as in other commands.")
+        Path | None,
+        typer.Option(
+            "--deploy", "--spec", "-d", envvar="QUORUM_DEPLOY", help="The same, as in other commands."
+        ),
     ] = None,
     gpu: Annotated[str | None, typer.Option(help=f"Plan for this GPU: {', '.join(KNOWN)}.")] = None,
     gpu_memory: Annotated[str | None, typer.Option(help="Plan for a GPU with so much, as in 80GiB.")] = None,
@@ -60,7 +64,8 @@ def plan(
 
     Example: `quorum plan deploy.gpu.yaml --gpu h100-80 --listings 1e6 --rate 9 --price 2.5`
     """
-    if deploy and named:
+    source = context.get_parameter_source("named")
+    if deploy and named and not (source and source.name == "ENVIRONMENT"):
         raise CommandError(f"{deploy} and --deploy {named}: name one deployment")
     deploy = deploy or named or (Path("deploy.gpu.yaml") if requests is None else DEPLOY)
     spec = quorum.load_deployment(deploy)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Column, Table
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 import quorum
@@ -17,6 +18,8 @@ from quorum_contract import RECOMMEND, RETRIEVER, STABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from quorum.repository.history import Event
 
 VersionArgument = Annotated[
     int, typer.Argument(help="A published version of the weights; with --retriever, of the retriever.")
@@ -212,7 +215,9 @@ def _show_use_of_scores(changes: quorum.WeightsDiff, old: int, new: int) -> None
 
 
 def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
-    """Show who changed what, and when; versions of weights, and of the retriever where it says so.
+    """Show who changed what, and when (UTC); versions of weights, and of the retriever where it says so.
+
+    Below a change: its reason, and why it was undone if it was.
 
     Example: `quorum history --json`
     """
@@ -220,18 +225,22 @@ def history(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
     if json:
         print_json(events)
         return
-    table = Table(Column("at (UTC)", no_wrap=True), "who", "action", "version", "before", "outcome", "reason")
-    for e in events:
-        table.add_row(
-            e.at[:19].replace("T", " "),
-            e.who,
-            e.action,
-            f"retriever {e.version}" if e.model == RETRIEVER else str(e.version),
-            str(e.before or ""),
-            e.outcome,
-            e.reason or "",
-        )
-    out.print(table)
+    for event in events:
+        _show_event(event)
+
+
+def _show_event(event: Event) -> None:
+    """Print when, who and what, and below, indented, what there is to say of it."""
+    of = "retriever " if event.model == RETRIEVER else ""
+    before = f" (before: {event.before})" if event.before else ""
+    at = event.at[:19].replace("T", " ")
+    out.print(
+        f"{at}  {event.who}  {event.action} {of}{event.version}{before}", soft_wrap=True, highlight=False
+    )
+    failed = "" if event.outcome == "done" else event.outcome
+    for text, style in ((event.reason, ""), (failed, "red")):
+        if text:
+            out.print(Padding(Text(text, style), (0, 0, 0, 4), expand=False))
 
 
 def describe_missing(version: int, members: Sequence[str]) -> str:
@@ -248,12 +257,12 @@ def moved(channel: str, change: quorum.Change) -> str:
     if change.already:
         return f"{channel} answered with version {change.version} already"
     text = f"{channel} answers with version {change.version} (before: {change.before})"
-    if change.canary is None:
-        return text
-    return (
-        f"{text}. The canary goes on: its share of the products gets version {change.canary}; "
-        f"`quorum canary off{_flag(change)}` ends it"
-    )
+    share, ends = f"{100 * change.canary_share:.4g} %", f"`quorum canary off{_flag(change)}` ends it"
+    if change.canary is not None:
+        return f"{text}. The canary goes on: {share} of the products get version {change.canary}; {ends}"
+    if change.canary_share:
+        return f"{text}. The canary has the same version now and goes on for {share} of the products; {ends}"
+    return text
 
 
 def stable_of(retriever: bool) -> str:

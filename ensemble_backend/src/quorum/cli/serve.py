@@ -14,6 +14,7 @@ import quorum
 from quorum.bulk.spent import money
 from quorum.cli.console import (
     DEPLOY,
+    CommandError,
     DeployOption,
     JsonOption,
     adapters_text,
@@ -83,6 +84,8 @@ def up(
 
     raise_open_files()
     spec = _listening(quorum.load_deployment(deploy), host, trusted_network)
+    if taken := [key for key, port in spec.server.ports.items() if port and port == probe_port]:
+        raise CommandError(f"--probe-port {probe_port} is server.{taken[0]} of {deploy}; choose another")
     if preflight:
         refuse_misfits(spec)
     interrupted = interrupt_once()
@@ -175,7 +178,7 @@ def clean(json: JsonOption = False) -> None:
 
 def _show(report: quorum.ServerStatus | quorum.FleetStatus, currency: str) -> None:
     if isinstance(report, quorum.FleetStatus):
-        out.print(_fleet_table(report))
+        _show_fleet(report)
         return
     up_pid = f"\nquorum up pid {report.up_pid}" if report.up_pid else ""
     title = f"{report.url}\ntritonserver pid {report.pid or 'unknown'}{up_pid}"
@@ -288,16 +291,15 @@ def _note(report: quorum.ServerStatus) -> None:
         note(f"{100 * report.retriever.canary_share:.4g} % of the items are routed to {RECOMMEND_CANARY}")
 
 
-def _fleet_table(report: quorum.FleetStatus) -> Table:
-    """One row per server; the channels of a retriever where a server has one."""
-    of_each = {url: _fleet_channels(server) for url, server in report.servers.items()}
-    names = list(dict.fromkeys(name for channels in of_each.values() for name in channels))
-    table = Table("server", *names, "loaded", "repository")
+def _show_fleet(report: quorum.FleetStatus) -> None:
+    """Print a block for each server, which no narrow terminal cuts."""
     for url, server in report.servers.items():
-        cells = [_cell(of_each[url][name]) if name in of_each[url] else Text("-") for name in names]
-        loaded = Text(", ".join(map(str, server.loaded)) or server.reason or "none")
-        table.add_row(url, *cells, loaded, str(server.repository))
-    return table
+        out.print(Text(url, "bold"), soft_wrap=True)
+        loaded = ", ".join(map(str, server.loaded)) or server.reason or "none"
+        lines = {name: _cell(channel) for name, channel in _fleet_channels(server).items()}
+        lines |= {"loaded": Text(loaded), "repository": Text(str(server.repository))}
+        for name, text in lines.items():
+            out.print(Text.assemble(f"  {name}: ", text), soft_wrap=True)
 
 
 def _fleet_channels(server: FleetServer) -> dict[str, ChannelStatus]:

@@ -24,6 +24,7 @@ from quorum.deployment.attributes import AttributeSpec, DefaultSpec, Normaliser,
 from quorum.deployment.lazy import LazySpec, faults_of_rows
 from quorum.deployment.price import WITHOUT_LLM, BudgetSpec, PriceSpec
 from quorum.deployment.retriever import RetrieverSpec
+from quorum.deployment.server import FleetServer, ServerSpec
 from quorum.deployment.strict import Strict, error_at, one_of
 from quorum.runtimes.by_adapter import adapters_in_use
 from quorum.runtimes.engine_names import ENCODER_PREFIX, PREFIX
@@ -41,7 +42,6 @@ SHARED_PREFIX = "quorum_shared_"
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Guard = Literal["overall", "per_attribute"]
-Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
 def _typed_options(given: object, info: ValidationInfo) -> Options:
@@ -195,54 +195,6 @@ class RolloutSpec(Strict):
         return guard
 
 
-class FleetServer(Strict):
-    """One server, or all servers behind a DNS name, that rollouts go to.
-
-    Attributes:
-        grpc: ``host:port``, or ``dns:name:port`` for every address of a (headless) DNS name.
-        repository: Local path of its model repository; the deployment's own by default.
-    """
-
-    grpc: str
-    repository: str | None = None
-
-    @field_validator("grpc")
-    @classmethod
-    def _address(cls, address: str) -> str:
-        host, _, port = address.removeprefix("dns:").rpartition(":")
-        if not host or not port.isdecimal():
-            raise ValueError(f"{address!r} is no address; write host:port, or dns:name:port")
-        return address
-
-
-class ServerSpec(Strict):
-    """Addresses and settings of the server.
-
-    Attributes:
-        host: Address to listen at; one that others can reach needs ``trusted_network`` or an inference key.
-        trusted_network: All who can reach ``host`` are trusted, so Triton itself listens there.
-        grpc_port: KServe v2 over gRPC; port 0 means a free one.
-        http: Whether Triton also serves KServe v2 over HTTP. One request of 130 kB can stop it there.
-        http_port: The port for that.
-        metrics_port: Prometheus.
-        connection_age_s: gRPC connections are closed in order at about this age, so that forgotten ones do
-            not add up; clients connect again without a failed call.
-        log_verbose: Triton's ``--log-verbose``.
-        aslr: Keep the kernel's setting: random addresses, as a rule. Without ASLR, steps that take turns on
-            a core cost less, and an attacker knows where code lies.
-    """
-
-    host: str = "127.0.0.1"
-    trusted_network: bool = False
-    grpc_port: Port = 8001
-    http: bool = False
-    http_port: Port = 8000
-    metrics_port: Port = 8002
-    connection_age_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
-    log_verbose: Annotated[int, Field(ge=0)] = 0
-    aslr: bool = True
-
-
 class Deployment(Strict):
     """The whole ``deploy.yaml``.
 
@@ -311,6 +263,17 @@ class Deployment(Strict):
                 for name, problem in unknown_attributes(member.options, info.data["attributes"]):
                     raise error_at((number, "options", "adapters", name), problem)
         return members
+
+    @field_validator("fleet")
+    @classmethod
+    def _listed_once(cls, fleet: list[FleetServer]) -> list[FleetServer]:
+        addresses = [server.grpc for server in fleet]
+        for number, address in enumerate(addresses):
+            if (first := addresses.index(address)) != number:
+                raise error_at(
+                    (number, "grpc"), f"{address} is fleet[{first}] already; name each server once"
+                )
+        return fleet
 
     @field_validator("vote")
     @classmethod

@@ -124,7 +124,7 @@ def apply_sheet(
     Args:
         votes: A votes table (JSONL, Parquet or Arrow).
         sheet: A sheet of :func:`choose_sheet`.
-        out: The table with gold; None: ``VOTES-gold``, in the format of the votes.
+        out: The table with gold; None: ``VOTES-gold`` in the working folder, in the format of the votes.
         catalogue: Normalises the gold like votes, and has the value sets; None: gold is taken as it is.
         force: Replace a file that exists.
 
@@ -243,7 +243,7 @@ def _open_table(votes: str | Path, out: str | Path | None, force: bool) -> tuple
     """The table, and the file for it with gold, which can be written."""
     source = Path(votes)
     suffix = source.suffix if is_columnar(source) else ".jsonl"
-    target = Path(out) if out is not None else source.with_name(f"{source.stem}-gold{suffix}")
+    target = Path(out if out is not None else f"{source.stem}-gold{suffix}")
     refuse_existing(target, source, force)
     check_target(target)
     return read_votes(source), target

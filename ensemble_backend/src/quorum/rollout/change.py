@@ -25,6 +25,7 @@ class Change:
         comparison: The new version against the running one, for ``publish`` with held-out data.
         retired: Versions that a ``publish`` unloads, beyond ``rollout.keep_versions``.
         canary: Another version than stable's, that a share of the products goes on to get.
+        canary_share: The share of the products that goes on to ask the canary, after a change of stable.
         unscored: Members that new weights weigh by their scores, which the deployment does not give.
         catalogue: What the deployment's catalogue changed since new weights were learned.
         kept: Attributes that a ``publish`` lets the running version decide as before.
@@ -42,6 +43,7 @@ class Change:
     comparison: Comparison | RetrieverComparison | None = None
     retired: tuple[int, ...] = ()
     canary: int | None = None
+    canary_share: float = 0.0
     unscored: tuple[str, ...] = ()
     catalogue: CatalogueChange = UNCHANGED
     kept: tuple[str, ...] = ()

@@ -133,6 +133,11 @@ class Rollout:
         excess = len({*sound, new}) - self._spec.rollout.keep_versions
         return tuple(unused[: max(0, excess)])
 
+    def rehearsal(self) -> Rollout:
+        """The same rollout, which only checks."""
+        server, probe, kind = self._server, self._probe, type(self.kind)
+        return Rollout(self._spec, server, probe, self.store.path, dry_run=True, kind=kind)
+
     def settle(self) -> None:
         """Undo an interrupted change, as every change does first; raises RolloutError in a dry run."""
         if self._journal.path.exists():
@@ -233,9 +238,10 @@ class Rollout:
         channels = kind.following(channel)
         if now == was and all(self._answers_with(name, version) for name in channels):
             return Change(action, version, before, already=True, model=kind.model)
-        on_canary = now.pins[kind.canary] if channel == kind.stable and now.canary_share else version
+        asks = now.canary_share if channel == kind.stable else 0.0
+        on_canary = now.pins[kind.canary] if asks else version
         of_canary = on_canary if on_canary != version else None
-        change = Change(action, version, before, canary=of_canary, model=kind.model)
+        change = Change(action, version, before, canary=of_canary, canary_share=asks, model=kind.model)
         if self._dry_run:
             return replace(change, planned=True)
         if reason is None and share:

@@ -104,7 +104,7 @@ def _on_each(change: Callable[Concatenate[Rollout, P], Change]) -> Callable[Conc
 class Fleet:
     """Makes the same change on every repository, by name, in turn.
 
-    The first failure undoes itself and stops the rest.
+    All are checked before the first is changed; a failure after that undoes itself and stops the rest.
     """
 
     def __init__(self, rollouts: dict[str, Rollout]) -> None:
@@ -163,7 +163,14 @@ class Fleet:
             rollout.settle()
 
     def each(self, act: Callable[[Rollout], Change]) -> Change:
-        """Make a change on every repository; raises RolloutError where it stopped."""
+        """Make a change on every repository, if all would take it; raises RolloutError where it stopped."""
+        self._settle()
+        # The first checks itself before it changes anything.
+        for name, rollout in [*self._rollouts.items()][1:]:
+            try:
+                act(rollout.rehearsal())
+            except Exception as error:
+                raise RolloutError(f"nothing was changed, as {name} would not take it: {error}") from error
         changes: dict[str, Change] = {}
         for name, rollout in self._rollouts.items():
             try:

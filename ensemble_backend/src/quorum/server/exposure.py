@@ -7,7 +7,7 @@ import ipaddress
 import os
 import socket
 
-from quorum.deployment.schema import ServerSpec
+from quorum.deployment.server import ServerSpec
 from quorum_contract.errors import QuorumError
 
 INFERENCE_KEY_VARIABLE = "QUORUM_INFERENCE_KEY"

@@ -14,6 +14,12 @@ from pathlib import Path
 
 LIMIT_BYTES = 64 << 20
 """A log that is larger is moved to ``server.log.1``, in place of the one before."""
+WITHOUT_GPU = (
+    b"quorum: this machine has no GPU, so these lines of Triton are harmless, also those marked E: "
+    b'"CudaDriverHelper has not been initialized", "unable to create stream", '
+    b'"Unable to allocate pinned system memory", "Failed to initialize NVML", "DCGM unable to start"\n'
+)
+"""Explains what looks like errors at a healthy start."""
 _TAIL_LINES = 40
 _TAIL_BYTES = 64 << 10
 _REFUSED = re.compile(

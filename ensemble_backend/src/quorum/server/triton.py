@@ -158,6 +158,9 @@ class TritonServer:
             # With workers that the backend starts itself, one server can hold two engines.
             environment |= {"TRTLLM_ORCHESTRATOR": "1", "TRTLLM_ORCHESTRATOR_SPAWN_PROCESSES": "1"}
         with open(self.log_path, "ab", opener=log_file.open_private) as log:
+            if shutil.which("nvidia-smi") is None:
+                log.write(log_file.WITHOUT_GPU)
+                log.flush()
             self._process = subprocess.Popen(
                 launch_command(self._command(backends), aslr=self.spec.server.aslr),
                 stdout=log,

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sections of ``deploy.yaml`` on addresses: ``server``, and ``fleet`` of servers that change as one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from quorum.deployment.strict import Strict, error_at
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class FleetServer(Strict):
+    """One server, or all servers behind a DNS name, that rollouts go to.
+
+    Attributes:
+        grpc: ``host:port``, or ``dns:name:port`` for every address of a (headless) DNS name.
+        repository: Local path of its model repository; the deployment's own by default.
+    """
+
+    grpc: str
+    repository: str | None = None
+
+    @field_validator("grpc")
+    @classmethod
+    def _address(cls, address: str) -> str:
+        host, _, port = address.removeprefix("dns:").rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f"{address!r} is no address; write host:port, or dns:name:port")
+        return address
+
+
+class ServerSpec(Strict):
+    """Addresses and settings of the server.
+
+    Attributes:
+        host: Address to listen at; one that others can reach needs ``trusted_network`` or an inference key.
+        trusted_network: All who can reach ``host`` are trusted, so Triton itself listens there.
+        grpc_port: KServe v2 over gRPC; port 0 means a free one.
+        http: Whether Triton also serves KServe v2 over HTTP. One request of 130 kB can stop it there.
+        http_port: The port for that.
+        metrics_port: Prometheus.
+        connection_age_s: gRPC connections are closed in order at about this age, so that forgotten ones do
+            not add up; clients connect again without a failed call.
+        log_verbose: Triton's ``--log-verbose``.
+        aslr: Keep the kernel's setting: random addresses, as a rule. Without ASLR, steps that take turns on
+            a core cost less, and an attacker knows where code lies.
+    """
+
+    host: str = "127.0.0.1"
+    trusted_network: bool = False
+    grpc_port: Port = 8001
+    http: bool = False
+    http_port: Port = 8000
+    metrics_port: Port = 8002
+    connection_age_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
+    log_verbose: Annotated[int, Field(ge=0)] = 0
+    aslr: bool = True
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports that are listened at, by their keys; 0: a free one."""
+        ports = {"grpc_port": self.grpc_port, "metrics_port": self.metrics_port}
+        return ports | {"http_port": self.http_port} if self.http else ports
+
+    @model_validator(mode="after")
+    def _ports_of_their_own(self) -> ServerSpec:
+        taken: dict[int, str] = {}
+        for key, port in self.ports.items():
+            if port and (first := taken.setdefault(port, key)) != key:
+                # The one that the file names, as the other may have its port by default.
+                named = key if key in self.model_fields_set else first
+                raise error_at(
+                    named, f"{first} and {key} are both {port}; choose another, or 0 for a free one"
+                )
+        return self
