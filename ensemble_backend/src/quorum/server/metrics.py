@@ -96,7 +96,8 @@ def _supervised(server: TritonServer) -> Iterator[Sample]:
     life = server.life
     yield (f.SERVER_UP.name, ()), float(server.pid is not None)
     answering = life.answering()
-    for channel in CHANNELS:
+    # While it starts for the first time, no channel is missing.
+    for channel in CHANNELS if server.ready_after_s else ():
         yield (f.CHANNEL_UP.name, (channel,)), float(channel in answering)
     yield (f.RESTARTS.name, ()), float(max(0, life.starts - 1))
     for kind in (SERVER, WORKER):
