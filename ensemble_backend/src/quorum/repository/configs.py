@@ -131,8 +131,10 @@ def channel_config(
     add, models = config.ensemble_scheduling.step.add, spec.models()
     rows = rows or [[*models]]
     asked = [open_tensor(left).name for left in range(len(rows), 0, -1)] if len(rows) > 1 else []
-    question = CANARY_QUESTION if channel in (CANARY, LAZY_OF[CANARY]) else QUESTION
-    gated = {question: QUESTION} | {name: name for name in [SHARE.name, *asked[:1]]}
+    is_canary = channel in (CANARY, LAZY_OF[CANARY])
+    gated = {CANARY_QUESTION if is_canary else QUESTION: QUESTION} | {
+        name: name for name in [SHARE.name, *asked[:1]]
+    }
     asks = {tensor.name: tensor.name for tensor in ASKED}
     add(model_name=GATE, model_version=-1, input_map=asks, output_map=gated)
     votes = {QUESTION: QUESTION}

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import chain, repeat
+from functools import lru_cache
 from operator import eq
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ _BATCH = 128
 """Answers that are counted at once, at most."""
 EVERY_S = 0.25
 """Seconds after which an answer is counted, if fewer come; a step that is killed loses those of this time."""
+_DTYPES = (np.int64, np.int32, np.float32, np.uint8, np.int32, np.float32)
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
@@ -68,7 +69,10 @@ class Answered(NamedTuple):
     usage: Floats
 
 
-_Waiting = tuple[int, float, Answered, Sequence[tuple[int, int]]]
+_Waiting = tuple[int, float, Sequence[tuple[int, int]], int, bytes, bytes, bytes, bytes, bytes, bytes]
+"""An answer that waits to be counted: channel, seconds, members that were not asked everything, number of
+attributes; then bytes, since texts would be read again from slow memory: the places of its decisions, their
+outcomes, confidences, whether each vote has the value that was decided, statuses, and usage."""
 
 
 class VoteCounts:
@@ -97,6 +101,8 @@ class VoteCounts:
         self._numbers, self._answers = (
             np.frombuffer(file.numbers.cast("B"), np.float64) for file in self._files
         )
+        # Callers use few distinct sets of attributes.
+        self._places_of = lru_cache(maxsize=256)(self._find)
         self._waiting: deque[_Waiting] = deque()
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="quorum-counts", daemon=True)
@@ -138,7 +144,24 @@ class VoteCounts:
             answered: Its content.
             left_out: Members that a lazy channel did not ask everything, with the number of attributes.
         """
-        self._waiting.append((channel, took_s, answered, left_out))
+        attributes, values, confidences, outcomes, votes, statuses, usage = answered
+        if NOT_APPLICABLE in values:
+            outcomes = outcomes.copy()
+            outcomes[[at for at, value in enumerate(values) if value == NOT_APPLICABLE]] = _NOT_APPLICABLE
+        self._waiting.append(
+            (
+                channel,
+                took_s,
+                left_out,
+                len(attributes),
+                self._places_of(tuple(attributes)),
+                outcomes.tobytes(),
+                confidences.tobytes(),
+                bytes(map(eq, votes, [*values] * len(self._members))),
+                statuses.tobytes(),
+                usage.tobytes(),
+            )
+        )
         if len(self._waiting) >= _BATCH:
             self.flush()
 
@@ -165,57 +188,46 @@ class VoteCounts:
         waiting = self._waiting
         return [waiting.popleft() for _ in range(min(len(waiting), _BATCH))]
 
+    def _find(self, attributes: tuple[str, ...]) -> bytes:
+        """The places of the decisions on these attributes."""
+        other = self._attributes[OTHER]
+        return np.array([self._attributes.get(name, other) for name in attributes], np.int64).tobytes()
+
     def _count(self, batch: Sequence[_Waiting]) -> None:
         numbers, count = self._numbers, len(batch)
-        channels, seconds = np.array([w[0] for w in batch]), np.array([w[1] for w in batch], np.float32)
         # One sequence of all answers for each part of an answer.
-        attributes, values, confidences, outcomes, votes, statuses, usage = zip(
-            *(answered for _, _, answered, _ in batch), strict=True
+        numbered, seconds, left_out, of_attributes, *parts = zip(*batch, strict=True)
+        places, outcomes, confidences, same, statuses, usage = (
+            np.frombuffer(b"".join(part), dtype) for part, dtype in zip(parts, _DTYPES, strict=True)
         )
-        sizes, outcome = np.fromiter(map(len, attributes), np.int64, count), np.concatenate(outcomes)
-        decided, of_cells = outcome == 0, np.repeat(channels, sizes)
-        known = seconds == seconds
-        places = (
-            self._decisions(attributes, values, outcome),
-            self._votes(values, votes, np.concatenate(statuses), sizes),
-            self._confidences.places(numbers, of_cells[decided], np.concatenate(confidences)[decided]),
-            self._seconds.places(numbers, channels[known], seconds[known]),
+        channels, sizes = np.array(numbered), np.array(of_attributes)
+        took_s = np.array(seconds, np.float32)
+        # Also "n/a" is decided.
+        decided = (outcomes == 0) | (outcomes == _NOT_APPLICABLE)
+        known = took_s == took_s
+        of_cells = np.repeat(channels, sizes)
+        counted = (
+            places + outcomes,
+            self._votes(same, statuses, sizes),
+            self._confidences.places(numbers, of_cells[decided], confidences[decided]),
+            self._seconds.places(numbers, channels[known], took_s[known]),
         )
-        numbers += np.bincount(np.concatenate(places), minlength=len(numbers))
-        requests = np.repeat(np.arange(count), sizes)
-        is_undecided = np.bincount(requests, decided, count) == 0
+        numbers += np.bincount(np.concatenate(counted), minlength=len(numbers))
+        is_undecided = np.bincount(np.repeat(np.arange(count), sizes), decided, count) == 0
         self._answers += np.bincount(2 * channels + is_undecided, minlength=len(self._answers))
-        self._count_usage(np.concatenate(usage).reshape(count, -1))
-        for size, (_, _, _, left_out) in zip(sizes.tolist(), batch, strict=True):
-            for member, spared in left_out:
+        self._count_usage(usage.reshape(count, -1))
+        for size, spared in zip(of_attributes, left_out, strict=True):
+            for member, attributes in spared:
                 at = self._spared[member]
-                numbers[at] += spared
-                numbers[at + 1] += spared == size
+                numbers[at] += attributes
+                numbers[at + 1] += attributes == size
 
-    def _decisions(
-        self, attributes: Iterable[Sequence[str]], values: Iterable[Sequence[str]], outcomes: Ints
-    ) -> Ints:
-        """Places of the decisions."""
-        names, decided = chain.from_iterable(attributes), chain.from_iterable(values)
-        found = np.fromiter(map(self._attributes.get, names, repeat(self._attributes[OTHER])), np.int64)
-        empty = np.fromiter(map(eq, decided, repeat(NOT_APPLICABLE)), bool, len(found))
-        places: Ints = found + np.where(empty, _NOT_APPLICABLE, outcomes)
-        return places
-
-    def _votes(
-        self,
-        values: Iterable[Sequence[str]],
-        votes: Iterable[Sequence[str]],
-        statuses: Ints,
-        sizes: Ints,
-    ) -> Ints:
+    def _votes(self, same: npt.NDArray[np.uint8], statuses: npt.NDArray[np.int32], sizes: Ints) -> Ints:
         """Places of the votes."""
         members = len(self._members)
-        decided = chain.from_iterable([[*value] * members for value in values])
-        same = np.fromiter(map(eq, chain.from_iterable(votes), decided), bool, len(statuses))
         of_members = np.repeat(np.tile(self._members, len(sizes)), np.repeat(sizes, members))
         # An abstention is as empty as a decision without a value.
-        agreeing = same & (statuses == 0)
+        agreeing = (same > 0) & (statuses == 0)
         places: Ints = of_members + np.where(agreeing, 0, 1 + np.minimum(statuses, len(Status)))
         return places
 
