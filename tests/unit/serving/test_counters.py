@@ -18,7 +18,7 @@ import pytest
 from quorum.serving import counters, families
 from quorum.serving.counters import Counters, Layout, read_counters
 from quorum.serving.families import FAMILIES
-from quorum.serving.gate_counts import GateCounts, channel_of
+from quorum.serving.gate_counts import GateCounts, channel_of, question_of
 from quorum.serving.shared_file import MARK, traces_of
 from quorum.serving.vote_counts import Answered, VoteCounts
 from quorum_contract import NOT_APPLICABLE, Status
@@ -200,14 +200,16 @@ def test_a_version_counts_for_itself_and_for_the_vote(server: str) -> None:
 
 def test_the_gate_knows_channels_by_what_they_ask_it_for(server: str) -> None:
     assert [
-        channel_of(requested, rows)
+        channel_of(question_of(requested), rows)
         for requested, rows in (
             (["QUESTION"], {}),
             (["CANARY_QUESTION", "CANARY_SHARE"], {}),
             (["QUESTION", "OPEN_2"], {"OPEN_2": 2}),
             (["CANARY_QUESTION", "OPEN_2"], {"OPEN_2": 2}),
+            # A call of the gate alone asks for all that it has.
+            (["CANARY_QUESTION", "QUESTION"], {}),
         )
-    ] == [0, 1, 2, 3]
+    ] == [0, 1, 2, 3, 0]
     gate = GateCounts()
     gate.admitted(1, "bulk")
     for error in (InvalidRequest("x"), Overloaded("x"), Unavailable("x")):

@@ -17,7 +17,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from quorum.serving.admission import own_admission
-from quorum.serving.gate_counts import PROBE, GateCounts, channel_of
+from quorum.serving.gate_counts import PROBE, GateCounts, channel_of, question_of
 from quorum.serving.open_question import pack_open, rows_in
 from quorum.serving.packing import Admitted, add_ticket, pack_question
 from quorum.serving.regions import make_private
@@ -30,14 +30,12 @@ from quorum_contract import (
     CANCEL,
     CATEGORY,
     INTERACTIVE,
-    QUESTION,
     TEXT,
 )
 from quorum_contract.checks import decode_attributes, decode_category, decode_text
 from quorum_contract.errors import Cancelled, InvalidRequest, Overloaded, RequestError, Unavailable
 from quorum_contract.names import PROBE_TEXT
 from quorum_contract.priority import Priority
-from quorum_contract.tensors import CANARY_QUESTION
 
 
 class TritonPythonModel:
@@ -64,7 +62,8 @@ class TritonPythonModel:
         now = time.monotonic_ns()
         requested = request.requested_output_names()
         rows = rows_in(requested)
-        channel = channel_of(requested, rows)
+        question = question_of(requested)
+        channel = channel_of(question, rows)
         try:
             parameters = request.parameters()
             # Also while the server is full or stopping: it makes room.
@@ -90,9 +89,8 @@ class TritonPythonModel:
         if ticket is None:
             return self._full(channel)
         self._counts.admitted(counted, priority)
-        name = CANARY_QUESTION if CANARY_QUESTION in requested else QUESTION
         return answer(
-            packed_tensor(name, add_ticket(ticket, body)),
+            packed_tensor(question, add_ticket(ticket, body)),
             pb_utils.Tensor(CANARY_SHARE, self._share),
             *(
                 packed_tensor(name, pack_open(range(len(attributes)), deadline, now, left))

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from quorum.serving.counters import Counters, Layout
 from quorum.serving.families import ADMITTED, CANCELLATIONS, REQUESTS
-from quorum_contract import CHANNELS, GATE, LAZY_CHANNELS, PRIORITIES
+from quorum_contract import CHANNELS, GATE, LAZY_CHANNELS, PRIORITIES, QUESTION
 from quorum_contract.errors import InvalidRequest, Overloaded, RequestError
 from quorum_contract.priority import Priority
 from quorum_contract.tensors import CANARY_QUESTION
@@ -20,9 +20,15 @@ REFUSED = ("invalid", "overloaded", "stopping")
 """How requests end that the gate refuses."""
 
 
-def channel_of(requested: Collection[str], rows: Iterable[str]) -> int:
-    """The number of the channel that asks the gate for these outputs, ``rows`` of lazy ones among them."""
-    return (CANARY_QUESTION in requested) + (2 if rows else 0)
+def question_of(requested: Collection[str]) -> str:
+    """The name of the question among these outputs; who asks for all of them gets stable's."""
+    is_canary = CANARY_QUESTION in requested and QUESTION not in requested
+    return CANARY_QUESTION if is_canary else QUESTION
+
+
+def channel_of(question: str, rows: Collection[str]) -> int:
+    """The number of the channel that asks the gate for a question by that name, and for these rows."""
+    return (question == CANARY_QUESTION) + (2 if rows else 0)
 
 
 class GateCounts:
