@@ -19,5 +19,8 @@ RECOMMEND = "quorum_recommend"
 RECOMMEND_CANARY = "quorum_recommend_canary"
 RECOMMEND_CHANNELS = (RECOMMEND, RECOMMEND_CANARY)
 
+PROBE_TEXT = "quorum probe: is anybody there?"
+"""The text of probes, which are no requests of callers and are not counted as such."""
+
 NOT_APPLICABLE = "n/a"
 """The value for *the text does not say*: a vote like any other, not an abstention."""

@@ -34,6 +34,7 @@ RETRIEVER_VERSION = "RETRIEVER_VERSION"
 
 # Between the steps of the ensemble only; never seen by a client.
 QUESTION = "QUESTION"
+CANARY_QUESTION = "CANARY_QUESTION"
 VOTES = "VOTES"
 OPEN = "OPEN"
 
@@ -115,6 +116,8 @@ SHARE = Tensor(CANARY_SHARE, "FP64", (1,), "share of the products that the canar
 """Output of the gate, and of every channel, so every answer carries it."""
 
 PACKED_QUESTION = Tensor(QUESTION, "UINT8", ("BYTES",), "ticket and checked question, packed by the gate")
+PACKED_CANARY_QUESTION = PACKED_QUESTION.named(CANARY_QUESTION)
+"""The same output of the gate by the name that canary channels ask for, by which it knows them."""
 PACKED_VOTES = Tensor(VOTES, "UINT8", ("BYTES",), "one member's votes, packed by the member")
 PACKED_OPEN = Tensor(OPEN, "UINT8", ("BYTES",), "attributes that a row of members is asked, and its deadline")
 """Optional input of a member. Gate and vote give it under a name with the number of rows left, ``OPEN_2``."""

@@ -122,6 +122,7 @@ if TYPE_CHECKING:
     from quorum.rollout.change import Change as Change
     from quorum.server.incidents import Incident as Incident
     from quorum.server.leftovers import Removed as Removed
+    from quorum.server.metrics import metrics_of as metrics_of
     from quorum.server.supervise import serve as serve
     from quorum.server.watch import keep_serving as keep_serving
     from quorum.tune.merge_check import MergeOptions as MergeOptions
@@ -196,6 +197,7 @@ _MODULES = {
     "quorum.rollout.change": ("Change",),
     "quorum.server.incidents": ("Incident",),
     "quorum.server.leftovers": ("Removed",),
+    "quorum.server.metrics": ("metrics_of",),
     "quorum.server.supervise": ("serve",),
     "quorum.server.watch": ("keep_serving",),
     "quorum.tune.merge_check": ("MergeOptions", "MergeReport", "merge_adapters"),

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -62,9 +63,11 @@ class Step:
             seal=lambda body: 0,
             release=self.released.append,
             mark_answered=lambda: None,
+            claimed=lambda ticket: None,
+            is_cancelled=lambda ticket: False,
         )
         step._quorum, step._cells, step._prices = rule, cells, [None] * len(members)
-        step._whole = whole
+        step._whole, step._counts = whole, Mock()
 
     def call(
         self, given: Mapping[str, bytes], outputs: Sequence[str], attributes: int = 1, ticket: int = 1

@@ -40,6 +40,12 @@ class Admission:
     def mark_answered(self) -> None:
         pass
 
+    def claimed(self, ticket: int) -> None:
+        pass
+
+    def is_cancelled(self, ticket: int) -> bool:
+        return False
+
 
 def answer(
     given: dict[str, Votes],
@@ -63,6 +69,7 @@ def answer(
     step._quorum = rule
     weights = Weights("loglinear", tuple(MEMBERS), Parameters((1.0, 2.0), na_bias))
     step._cells = Cells(weights, evidence, kinds or {})
+    step._counts = Mock()
     question = add_ticket(1, pack_question(Admitted("red shoe", "", ("colour", "size"), 0)))
     took = spent or {}
     packed = {"QUESTION": question} | {

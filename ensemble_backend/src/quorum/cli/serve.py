@@ -69,7 +69,8 @@ def up(
     Once it serves it goes on: a step whose process dies is reloaded, a server that dies or falls silent is
     restarted at the same addresses, and `quorum status` shows each incident. With `--probe-port` an
     orchestrator can call `/ready/quorum` (a probe of every step that asks no LLM; see `quorum probe`) and
-    `/live`.
+    `/live`. With `server.metrics` in deploy.yaml, Prometheus finds metrics of votes, members and endpoints at
+    `/metrics` of that port.
 
     By default only this machine can ask. With QUORUM_INFERENCE_KEY set, a relay listens at `server.host` and
     lets in callers who send that key; Triton itself stays on 127.0.0.1. See SECURITY.md.
@@ -96,7 +97,7 @@ def up(
                     spec,
                     start_timeout_s=start_timeout,
                     report=note,
-                    on_started=lambda server: _answer_probes(running, server, probe_port),
+                    on_started=lambda server: _serve_pages(running, server, probe_port),
                 )
             )
         if not spec.server.aslr and server.pid is not None and has_aslr(server.pid):
@@ -128,8 +129,11 @@ def _listening(spec: quorum.Deployment, host: str | None, trusted_network: bool)
     return spec.model_copy(update={"server": spec.server.model_copy(update=changes)})
 
 
-def _answer_probes(running: ExitStack, server: TritonServer, port: int | None) -> None:
-    """Serve probes from the start: a server that still loads its LLMs is live and not ready."""
+def _serve_pages(running: ExitStack, server: TritonServer, port: int | None) -> None:
+    """Serve metrics and probes from the start: a server that still loads its LLMs is live and not ready."""
+    if (place := server.spec.server.metrics) is not None:
+        page = running.enter_context(quorum.metrics_of(server))
+        note(f"metrics: http://{place.host}:{page.port}/metrics")
     if port is None:
         return
     probes = running.enter_context(quorum.probes_of(server, port))

@@ -32,6 +32,18 @@ class FleetServer(Strict):
         return address
 
 
+class MetricsSpec(Strict):
+    """Where `quorum up` serves the metrics of votes, members and endpoints.
+
+    Attributes:
+        host: Address to listen at. The page names members, endpoints, costs and no texts; it asks for no key.
+        port: Of ``/metrics``; 0 means a free one.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8003
+
+
 class ServerSpec(Strict):
     """Addresses and settings of the server.
 
@@ -41,7 +53,8 @@ class ServerSpec(Strict):
         grpc_port: KServe v2 over gRPC; port 0 means a free one.
         http: Whether Triton also serves KServe v2 over HTTP. One request of 130 kB can stop it there.
         http_port: The port for that.
-        metrics_port: Prometheus.
+        metrics_port: Triton's own metrics.
+        metrics: Where the metrics of votes are served; None: nowhere. They are counted either way.
         connection_age_s: gRPC connections are closed in order at about this age, so that forgotten ones do
             not add up; clients connect again without a failed call.
         log_verbose: Triton's ``--log-verbose``.
@@ -55,6 +68,7 @@ class ServerSpec(Strict):
     http: bool = False
     http_port: Port = 8000
     metrics_port: Port = 8002
+    metrics: MetricsSpec | None = None
     connection_age_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
     log_verbose: Annotated[int, Field(ge=0)] = 0
     aslr: bool = True
@@ -63,6 +77,8 @@ class ServerSpec(Strict):
     def ports(self) -> dict[str, int]:
         """The ports that are listened at, by their keys; 0: a free one."""
         ports = {"grpc_port": self.grpc_port, "metrics_port": self.metrics_port}
+        if self.metrics:
+            ports["metrics.port"] = self.metrics.port
         return ports | {"http_port": self.http_port} if self.http else ports
 
     @model_validator(mode="after")

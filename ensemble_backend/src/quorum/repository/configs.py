@@ -16,8 +16,27 @@ from quorum.repository.model_config import declare, python_model
 from quorum.repository.retriever_config import retriever_configs
 from quorum.repository.state import State
 from quorum.serving.open_question import open_tensor
-from quorum_contract import CHANNELS, GATE, LAZY_OF, MEMBER_BACKEND, OPEN, QUESTION, VOTE, VOTES
-from quorum_contract.tensors import ANSWERED, ASKED, PACKED_OPEN, PACKED_QUESTION, PACKED_VOTES, SHARE
+from quorum_contract import (
+    CANARY,
+    CHANNELS,
+    GATE,
+    LAZY_OF,
+    MEMBER_BACKEND,
+    OPEN,
+    QUESTION,
+    VOTE,
+    VOTES,
+)
+from quorum_contract.tensors import (
+    ANSWERED,
+    ASKED,
+    CANARY_QUESTION,
+    PACKED_CANARY_QUESTION,
+    PACKED_OPEN,
+    PACKED_QUESTION,
+    PACKED_VOTES,
+    SHARE,
+)
 
 HEADER = "# Rendered by `quorum render` from deploy.yaml. Do not edit: change deploy.yaml and render again.\n"
 
@@ -27,7 +46,8 @@ def gate_config(spec: Deployment, canary_share: float) -> pb.ModelConfig:
     settings = spec.gate.model_dump(exclude={"allow_direct"})
     settings["canary_share"] = canary_share
     rows = [open_tensor(left + 1) for left in _rows_to_come(spec)]
-    return python_model(GATE, GATE, settings, inputs=ASKED, outputs=[PACKED_QUESTION, SHARE, *rows])
+    outputs = [PACKED_QUESTION, PACKED_CANARY_QUESTION, SHARE, *rows]
+    return python_model(GATE, GATE, settings, inputs=ASKED, outputs=outputs)
 
 
 def member_config(spec: Deployment, model: str, members: Sequence[MemberSpec]) -> pb.ModelConfig:
@@ -111,9 +131,12 @@ def channel_config(
     add, models = config.ensemble_scheduling.step.add, spec.models()
     rows = rows or [[*models]]
     asked = [open_tensor(left).name for left in range(len(rows), 0, -1)] if len(rows) > 1 else []
-    given = [tensor.name for tensor in (PACKED_QUESTION, SHARE)] + asked[:1]
+    is_canary = channel in (CANARY, LAZY_OF[CANARY])
+    gated = {CANARY_QUESTION if is_canary else QUESTION: QUESTION} | {
+        name: name for name in [SHARE.name, *asked[:1]]
+    }
     asks = {tensor.name: tensor.name for tensor in ASKED}
-    add(model_name=GATE, model_version=-1, input_map=asks, output_map={name: name for name in given})
+    add(model_name=GATE, model_version=-1, input_map=asks, output_map=gated)
     votes = {QUESTION: QUESTION}
     for number, row in enumerate(rows):
         opened = {OPEN: asked[number]} if asked else {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serve liveness and readiness over plain HTTP, for orchestrators and load balancers."""
+"""Serve a few small pages over plain HTTP: liveness and readiness, for orchestrators, and metrics."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import socket
 import sys
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 from quorum.server.probe import Pulse
 
@@ -22,33 +23,35 @@ _REQUEST_S = 5.0
 _MOST_CALLERS = 64
 
 
-class ProbeServer(ThreadingHTTPServer):
-    """Serves ``/live``, ``/ready`` (all channels) and ``/ready/CHANNEL``: 200 or 503 and a line of JSON.
+class Page(NamedTuple):
+    """What is sent for a path."""
 
-    Results are cached: a channel is probed, by ``pulse``, at most once a second. ``live`` says whether the
-    server should keep running. Port 0 means a free one, see :attr:`port`; one that is taken is an OSError. A
-    caller that takes more than five seconds for its request is cut off; where many are connected, the oldest
-    is, so that a caller who sends its request at once is answered, however many others hold connections.
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+class PageServer(ThreadingHTTPServer):
+    """Serves pages to few callers, on a thread of its own.
+
+    Port 0 means a free one, see :attr:`port`; one that is taken is an OSError. A caller that takes more than
+    five seconds for its request is cut off; where many are connected, the oldest is, so that a caller who
+    sends its request at once is answered, however many others hold connections.
     """
 
     # Joined on close: no thread stays inside gRPC when the process ends.
     daemon_threads = False
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        channels: Sequence[str],
-        pulse: Callable[[str], Pulse],
-        live: Callable[[], bool],
-    ) -> None:
+    def __init__(self, host: str, port: int, name: str) -> None:
         # Connection -> when it was opened.
         self._callers: dict[Any, float] = {}
         super().__init__((host, port), _Handler)
-        self._channels = {channel: _Shared(channel, pulse) for channel in channels}
-        self._live = live
-        self._thread = threading.Thread(target=self.serve_forever, name="quorum-probes", daemon=True)
+        self._thread = threading.Thread(target=self.serve_forever, name=name, daemon=True)
         self._thread.start()
+
+    @abstractmethod
+    def page(self, path: str, accept: str) -> Page:
+        """The page at a path, in a form that the caller accepts."""
 
     @property
     def port(self) -> int:
@@ -89,6 +92,36 @@ class ProbeServer(ThreadingHTTPServer):
             if opened <= opened_before:
                 _stop_reading(request)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore callers that disconnect before the response; report anything else, which is a bug."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+class ProbeServer(PageServer):
+    """Serves ``/live``, ``/ready`` (all channels) and ``/ready/CHANNEL``: 200 or 503 and a line of JSON.
+
+    Results are cached: a channel is probed, by ``pulse``, at most once a second. ``live`` says whether the
+    server should keep running.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        channels: Sequence[str],
+        pulse: Callable[[str], Pulse],
+        live: Callable[[], bool],
+    ) -> None:
+        self._channels = {channel: _Shared(channel, pulse) for channel in channels}
+        self._live = live
+        super().__init__(host, port, "quorum-probes")
+
+    def page(self, path: str, accept: str) -> Page:
+        """The line of JSON at a path."""
+        status, body = self.answer(path)
+        return Page(status, "application/json", (json.dumps(body) + "\n").encode())
+
     def answer(self, path: str) -> tuple[HTTPStatus, Mapping[str, Any]]:
         """Status and body of the response to a request for ``path``."""
         match path.strip("/").split("/"):
@@ -105,11 +138,6 @@ class ProbeServer(ThreadingHTTPServer):
         known = ["/live", "/ready", *(f"/ready/{channel}" for channel in self._channels)]
         return HTTPStatus.NOT_FOUND, {"error": f"no {path}; ask {', '.join(known)}"}
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore callers that disconnect before the response; report anything else, which is a bug."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
-
 
 def _stop_reading(request: Any) -> None:
     # What it has sent can still be answered.
@@ -118,18 +146,17 @@ def _stop_reading(request: Any) -> None:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: ProbeServer
+    server: PageServer
     # Of each read and write.
     timeout = _REQUEST_S
 
     def do_GET(self) -> None:
-        status, body = self.server.answer(self.path.partition("?")[0])
-        raw = (json.dumps(body) + "\n").encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(raw)))
+        page = self.server.page(self.path.partition("?")[0], self.headers.get("Accept", ""))
+        self.send_response(page.status)
+        self.send_header("Content-Type", page.content_type)
+        self.send_header("Content-Length", str(len(page.body)))
         self.end_headers()
-        self.wfile.write(raw)
+        self.wfile.write(page.body)
 
     def log_message(self, *_: Any) -> None:
         """Log nothing: probes come every few seconds."""

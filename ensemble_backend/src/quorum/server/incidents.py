@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -87,9 +88,11 @@ class IncidentJournal:
     """Writes the incidents of one deployment; one process at a time does, its supervisor.
 
     One incident of the server, and one of each worker, can be open at a time; ``worker`` names the model.
+    ``counts`` gets how many of each kind there were.
     """
 
-    def __init__(self, spec: Deployment) -> None:
+    def __init__(self, spec: Deployment, counts: Counter[str] | None = None) -> None:
+        self._counts = Counter[str]() if counts is None else counts
         self._path = state_folder(spec) / FILE
         self._entries = [
             _Entry(incident if incident.is_over else replace(incident, left=LEFT_OPEN))
@@ -118,6 +121,8 @@ class IncidentJournal:
     ) -> Incident:
         """Note an incident, which has lasted for a while; what is found while it is open belongs to it."""
         entry = self._open.get(worker) or self._again(worker)
+        if worker or entry is None:
+            self._counts[WORKER if worker else SERVER] += times
         if entry is None:
             kind = WORKER if worker else SERVER
             new = Incident(timestamp(), found, process, done, None, kind, times)

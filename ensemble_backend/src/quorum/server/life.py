@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from quorum_contract import CHANNELS
@@ -21,12 +22,16 @@ class Life:
         failed_at: Channel -> when the last question was sent that it failed to answer in time.
         restarts: Attempts to bring the server back since it last answered; 0 while it serves or first starts.
         silence_s: Seconds without an answer after which it counts as silent.
+        starts: Processes that were started.
+        incidents: Kind of incident -> how many there were.
     """
 
     answered_at: dict[str, float] = field(default_factory=dict)
     failed_at: dict[str, float] = field(default_factory=dict)
     restarts: int = 0
     silence_s: float = SILENCE_S
+    starts: int = 0
+    incidents: Counter[str] = field(default_factory=Counter)
 
     def answered(self, channel: str, sent_at: float) -> None:
         """Record that a question sent at ``sent_at`` was answered."""

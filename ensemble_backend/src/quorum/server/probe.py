@@ -15,9 +15,9 @@ from quorum.deployment.schema import Deployment
 from quorum.server.exposure import client_key
 from quorum_client import Client, DecisionStatus, Extraction, Overloaded, QuorumError, ServerError, Status
 from quorum_contract import CHANNELS
+from quorum_contract.names import PROBE_TEXT
 
 PROBE_TIMEOUT_S = 5.0
-_TEXT = "quorum probe: is anybody there?"
 _RETRY_S = 0.25
 _PATIENCE_S = 2.0
 # Statuses of a working member: recorded votes and catalogues lack the canned question, a small LLM may write
@@ -90,7 +90,7 @@ def probe_recommend(url: str, channel: str, timeout_s: float = PROBE_TIMEOUT_S) 
     Raises quorum_client.QuorumError without an answer.
     """
     with Client(url, timeout_s=timeout_s, retries=False, key=client_key()) as client:
-        return client.recommend(_TEXT, 1, channel=channel).version
+        return client.recommend(PROBE_TEXT, 1, channel=channel).version
 
 
 def gives_sign(spec: Deployment, client: Client, channel: str) -> bool:
@@ -175,7 +175,7 @@ def _ask(spec: Deployment, url: str, channel: str, timeout_s: float, members_tim
 
 def _ask_with(client: Client, spec: Deployment, channel: str, members_timeout_s: float) -> Extraction:
     attribute = next(iter(spec.attributes), "brand")
-    return client.extract(_TEXT, [attribute], channel=channel, members_timeout_s=members_timeout_s)
+    return client.extract(PROBE_TEXT, [attribute], channel=channel, members_timeout_s=members_timeout_s)
 
 
 def _judge_tickets(extraction: Extraction) -> tuple[bool, str]:

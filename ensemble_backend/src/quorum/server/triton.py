@@ -97,6 +97,11 @@ class TritonServer:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     @property
+    def scratch(self) -> Path | None:
+        """The folder of the server that runs; its name marks the files that its steps share."""
+        return self._scratch
+
+    @property
     def has_retriever(self) -> bool:
         """Whether a version of the retriever is published in the repository now."""
         return self._retriever() is not None
@@ -173,6 +178,7 @@ class TritonServer:
                 # Regions of shared memory, and what steps write, may hold texts of products.
                 umask=0o077,
             )
+        self.life.starts += 1
         (self._scratch / PID_FILE).write_text(f"{self._process.pid}", encoding="ascii")
 
     def set_recovery(self, recovery: Recovery) -> None:

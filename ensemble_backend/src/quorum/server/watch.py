@@ -57,7 +57,7 @@ class Supervisor:
         self._server, self._heart, self._life = server, heart, server.life
         self._report_to, self._start_timeout_s = report, start_timeout_s
         self._interrupted = interrupted
-        self._incidents = IncidentJournal(server.spec)
+        self._incidents = IncidentJournal(server.spec, server.life.incidents)
         self._workers = WorkerWatch(self._incidents, self._report)
         self._steps = StepWatch(server.pid or 0)
         self._reloads: dict[str, Reload] = {}

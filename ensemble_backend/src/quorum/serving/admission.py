@@ -36,7 +36,8 @@ _HEADER_BYTES = 64
 _COLUMNS = 7
 _RECENT = 1024
 _TABLE_BYTES = _HEADER_BYTES + CAPACITY * _COLUMNS * 8
-_FILE_BYTES = _TABLE_BYTES + _RECENT * 8
+_CHANNELS_AT = _TABLE_BYTES // 8 + _RECENT
+_FILE_BYTES = (_CHANNELS_AT + CAPACITY) * 8
 _CLOSED_AT, _SLOTS_AT = _SECRET_BYTES // 8, _HEADER_BYTES // 8
 _SLOT_BITS = 16
 _SLOT = (1 << _SLOT_BITS) - 1
@@ -95,7 +96,9 @@ class Admission:
         # A hash of the id of each slot's request; 0: it has none.
         self._requests = columns[6]
         # The tickets cancelled last; a slot may be claimed and cancelled again before members have looked.
-        self._recent = numbers[_TABLE_BYTES // 8 :]
+        self._recent = numbers[_TABLE_BYTES // 8 : _CHANNELS_AT]
+        # Of each slot's request, as the gate counts them.
+        self._channels = numbers[_CHANNELS_AT:]
         table = np.frombuffer(self._map, np.int64, CAPACITY * _COLUMNS, _HEADER_BYTES)
         self._table = table.reshape(_COLUMNS, CAPACITY)
         self._free: list[int] = []
@@ -137,11 +140,20 @@ class Admission:
         digest = hashlib.blake2b(body, key=self._map[:_SECRET_BYTES], digest_size=8).digest()
         return int.from_bytes(digest, "little") >> (64 - 63 + _SLOT_BITS)
 
-    def claim(self, limit: int, now_ns: int, deadline_ns: int, seal: int, request_id: str = "") -> int | None:
+    def claim(
+        self,
+        limit: int,
+        now_ns: int,
+        deadline_ns: int,
+        seal: int,
+        request_id: str = "",
+        channel: int = 0,
+    ) -> int | None:
         """Claim a slot for a question of that :meth:`seal`; times are of ``time.monotonic_ns()``.
 
         By its ``request_id``, if it has one, the request can be cancelled. Where no slot is free, the oldest
-        of those that no member has used for ``UNUSED_NS`` is taken.
+        of those that no member has used for ``UNUSED_NS`` is taken. ``channel`` is the one that was asked,
+        for :meth:`claimed`.
 
         Returns:
             A ticket (positive INT64), or ``None`` when ``limit`` (1 to ``CAPACITY``) requests are inside.
@@ -155,6 +167,7 @@ class Admission:
         self._claimed_ns[slot] = now_ns
         self._expires_ns[slot] = deadline_ns + GRACE_NS
         self._requests[slot] = self._hash(request_id)
+        self._channels[slot] = channel
         self._tickets[slot] = ticket
         return ticket
 
@@ -174,6 +187,13 @@ class Admission:
         if self._tickets[slot] != ticket:
             return seal is not None and self._cancelled[slot] != ticket
         return not self._is_free(slot, now_ns)
+
+    def claimed(self, ticket: int) -> tuple[int, int] | None:
+        """The channel of a request, and when its slot was claimed; None: another one has its slot."""
+        slot = slot_of(ticket)
+        if ticket <= 0 or slot >= CAPACITY or self._tickets[slot] != ticket:
+            return None
+        return self._channels[slot], self._claimed_ns[slot]
 
     def use(self, ticket: int) -> None:
         """Record that a member works on a question. Members call this as soon as their step has it."""

@@ -17,6 +17,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from quorum.serving.admission import own_admission
+from quorum.serving.gate_counts import PROBE, GateCounts, channel_of, question_of
 from quorum.serving.open_question import pack_open, rows_in
 from quorum.serving.packing import Admitted, add_ticket, pack_question
 from quorum.serving.regions import make_private
@@ -29,11 +30,11 @@ from quorum_contract import (
     CANCEL,
     CATEGORY,
     INTERACTIVE,
-    QUESTION,
     TEXT,
 )
 from quorum_contract.checks import decode_attributes, decode_category, decode_text
-from quorum_contract.errors import Cancelled, InvalidRequest, Overloaded, Unavailable
+from quorum_contract.errors import Cancelled, InvalidRequest, Overloaded, RequestError, Unavailable
+from quorum_contract.names import PROBE_TEXT
 from quorum_contract.priority import Priority
 
 
@@ -50,6 +51,7 @@ class TritonPythonModel:
         self._share = np.array([settings["canary_share"]], np.float64)
         self._admission = own_admission()
         self._admission.open_gate()
+        self._counts = GateCounts()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Admit or refuse each request."""
@@ -58,32 +60,37 @@ class TritonPythonModel:
     def _admit(self, request: Any) -> Any:
         # A server with more requests than it can answer spends no time on reading those that it refuses.
         now = time.monotonic_ns()
+        requested = request.requested_output_names()
+        rows = rows_in(requested)
+        question = question_of(requested)
+        channel = channel_of(question, rows)
         try:
             parameters = request.parameters()
             # Also while the server is full or stopping: it makes room.
             if CANCEL in parameters:
                 return self._cancel(json.loads(parameters).get(CANCEL), now)
             if self._admission.is_full(self._limit, now):
-                return self._full()
+                return self._full(channel)
             priority = priority_of(parameters)
             if priority == BULK and self._admission.inside(now) >= self._bulk_limit:
-                return self._full(BULK)
+                return self._full(channel, BULK)
             text, category, attributes = _checked(request)
         except InvalidRequest as error:
-            return refuse(error)
+            return self._refuse(channel, error)
         except Exception as error:
-            return refuse(InvalidRequest(f"unreadable request: {error}"))
+            return self._refuse(channel, InvalidRequest(f"unreadable request: {error}"))
         if self._admission.is_closed:
-            return refuse(Unavailable("the server is stopping; ask another one"))
+            return self._refuse(channel, Unavailable("the server is stopping; ask another one"))
         deadline = deadline_of(request, *self._timeouts_s, now)
         body = pack_question(Admitted(text, category, attributes, deadline))
         seal, request_id = self._admission.seal(body), request.request_id()
-        ticket = self._admission.claim(self._limit, now, deadline, seal, request_id)
+        counted = PROBE if text == PROBE_TEXT else channel
+        ticket = self._admission.claim(self._limit, now, deadline, seal, request_id, counted)
         if ticket is None:
-            return self._full()
-        rows = rows_in(request.requested_output_names())
+            return self._full(channel)
+        self._counts.admitted(counted, priority)
         return answer(
-            packed_tensor(QUESTION, add_ticket(ticket, body)),
+            packed_tensor(question, add_ticket(ticket, body)),
             pb_utils.Tensor(CANARY_SHARE, self._share),
             *(
                 packed_tensor(name, pack_open(range(len(attributes)), deadline, now, left))
@@ -96,16 +103,21 @@ class TritonPythonModel:
             return refuse(
                 InvalidRequest(f"{CANCEL}: {request_id!r:.100}; send the id of a request as a string")
             )
-        if self._admission.cancel(request_id, now_ns):
+        if count := self._admission.cancel(request_id, now_ns):
+            self._counts.cancelled(count)
             return refuse(Cancelled("the request with that id is cancelled"))
         return refuse(Cancelled("no request with that id is inside: it is answered, or was never admitted"))
 
-    def _full(self, priority: Priority = INTERACTIVE) -> Any:
+    def _refuse(self, channel: int, error: RequestError) -> Any:
+        self._counts.refused(channel, error)
+        return refuse(error)
+
+    def _full(self, channel: int, priority: Priority = INTERACTIVE) -> Any:
         limit, setting, kind = self._limit, "max_in_flight", ""
         if priority == BULK:
             limit, setting, kind = self._bulk_limit, "max_bulk_in_flight", ", so no bulk is admitted"
         message = f"{limit} requests or more are being answered{kind}; retry later, or raise gate.{setting}"
-        return refuse(Overloaded(message))
+        return self._refuse(channel, Overloaded(message))
 
 
 def _checked(request: Any) -> tuple[str, str, tuple[str, ...]]:

@@ -15,8 +15,8 @@ from pathlib import Path
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (this is what it is for)
 MARK = "QUORUM_SERVER"
 """Environment variable of a server and all its processes: the name of its scratch folder."""
-ADMISSION, ANSWERED = "admission", "answered"
-"""What is shared: tickets, and which member has answered which question."""
+ADMISSION, ANSWERED, COUNTS = "admission", "answered", "counts"
+"""What is shared: tickets, which member has answered which question, and counts of what steps did."""
 
 
 def own_server() -> str:
@@ -37,7 +37,7 @@ def server_name(pid: int) -> str:
 
 
 def shared_path(server: str, what: str) -> Path:
-    """The file of a server for :data:`ADMISSION` or :data:`ANSWERED`."""
+    """The file of a server for one of the above."""
     return SHARED_MEMORY / f"{server}_{what}"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 from quorum.tasks.catalogue import CATALOGUE_FILE
@@ -60,15 +61,20 @@ def text_tensor(name: str, values: Sequence[str], shape: Sequence[int] = (-1,)) 
     return pb_utils.Tensor(name, np.array([v.encode("utf-8") for v in values], dtype=object).reshape(shape))
 
 
+def floats(numbers: Sequence[float | None], shape: Sequence[int] = (-1,)) -> npt.NDArray[np.float32]:
+    """An FP32 array, NaN for None; several times as fast as by NumPy."""
+    data = array("f", [math.nan if number is None else number for number in numbers])
+    return np.frombuffer(data, np.float32).reshape(shape)
+
+
 def tensor(name: str, values: Any, dtype: type[np.generic], shape: Sequence[int] = (-1,)) -> Any:
     """A numeric tensor."""
     return pb_utils.Tensor(name, np.asarray(values, dtype=dtype).reshape(shape))
 
 
 def floats_tensor(name: str, numbers: Sequence[float | None], shape: Sequence[int] = (-1,)) -> Any:
-    """An FP32 tensor, NaN for None; several times as fast as :func:`tensor`."""
-    data = array("f", [math.nan if number is None else number for number in numbers])
-    return pb_utils.Tensor(name, np.frombuffer(data, np.float32).reshape(shape))
+    """An FP32 tensor of :func:`floats`."""
+    return pb_utils.Tensor(name, floats(numbers, shape))
 
 
 def answer(*tensors: Any) -> Any:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -24,6 +24,7 @@ from quorum.decision.weights import WEIGHTS_FILE, WeightsError
 from quorum.serving import tensors
 from quorum.serving.admission import own_admission
 from quorum.serving.cells import Cells
+from quorum.serving.gate_counts import PROBE
 from quorum.serving.log import limit_repeats
 from quorum.serving.open_question import pack_open, rows_in, unpack_open
 from quorum.serving.packing import (
@@ -35,6 +36,7 @@ from quorum.serving.packing import (
     unpack_question,
 )
 from quorum.serving.regions import make_private
+from quorum.serving.vote_counts import CANCELLED, FAILED, REFUSED, Answered, VoteCounts, try_to_count
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import (
     CONFIDENCE,
@@ -64,6 +66,23 @@ _UNDECIDED = ("", 0.0, DecisionStatus.NO_ANSWER)
 _UNKNOWN = CALLED._replace(calls=math.nan)
 
 
+class _Read(NamedTuple):
+    """What a request brings to the vote.
+
+    Attributes:
+        votes: One member's after the other's.
+        spent: What each member took.
+        asked: How many members were asked each attribute.
+        left_out: Members that a lazy channel did not ask everything, with the number of attributes; None
+            where the ticket is not valid.
+    """
+
+    votes: list[PackedVote]
+    spent: list[Spent]
+    asked: list[int]
+    left_out: list[tuple[int, int]] | None
+
+
 class TritonPythonModel:
     """``quorum_vote``: every member's votes in; decision, confidence and the votes out."""
 
@@ -91,8 +110,10 @@ class TritonPythonModel:
         path = Path(args["model_repository"]) / args["model_version"] / WEIGHTS_FILE
         self._admission = own_admission()
         self._damage: WeightsError | None = None
+        attributes: Iterable[str] = ()
         try:
             weights, catalogue = weights_file.load(path), Catalogue.load(tensors.catalogue_path(args))
+            attributes = catalogue.attributes
             kinds, hashes = catalogue.answer_kinds(), catalogue.hashes
             if change := weights.check_fits(self._members, hashes, catalogue.hash, kinds):
                 logger.warning("vote: version %d: %s", self._version, change)
@@ -105,6 +126,7 @@ class TritonPythonModel:
                 raise
             self._damage = WeightsError(f"weights version {self._version} is damaged: {error}")
             logger.exception("vote: a damaged version is loaded without weights")
+        self._counts = VoteCounts(self._members, attributes, self._version)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Decide each request, or settle it; unreadable votes count as abstentions."""
@@ -113,28 +135,60 @@ class TritonPythonModel:
             for request in requests
         ]
 
+    def finalize(self) -> None:
+        """Write down what was counted."""
+        self._counts.close()
+
     def _refuse(self, request: Any, damage: WeightsError) -> Any:
-        self._admission.release(take_ticket(tensors.packed_inputs(request)[QUESTION]).ticket)
+        ticket = take_ticket(tensors.packed_inputs(request)[QUESTION]).ticket
+        self._admission.release(ticket)
+        self._count_failed(self._admission.claimed(ticket))
         # Only the last step of the ensemble may respond with an error.
         return tensors.refusal(damage, pb_utils.TritonError.INTERNAL)
 
     def _respond(self, request: Any) -> Any:
         if self._damage:
             return self._refuse(request, self._damage)
-        attributes = 1
+        attributes, claimed = 1, None
         try:
             inputs = tensors.packed_inputs(request)
             ticket, body = take_ticket(inputs[QUESTION])
             question = unpack_question(body)
             attributes = max(1, len(question.attributes))
-            votes, spent, asked = self._read(inputs, len(question.attributes), ticket, body)
-            decisions = self._decide(question, votes, asked if OPEN in inputs else None)
-            return self._answer(decisions, votes, spent)
+            # What it is counted as, before its slot goes to another request.
+            claimed, is_lazy = self._admission.claimed(ticket), OPEN in inputs
+            read = self._read(inputs, len(question.attributes), ticket, body)
+            decisions = self._decide(question, read.votes, read.asked if is_lazy else None)
+            response, counted = self._answer(question.attributes, decisions, read)
         except Exception:
             logger.exception("vote: could not decide a request")
+            try_to_count(self._count_failed, claimed)
             unknown = [_UNKNOWN] * len(self._members)
             votes = self._abstentions(Status.ERROR, attributes)
-            return self._answer([_UNDECIDED] * attributes, votes, unknown)
+            return self._answer((), [_UNDECIDED] * attributes, _Read(votes, unknown, [], []))[0]
+        channel, claimed_ns = claimed or (2 * is_lazy, 0)
+        if channel != PROBE:
+            try_to_count(self._count, channel, claimed_ns, ticket, counted, read.left_out)
+        return response
+
+    def _count(
+        self,
+        channel: int,
+        claimed_ns: int,
+        ticket: int,
+        answered: Answered,
+        left_out: list[tuple[int, int]] | None,
+    ) -> None:
+        """Count an answer, or a refusal where nothing is known of what was left out."""
+        if left_out is None:
+            is_cancelled = self._admission.is_cancelled(ticket)
+            self._counts.ended(channel, CANCELLED if is_cancelled else REFUSED)
+            return
+        took_s = (time.monotonic_ns() - claimed_ns) * 1e-9 if claimed_ns else math.nan
+        self._counts.answered(channel, took_s, answered, left_out)
+
+    def _count_failed(self, claimed: tuple[int, int] | None) -> None:
+        self._counts.ended(claimed[0] if claimed else 0, FAILED)
 
     def _settle(self, request: Any, name: str, rows: int) -> Any:
         """Say what the next row is asked; all that was open before, where that is not known."""
@@ -174,47 +228,63 @@ class TritonPythonModel:
         """Decide each attribute; ``votes`` are one member's after the other's, ``asked`` their number."""
         return [*self._cells.decide(self._quorum, question, votes, asked)]
 
-    def _read(
-        self, inputs: Mapping[str, bytes], attributes: int, ticket: int, body: bytes
-    ) -> tuple[list[PackedVote], list[Spent], list[int]]:
-        """The votes, one member's after the other's, what each took, and how many were asked an attribute."""
+    def _read(self, inputs: Mapping[str, bytes], attributes: int, ticket: int, body: bytes) -> _Read:
+        """The votes of a question, or refusals where its ticket is not valid."""
         asked = [len(self._members)] * attributes
         if not self._is_valid(ticket, body):
-            return self._abstentions(Status.REFUSED, attributes), [NOTHING] * len(self._members), asked
+            refused = self._abstentions(Status.REFUSED, attributes)
+            return _Read(refused, [NOTHING] * len(self._members), asked, None)
         self._admission.release(ticket)
         self._admission.mark_answered()
         votes: list[PackedVote] = []
         spent: list[Spent] = []
-        for name in self._inputs:
+        left_out: list[tuple[int, int]] = []
+        for member, name in enumerate(self._inputs):
             found = _of_member(inputs[name], attributes)
             votes += found.votes
             spent.append(found.spent)
-            for at in {*found.left_out}.intersection(range(attributes)):
-                asked[at] -= 1
-        return votes, spent, asked
+            if found.left_out:
+                positions = {*found.left_out}.intersection(range(attributes))
+                left_out.append((member, len(positions)))
+                for at in positions:
+                    asked[at] -= 1
+        return _Read(votes, spent, asked, left_out)
 
     def _abstentions(self, status: Status, attributes: int) -> list[PackedVote]:
         return [_abstained(status)] * (attributes * len(self._members))
 
     def _answer(
-        self, decisions: Sequence[Decision], votes: Sequence[PackedVote], spent: Sequence[Spent]
-    ) -> Any:
+        self, attributes: Sequence[str], decisions: Sequence[Decision], read: _Read
+    ) -> tuple[Any, Answered]:
+        """The response, and what is counted of it."""
+        spent, votes = read.spent, read.votes
+        given, abstained, scores = zip(*votes, strict=True) if votes else ((), (), ())
         shape = (len(self._members), len(decisions))
         costs = [_cost(took, price) for took, price in zip(spent, self._prices, strict=True)]
         total = math.nan if None in costs else math.fsum(filter(None, costs))
         usage = [number for took, cost in zip(spent, costs, strict=True) for number in (*took[:-1], cost)]
-        return tensors.answer(
-            tensors.text_tensor(VALUES, [value for value, _, _ in decisions]),
-            tensors.floats_tensor(CONFIDENCE, [confidence for _, confidence, _ in decisions]),
+        answered = Answered(
+            attributes,
+            [value for value, _, _ in decisions],
+            tensors.floats([confidence for _, confidence, _ in decisions]),
+            np.array([status for _, _, status in decisions], np.int32),
+            given,
+            np.array(abstained, np.int32),
+            tensors.floats(usage),
+        )
+        response = tensors.answer(
+            tensors.text_tensor(VALUES, answered.values),
+            pb_utils.Tensor(CONFIDENCE, answered.confidences),
             pb_utils.Tensor(MEMBERS, self._names),
-            tensors.text_tensor(MEMBER_VALUES, [value for value, _, _ in votes], shape),
-            tensors.tensor(MEMBER_STATUS, [status for _, status, _ in votes], np.int32, shape),
-            tensors.floats_tensor(MEMBER_SCORES, [score for _, _, score in votes], shape),
-            tensors.tensor(DECISION_STATUS, [status for _, _, status in decisions], np.int32),
+            tensors.text_tensor(MEMBER_VALUES, given, shape),
+            pb_utils.Tensor(MEMBER_STATUS, answered.statuses.reshape(shape)),
+            tensors.floats_tensor(MEMBER_SCORES, scores, shape),
+            pb_utils.Tensor(DECISION_STATUS, answered.outcomes),
             tensors.tensor(WEIGHTS_VERSION, [self._version], np.int64),
             tensors.floats_tensor(COST, [total]),
-            tensors.floats_tensor(MEMBER_USAGE, usage, (len(spent), len(Spent._fields))),
+            pb_utils.Tensor(MEMBER_USAGE, answered.usage.reshape(len(spent), len(Spent._fields))),
         )
+        return response, answered
 
 
 def _row_of(request: Any) -> tuple[str, int] | None:

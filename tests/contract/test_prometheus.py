@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules, their own tests and the guide agree with the metrics; Prometheus' tool reads them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.prometheus import RULES, needed
+
+from quorum.deployment.server import MetricsSpec, ServerSpec
+from quorum.serving.families import FAMILIES
+
+FOLDER = RULES.parent
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "metrics.md"
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def alerts() -> set[str]:
+    return {rule["alert"] for rule in rules() if "alert" in rule}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "config", "prometheus.yml"),
+        ("check", "rules", "quorum.rules.yml"),
+        ("test", "rules", "quorum.rules.test.yml"),
+    ],
+    ids=" ".join,
+)
+def test_prometheus_reads_the_rules_and_they_pass_their_tests(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [needed("promtool"), *arguments], cwd=FOLDER, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_metric_of_the_rules_is_one_that_is_served() -> None:
+    parts = {f"{name}_{part}" for name in FAMILIES for part in ("bucket", "sum", "count")}
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    for rule in rules():
+        expression = re.sub(r'"[^"]*"', "", rule["expr"])
+        used = set(re.findall(r"\bquorum[a-z0-9_:]*", expression))
+        assert used <= FAMILIES.keys() | parts | recorded, rule
+
+
+def test_every_alert_fires_in_a_test() -> None:
+    cases = yaml.safe_load((FOLDER / "quorum.rules.test.yml").read_text("utf-8"))["tests"]
+    fired = {check["alertname"] for case in cases for check in case["alert_rule_test"] if check["exp_alerts"]}
+    assert fired == alerts()
+
+
+def test_the_guide_explains_every_metric_and_every_alert() -> None:
+    text = GUIDE.read_text("utf-8")
+    assert set(re.findall(r"`(Quorum\w+)`", text)) == alerts()
+    named = {
+        name for name in re.findall(r"`(quorum_\w+)`", text) if name in FAMILIES or name.endswith("_total")
+    }
+    assert named == FAMILIES.keys()
+    for name, family in FAMILIES.items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}`")]
+        labels = row.split("|")[2]
+        assert re.findall(r"`(\w+)`", labels) == list(family.labels), name
+
+
+def test_the_example_scrapes_the_usual_ports() -> None:
+    jobs = yaml.safe_load((FOLDER / "prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    assert {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs} == {
+        "quorum": [f"{MetricsSpec().host}:{MetricsSpec().port}"],
+        "triton": [f"{ServerSpec().host}:{ServerSpec().metrics_port}"],
+    }
