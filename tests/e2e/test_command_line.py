@@ -137,7 +137,8 @@ def test_extract_that_is_interrupted_goes_on(up: Up, number: signal.Signals) -> 
     rows = [{"sku": f"s{i}", "title": title(i % 60)} for i in range(LONG)]
     source, out = write_jsonl(up.folder / "long.jsonl", rows), up.folder / f"long-{number.name}.jsonl"
     command = ("extract", source, "--out", out, "--json", "--part-rows", "100")
-    process = start(up.folder, *command)
+    # One at a time, so that the signal comes before the end.
+    process = start(up.folder, *command, "--concurrency", "1")
     end = time.monotonic() + 60
     journal = Path(f"{out}.job") / "parts"
     while not (journal.exists() and any(path.stat().st_size > 5000 for path in journal.iterdir())):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support import trtllm_tools
+from support.fault_server import free_port
 from support.standin import write_adapter
 from typer.testing import CliRunner
 
@@ -199,8 +200,10 @@ def test_requests_are_estimated_without_a_server(tmp_path, monkeypatch, price):
         {"name": name, "runtime": "replay", "options": {"votes": "votes.jsonl"}, "price": own}
         for name, own in (("a", {"per_call": 1.0}), ("b", price))
     ]
-    text = yaml.safe_dump({"members": members, "attributes": {"color": {}}, "currency": "EUR"})
-    (tmp_path / "deploy.yaml").write_text(text)
+    # Another server of this machine may listen at the usual port.
+    server = {"grpc_port": free_port()}
+    spec = {"members": members, "attributes": {"color": {}}, "currency": "EUR", "server": server}
+    (tmp_path / "deploy.yaml").write_text(yaml.safe_dump(spec))
     found = run("plan", "--requests", "listings.jsonl").stderr
     assert "4 calls" in found
     assert ("cost about" in found) == (price == {"per_call": 0.5})
