@@ -22,9 +22,11 @@ from quorum.review.page.agreement import agreement_of
 from quorum.review.page.decisions import Decisions
 from quorum.review.page.desk import Desk, ReviewOptions
 from quorum.review.page.journal import Entry, Journal, read_journal
+from quorum.review.sheet import GoldRow, apply_gold
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import read_votes
+from quorum.votes import write_votes as write_table
 
 CLOCK = count(1_000)
 
@@ -203,7 +205,7 @@ def test_other_attributes_do_not_make_chance_look_smaller() -> None:
 def test_a_torn_last_line_is_cut_off_and_the_rest_stays(tmp_path: Path) -> None:
     path = tmp_path / "labels.journal.jsonl"
     kept = [entry("answer", "p1", "red"), entry("unsure", "p2")]
-    with Journal(path, "votes.jsonl") as journal:
+    with Journal(path, "labels.jsonl") as journal:
         for own in kept:
             journal.append(own)
     whole = path.read_bytes()
@@ -211,13 +213,13 @@ def test_a_torn_last_line_is_cut_off_and_the_rest_stays(tmp_path: Path) -> None:
     for size in range(last + 1, len(whole)):
         path.write_bytes(whole[:size])
         assert read_journal(path) == kept[:1]
-        with Journal(path, "votes.jsonl") as journal:
+        with Journal(path, "labels.jsonl") as journal:
             assert journal.entries == kept[:1]
             journal.append(kept[1])
         assert path.read_bytes() == whole
     # Killed while the header was written.
     path.write_bytes(whole[:5])
-    with Journal(path, "votes.jsonl") as journal:
+    with Journal(path, "labels.jsonl") as journal:
         assert journal.entries == []
     assert path.read_bytes() == whole[: whole.index(b"\n") + 1]
 
@@ -232,7 +234,7 @@ def test_what_is_no_journal_is_not_touched(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(LabelError, match=message):
-            Journal(path, "votes.jsonl")
+            Journal(path, "labels.jsonl")
         assert path.read_text() == text
 
 
@@ -245,7 +247,7 @@ def test_a_full_disk_keeps_the_journal_whole(tmp_path: Path, monkeypatch: pytest
             return write(file, data[:20], at)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with Journal(path, "votes.jsonl") as journal:
+    with Journal(path, "labels.jsonl") as journal:
         before = path.read_bytes()
         monkeypatch.setattr(os, "pwrite", half)
         with pytest.raises(OSError, match="No space") as failed:
@@ -435,6 +437,62 @@ def test_what_is_there_is_not_replaced_and_other_votes_are_refused(votes: Path, 
     other = [row | {"product": "x" + row["product"]} for row in rows()]
     with pytest.raises(LabelError, match="1 of its 1 cells are not in"):
         desk(write_votes(votes, other))
+
+
+def labelled(votes: Path, out: Path) -> bytes:
+    """A table with gold that people made without a review."""
+    table = read_votes(votes)
+    rows = [GoldRow(cell.product, cell.attribute, ("red",), i) for i, cell in enumerate(table.cells, 1)]
+    write_table(apply_gold(table, rows).table, out)
+    return out.read_bytes()
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_gold_from_elsewhere_stays(votes: Path, decided: bool) -> None:
+    with desk(votes) as at:
+        if decided:
+            answer(at, at.state("ann", "review"), typed="blue")
+    out = votes.with_name("labels.jsonl")
+    before = labelled(votes, out)
+    journal = at.journal_path.read_bytes()
+    message = "60 of its 60 labels are from elsewhere" if decided else "exists and may hold answers"
+    with pytest.raises(LabelError, match=message):
+        desk(votes)
+    assert (out.read_bytes(), at.journal_path.read_bytes()) == (before, journal)
+
+
+def test_a_table_that_somebody_makes_meanwhile_stays(votes: Path) -> None:
+    with desk(votes) as at:
+        answer(at, at.state("ann", "review"), typed="blue")
+        before = labelled(votes, at.out)
+        with pytest.raises(LabelError, match="somebody else has made it"):
+            at.save()
+        assert at.out.read_bytes() == before
+        at.out.unlink()
+        assert at.save() == 1
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_a_journal_is_of_one_table(votes: Path, decided: bool) -> None:
+    with desk(votes) as at:
+        if decided:
+            answer(at, at.state("ann", "review"), typed="red")
+    out = votes.with_name("labels.parquet")
+    with pytest.raises(LabelError, match=r"is the journal of labels.jsonl, not of labels.parquet"):
+        Desk(votes, out, ReviewOptions(reviewers=["ann"]))
+    before = labelled(votes, out)
+    with pytest.raises(LabelError, match=r"exists and may hold|is the journal of labels.jsonl"):
+        Desk(votes, out, ReviewOptions(reviewers=["ann"]))
+    assert out.read_bytes() == before
+
+
+def test_a_review_goes_on_from_a_table_in_columns(votes: Path) -> None:
+    out = votes.with_name("labels.parquet")
+    for _ in range(2):
+        with Desk(votes, out, ReviewOptions(reviewers=["ann"])) as at:
+            answer(at, at.state("ann", "review"), typed="red | dark red")
+            at.save()
+    assert read_votes(out).labelled.sum() == 2
 
 
 def test_values_are_marked_in_the_text_and_texts_stay_as_they_are(votes: Path) -> None:

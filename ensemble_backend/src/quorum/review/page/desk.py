@@ -15,19 +15,20 @@ from quorum.decision.weights import equal_weights
 from quorum.evaluation.answers import decide_answers
 from quorum.records import Record, plain
 from quorum.review.choose import LabelError
-from quorum.review.gold import load_weights, refuse_existing, spelled_row
+from quorum.review.gold import load_weights, spelled_row
 from quorum.review.need import AttributeNeed, label_needs
 from quorum.review.page.agreement import Agreement, agreements
 from quorum.review.page.card import Cards, Shown
 from quorum.review.page.decisions import Decisions, Key, key_of
 from quorum.review.page.export import Reviewed, ReviewFormat, export
+from quorum.review.page.files import check_entries, check_out, journal_of, refuse_made
 from quorum.review.page.journal import Entry, Journal, Mode, Verdict
 from quorum.review.page.queue import Order, make_queue
 from quorum.review.page.tally import Tally, tally
 from quorum.review.sheet import GoldRow, apply_gold, read_gold
 from quorum.review.spellings import spelling_remarks
 from quorum.tasks.catalogue import Catalogue
-from quorum.votes import Cell, check_target, read_votes, write_votes
+from quorum.votes import Cell, read_votes, write_votes
 
 MOST_NAME, MOST_NOTE = 64, 4_000
 """Characters of a reviewer's name, and of a note."""
@@ -93,9 +94,9 @@ class Desk:
         clock: Seconds since 1970.
 
     Raises:
-        LabelError: ``out`` exists without a journal; the journal is another's or of other votes; a name that
-            is none; every cell has gold.
-        VotesError: The votes cannot be read, or ``out`` has the ending of no format.
+        LabelError: ``out`` exists without decisions in its journal, or has gold from elsewhere; the journal
+            is open elsewhere, of another table or of other votes; a name that is none; every cell has gold.
+        VotesError: The votes, or ``out``, cannot be read, or ``out`` has the ending of no format.
         WeightsError: The weights cannot be read, or are for other members.
     """
 
@@ -108,12 +109,9 @@ class Desk:
         clock: Callable[[], float] = time.time,
     ) -> None:
         source, self.out = Path(votes), Path(out)
-        self.journal_path = self.out.with_name(f"{self.out.stem}.journal.jsonl")
-        if self.out.resolve() == source.resolve():
-            raise LabelError(f"--out {self.out}: that is the votes table; name another file for the labels")
-        check_target(self.out)
-        if not self.journal_path.exists():
-            refuse_existing(self.out, source, force=False)
+        self.journal_path = journal_of(self.out)
+        check_out(self.out, source)
+        self._owns_out = self.out.exists()
         self._catalogue, self._clock, self._lock = catalogue, clock, Lock()
         self._table = read_votes(source)
         self._named = [_checked_name(name) for name in options.reviewers]
@@ -135,24 +133,13 @@ class Desk:
         self._reasons = dict(zip(self._queue.keys, (c.reason for c in self._queue.choices), strict=True))
         self._remarks = spelling_remarks(self._table, source, catalogue)
         self._back: dict[tuple[str, Mode], Entry] = {}
-        self._journal = Journal(self.journal_path, source.name)
+        self._journal = Journal(self.journal_path, self.out.name)
         try:
+            check_entries(self._journal.entries, self.out, self._table, source)
             self._decisions = Decisions(self._journal.entries)
-            self._check_cells(source)
         except BaseException:
             self._journal.close()
             raise
-
-    def _check_cells(self, source: Path) -> None:
-        """Refuse a journal of other votes."""
-        cells = self._decisions.cells()
-        unknown = [key for key in cells if key not in self._rows]
-        if unknown:
-            product, attribute = unknown[0]
-            raise LabelError(
-                f"{self.journal_path}: {len(unknown)} of its {len(cells)} cells are not in {source}, such as "
-                f"{product}, {attribute}; name the votes that it was begun with, or another --out"
-            )
 
     def close(self) -> None:
         """Let others open the journal."""
@@ -249,14 +236,18 @@ class Desk:
         """Write the table with gold, if any cell has some, or had; the number of labelled cells.
 
         Raises:
+            LabelError: Somebody else has made a table there meanwhile.
             OSError: It cannot be written.
         """
         with self._lock:
             rows = self._gold_rows()
         result = apply_gold(self._table, rows)
-        # One that is there is this review's, and may have gold that was taken back since.
-        if rows or self.out.exists():
+        # One that is this review's may have gold that was taken back since.
+        if rows or self._owns_out:
+            if not self._owns_out:
+                refuse_made(self.out)
             write_votes(result.table, self.out)
+            self._owns_out = True
         return int(result.table.labelled.sum())
 
     def report(self) -> ReviewReport:

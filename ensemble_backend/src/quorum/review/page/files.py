@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep a review to its own files: tables and journals that are not of this review stay as they are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from quorum.review.choose import LabelError
+from quorum.review.page.decisions import Key, key_of
+from quorum.review.page.journal import Entry, read_journal
+from quorum.votes import VotesTable, check_target, read_votes
+
+
+def journal_of(out: Path) -> Path:
+    """The journal of a table with gold, next to it."""
+    return out.with_name(f"{out.stem}.journal.jsonl")
+
+
+def check_out(out: Path, votes: Path) -> None:
+    """Refuse to write a table over the votes, or over one that no decision of a review has made.
+
+    Raises:
+        LabelError: It is the votes table, or is there and its journal has no decision.
+        VotesError: It has the ending of no format.
+    """
+    if out.resolve() == votes.resolve():
+        raise LabelError(f"--out {out}: that is the votes table; name another file for the labels")
+    check_target(out)
+    journal = journal_of(out)
+    if out.exists() and not (journal.exists() and read_journal(journal)):
+        raise LabelError(
+            f"{out} exists and may hold answers, and {journal.name} has no decision; name another with "
+            "--out, or go on from it as VOTES"
+        )
+
+
+def refuse_made(out: Path) -> None:
+    """Raise LabelError for a table that somebody has made since the review began."""
+    if out.exists():
+        raise LabelError(
+            f"{out}: somebody else has made it since the review began; decisions are kept in "
+            f"{journal_of(out).name}: move {out.name} away, then run the same command"
+        )
+
+
+def check_entries(entries: Sequence[Entry], out: Path, table: VotesTable, votes: Path) -> None:
+    """Refuse a journal of other votes, and a table with gold that is from elsewhere.
+
+    Args:
+        entries: Of the journal.
+        out: The table with gold, if it is there.
+        table: The votes.
+        votes: Their file.
+
+    Raises:
+        LabelError: A decision is on a cell that the votes lack, or ``out`` has gold that is neither in the
+            votes nor in the journal.
+        VotesError: ``out`` cannot be read.
+    """
+    known: defaultdict[Key, set[tuple[str, ...]]] = defaultdict(set)
+    for entry in entries:
+        if entry.verdict != "undo":
+            known[key_of(entry)].add(entry.gold)
+    there = {(cell.product, cell.attribute): cell.gold for cell in table.cells}
+    unknown = [key for key in known if key not in there]
+    if unknown:
+        raise LabelError(
+            f"{journal_of(out)}: {len(unknown)} of its {len(known)} cells are not in {votes}, such as "
+            f"{', '.join(unknown[0])}; name the votes that it was begun with, or another --out"
+        )
+    if not out.exists():
+        return
+    found = [cell for cell in read_votes(out).cells if cell.gold]
+    keys = [(cell.product, cell.attribute) for cell in found]
+    other = [
+        key for key, cell in zip(keys, found, strict=True)
+        if cell.gold != there.get(key) and cell.gold not in known.get(key, ())
+    ]  # fmt: skip
+    if other:
+        raise LabelError(
+            f"{out}: {len(other)} of its {len(found)} labels are from elsewhere, such as of "
+            f"{', '.join(other[0])}; name another --out, or go on from it as VOTES with another --out"
+        )
