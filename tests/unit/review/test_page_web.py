@@ -5,21 +5,25 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
+from pyarrow import ArrowInvalid
 from support.command import quorum
 from support.review_page import Page, rows, serving, write_votes
 
 from quorum import learn
 from quorum.review.choose import LabelError
-from quorum.review.page.desk import ReviewOptions
+from quorum.review.page.desk import Desk, ReviewOptions
 from quorum.review.page.journal import read_journal
 from quorum.review.web.access import Access, checked_token
-from quorum.review.web.serve import PageOptions, export_review, serve_review
-from quorum.votes import read_votes
+from quorum.review.web.serve import PageOptions, export_review, saving, serve_review
+from quorum.votes import VotesError, read_votes
 from quorum_contract.errors import QuorumError
 
 TOKEN = "0123456789abcdef"
@@ -61,6 +65,7 @@ def test_only_its_own_names_are_taken(host: str, name: str, header: str, taken: 
         pytest.param("POST", "/api/decide", {"origin": "http://evil.test"}, 403, id="another origin"),
         pytest.param("POST", "/api/decide", {"origin": "http://127.0.0.1:81"}, 403, id="another port"),
         pytest.param("POST", "/api/decide", {"origin": "null"}, 403, id="an origin that hides"),
+        pytest.param("GET", "/", {"origin": "http://["}, 403, id="an origin that is no address"),
         pytest.param("POST", "/api/decide", {"sec-fetch-site": "cross-site"}, 403, id="another site"),
         pytest.param("POST", "/api/decide", {"content-type": "text/plain"}, 415, id="a form of another site"),
         pytest.param("POST", "/", {}, 405, id="nothing to post to"),
@@ -171,6 +176,63 @@ def test_killed_at_once_no_decision_is_lost_and_learn_reads_the_table(tmp_path: 
     assert len(json.loads(tasks.read_text())) == 60
     assert sum(bool(cell.gold) for cell in read_votes(tmp_path / "labels.jsonl").cells) == 50
     assert learn(tmp_path / "labels.jsonl").weights.provenance["gold_labels"] == 50
+
+
+SERVED_FROM_PYTHON = """
+import quorum
+
+page = quorum.PageOptions(token="0123456789abcdef")
+report = quorum.serve_review("votes.jsonl", "labels.jsonl", quorum.ReviewOptions(reviewers=["ann"]), page,
+                             started=lambda urls: print(urls[0], flush=True))
+print(report.labels, flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_from_python_a_signal_ends_the_review_with_its_table(tmp_path: Path, number: signal.Signals) -> None:
+    write_votes(tmp_path / "votes.jsonl", rows())
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVED_FROM_PYTHON], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout
+        page = Page(process, [process.stdout.readline().strip()])
+        state = page.ask("/api/state?reviewer=ann")[2]
+        for _ in range(3):
+            state = page.decide(state, chosen=state["card"]["answer"])
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (said, process.returncode) == ("3\n", 0)
+    assert read_votes(tmp_path / "labels.jsonl").labelled.sum() == 3
+
+
+def test_a_table_that_cannot_be_written_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Exception] = [OSError(28, "No space left", "labels"), VotesError("bad"), ArrowInvalid("odd")]
+    told: list[str] = []
+    again = Event()
+
+    def save(desk: Desk) -> int:
+        if errors:
+            raise errors.pop(0)
+        again.set()
+        return 0
+
+    monkeypatch.setattr(Desk, "save", save)
+    monkeypatch.setattr("quorum.review.web.serve._LEAST_PAUSE_S", 0.01)
+    votes = write_votes(tmp_path / "votes.jsonl", rows(3))
+    with (
+        Desk(votes, tmp_path / "labels.jsonl", ReviewOptions(reviewers=["ann"])) as desk,
+        saving(desk, told.append) as changed,
+    ):
+        changed.set()
+        assert again.wait(10)
+    assert [text.partition(";")[0] for text in told] == ["labels: No space left", "bad", "odd"]
+    assert all("decisions are kept" in text for text in told)
 
 
 def test_what_cannot_be_reviewed_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
