@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from quorum.review.page.agreement import agreement_of
 from quorum.review.page.decisions import Decisions
 from quorum.review.page.desk import Desk, ReviewOptions
 from quorum.review.page.journal import Entry, Journal, read_journal
+from quorum.review.page.queue import HOLD_S
 from quorum.review.sheet import GoldRow, apply_gold
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
@@ -351,6 +352,45 @@ def test_with_less_overlap_cells_are_shared_out(votes: Path) -> None:
         both = {shown(at.state("bob", "review"))}
     with desk(votes, "bob", count=40, overlap=0.25) as again:
         assert shown(again.state("bob", "review")) in both
+
+
+@pytest.mark.parametrize("turns", [("ann", "bob"), ("ann", "ann", "bob")])
+def test_people_who_work_at_once_get_other_cells(votes: Path, turns: tuple[str, ...]) -> None:
+    with desk(votes, "ann", "bob", count=30, overlap=0.0) as at:
+        states = {name: at.state(name, "review") for name in ("ann", "bob")}
+        done: list[tuple[str, str]] = []
+        for name in cycle(turns):
+            if states[name]["card"]:
+                done.append(shown(states[name]))
+                states[name] = answer(at, states[name], typed="red")
+                # A reload keeps the cell.
+                assert at.state(name, "review")["card"] == states[name]["card"]
+            elif not any(state["card"] for state in states.values()):
+                break
+        assert len(done) == len(set(done)) == 30
+
+
+def test_a_cell_that_somebody_left_undecided_is_for_others_after_a_while(votes: Path) -> None:
+    now = [0.0]
+    options = ReviewOptions(reviewers=["ann", "bob"], count=1, overlap=0.0)
+    with Desk(votes, votes.with_name("labels.jsonl"), options, clock=lambda: now[0]) as at:
+        state = at.state("ann", "review")
+        assert at.state("bob", "review")["card"] is None
+        now[0] = HOLD_S
+        assert shown(at.state("bob", "review")) == shown(state)
+
+
+def test_a_skipped_cell_is_for_whoever_decides_it_first(votes: Path) -> None:
+    with desk(votes, "ann", "bob", count=3, overlap=0.0) as at:
+        state = at.state("ann", "review")
+        for _ in range(3):
+            state = at.decide("ann", "review", shown(state), "skip")
+        # All but the one that ann has again.
+        state = at.state("bob", "review")
+        assert state["progress"]["left"] == 2
+        while state["card"]:
+            state = answer(at, state, typed="red")
+        assert at.state("ann", "review")["progress"]["left"] == 1
 
 
 def test_the_least_confident_cells_come_first_by_calibrated_weights(votes: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -23,7 +23,7 @@ from quorum.review.page.decisions import Decisions, Key, key_of
 from quorum.review.page.export import Reviewed, ReviewFormat, export
 from quorum.review.page.files import check_entries, check_out, journal_of, refuse_made
 from quorum.review.page.journal import Entry, Journal, Mode, Verdict
-from quorum.review.page.queue import Order, make_queue
+from quorum.review.page.queue import Holds, Order, make_queue
 from quorum.review.page.tally import Tally, tally
 from quorum.review.sheet import GoldRow, apply_gold, read_gold
 from quorum.review.spellings import spelling_remarks
@@ -132,6 +132,7 @@ class Desk:
         )  # fmt: skip
         self._reasons = dict(zip(self._queue.keys, (c.reason for c in self._queue.choices), strict=True))
         self._remarks = spelling_remarks(self._table, source, catalogue)
+        self._holds = Holds()
         self._back: dict[tuple[str, Mode], Entry] = {}
         self._journal = Journal(self.journal_path, self.out.name)
         try:
@@ -309,12 +310,18 @@ class Desk:
             mine = self._decisions.of(reviewer, mode)
             waiting = list(self._decisions.open_differences())
             return min(waiting, key=lambda key: mine[key].at if key in mine else 0.0, default=None)
-        place = next(iter(self._queue.open_for(reviewer, self._decisions)), None)
+        place = next(self._open_for(reviewer), None)
         return None if place is None else self._queue.keys[place]
+
+    def _open_for(self, reviewer: str) -> Iterator[int]:
+        held = self._holds.others(reviewer, self._clock())
+        return self._queue.open_for(reviewer, self._decisions, held)
 
     def _state(self, reviewer: str, mode: Mode) -> dict[str, Any]:
         _known(reviewer, self.reviewers)
         key = self._next(reviewer, mode)
+        if mode == "review":
+            self._holds.show(reviewer, key, self._clock())
         back = self._back.get((reviewer, mode))
         before = {"verdict": back.verdict, "gold": list(back.gold), "note": back.note} if back else None
         card = None
@@ -339,10 +346,7 @@ class Desk:
         mine = self._decisions.of(reviewer, mode)
         verdicts = [entry.verdict for entry in mine.values()]
         unsettled = sum(1 for _ in self._decisions.open_differences())
-        if mode == "adjudicate":
-            left = unsettled
-        else:
-            left = sum(1 for _ in self._queue.open_for(reviewer, self._decisions))
+        left = unsettled if mode == "adjudicate" else sum(1 for _ in self._open_for(reviewer))
         pace = self._decisions.pace(reviewer, mode)
         return {
             "done": len(verdicts) - verdicts.count("skip"),
