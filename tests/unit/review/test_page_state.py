@@ -407,7 +407,7 @@ def test_the_least_confident_cells_come_first_by_calibrated_weights(votes: Path,
             votes_of = {v["member"]: v["weight"] for c in state["card"]["candidates"] for v in c["votes"]}
             assert votes_of["gpt"] == 2.0
             assert state["card"]["calibrated"]
-            state = answer(at, state, chosen="red")
+            state = answer(at, state, typed="red")
         assert at.report().tally.promised == pytest.approx(sum(sure), abs=1e-2)
     assert sure == sorted(sure)
     assert sure[0] < 0.8 < sure[-1]
@@ -429,14 +429,27 @@ def test_cells_that_teach_and_doubtful_ones_come_in_turn(votes: Path) -> None:
 
 
 def test_a_refused_answer_changes_nothing(votes: Path) -> None:
-    catalogue = Catalogue.of([Attribute("color", values=("red", "blue", "green"))])
+    catalogue = Catalogue.of([Attribute("color", values=("red", "blue", "green"), allow_na=False)])
     with desk(votes, catalogue=catalogue) as at:
         state = at.state("ann", "review")
+        odd: Any = "bogus"
+        for call in (
+            lambda: at.state("ann", odd),
+            lambda: at.undo("ann", odd),
+            lambda: at.decide("ann", odd, shown(state), "skip"),
+            lambda: at.decide("ann", "review", shown(state), odd),
+            lambda: at.decide("ann", "review", shown(state), "undo"),
+        ):
+            with pytest.raises(LabelError, match=r"is no (mode|decision); give one of"):
+                call()
         for how, message in (
             ({"typed": "purple"}, "'purple' is no value of color"),
             ({"typed": " | "}, "empty answer"),
             ({"typed": "\ud800"}, "UTF-8"),
-            ({"chosen": "red", "note": "x" * 4001}, "4001 characters"),
+            ({"typed": "red", "note": "x" * 4001}, "4001 characters"),
+            ({"chosen": "violet"}, "'violet' was not shown"),
+            # The attribute has no n/a.
+            ({"chosen": "n/a"}, "'n/a' was not shown"),
         ):
             with pytest.raises(LabelError, match=message):
                 answer(at, state, **how)
@@ -450,6 +463,13 @@ def test_a_refused_answer_changes_nothing(votes: Path) -> None:
         # In the spelling of votes.
         answer(at, state, typed="RED")
         assert read_journal(at.journal_path)[0].gold == ("red",)
+
+
+def test_na_may_be_chosen_where_it_is_an_answer(votes: Path) -> None:
+    write_votes(votes, [row | {"votes": dict.fromkeys(MEMBERS, "red")} for row in rows()])
+    with desk(votes, catalogue=Catalogue.of([Attribute("color")])) as at:
+        answer(at, at.state("ann", "review"), chosen="n/a")
+        assert read_journal(at.journal_path)[0].gold == ("n/a",)
 
 
 def test_a_decision_sent_twice_counts_once(votes: Path) -> None:

@@ -18,8 +18,10 @@ from support.command import quorum
 from support.review_page import Page, rows, serving, write_votes
 
 from quorum import learn
+from quorum.decision.weights import dump
 from quorum.review.choose import LabelError
 from quorum.review.page.desk import Desk, ReviewOptions
+from quorum.review.page.export import ReviewFormat
 from quorum.review.page.journal import read_journal
 from quorum.review.web.access import Access, checked_token
 from quorum.review.web.serve import PageOptions, export_review, saving, serve_review
@@ -252,6 +254,42 @@ def test_what_cannot_be_reviewed_is_refused_and_leaves_nothing(tmp_path: Path) -
     with pytest.raises(LabelError, match="nothing is left to review"):
         serve_review(votes, out, ann)
     assert [path.name for path in tmp_path.iterdir()] == ["votes.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        pytest.param({"argilla": "votes.jsonl"}, "the votes table", id="votes"),
+        pytest.param({"argilla": "sub/../votes.jsonl"}, "the votes table", id="votes by another path"),
+        pytest.param({"argilla": "labels.jsonl"}, "the table with gold", id="out"),
+        pytest.param({"argilla": "labels.journal.jsonl"}, "the journal", id="journal"),
+        pytest.param({"argilla": "weights.json"}, "the weights", id="weights"),
+        pytest.param({"label-studio": "x.json", "argilla": "x.json"}, "another export", id="each other"),
+        pytest.param({"label-studio": "tasks.xml"}, "labelling interface", id="the interface"),
+        pytest.param({"argilla": "TASKS.XML"}, "labelling interface", id="the interface of another"),
+    ],
+)
+def test_an_export_over_a_file_of_the_review_is_refused(
+    tmp_path: Path, targets: dict[ReviewFormat, str], message: str
+) -> None:
+    votes = write_votes(tmp_path / "votes.jsonl", rows(3))
+    (tmp_path / "sub").mkdir()
+    weights = learn(votes).weights
+    dump(weights, tmp_path / "weights.json")
+    options = ReviewOptions(reviewers=["ann"], weights=tmp_path / "weights.json")
+    with Desk(votes, tmp_path / "labels.jsonl", options) as desk:
+        card = desk.state("ann", "review")["card"]
+        desk.decide("ann", "review", (card["product"], card["attribute"]), "answer", typed="red")
+        desk.save()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(LabelError, match=f"--export .*{message}"):
+        export_review(
+            votes,
+            tmp_path / "labels.jsonl",
+            options,
+            [(form, tmp_path / name) for form, name in targets.items()],
+        )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
 def test_the_command_names_the_programs_that_it_writes_for(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -21,7 +21,15 @@ from quorum.review.page.agreement import Agreement, agreements
 from quorum.review.page.card import Cards, Shown
 from quorum.review.page.decisions import Decisions, Key, key_of
 from quorum.review.page.export import Reviewed, ReviewFormat, export
-from quorum.review.page.files import check_entries, check_out, journal_of, refuse_made
+from quorum.review.page.files import (
+    check_entries,
+    check_exports,
+    check_out,
+    journal_of,
+    own_files,
+    refuse_made,
+)
+from quorum.review.page.given import check_verdict, check_who, checked_name, checked_note
 from quorum.review.page.journal import Entry, Journal, Mode, Verdict
 from quorum.review.page.queue import Holds, Order, make_queue
 from quorum.review.page.tally import Tally, tally
@@ -29,9 +37,6 @@ from quorum.review.sheet import GoldRow, apply_gold, read_gold
 from quorum.review.spellings import spelling_remarks
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import Cell, read_votes, write_votes
-
-MOST_NAME, MOST_NOTE = 64, 4_000
-"""Characters of a reviewer's name, and of a note."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +116,11 @@ class Desk:
         source, self.out = Path(votes), Path(out)
         self.journal_path = journal_of(self.out)
         check_out(self.out, source)
+        self._own = own_files(source, self.out, options.weights)
         self._owns_out = self.out.exists()
         self._catalogue, self._clock, self._lock = catalogue, clock, Lock()
         self._table = read_votes(source)
-        self._named = [_checked_name(name) for name in options.reviewers]
+        self._named = [checked_name(name) for name in options.reviewers]
         if not self._named:
             raise LabelError("no reviewer is named; give at least one")
         loaded = load_weights(options.weights, catalogue)
@@ -197,18 +203,19 @@ class Desk:
             note: A remark.
 
         Raises:
-            LabelError: No such cell, person or answer; nothing is kept then.
+            LabelError: No such cell, person, mode, verdict or answer; nothing is kept then.
             OSError: The journal cannot be written; nothing is kept then.
         """
         with self._lock:
+            check_who(reviewer, mode, self.reviewers)
+            check_verdict(verdict)
+            remark = checked_note(note)
             cell = self._cell(key)
-            if len(note) > MOST_NOTE:
-                raise LabelError(f"a note of {len(note)} characters; write at most {MOST_NOTE}")
-            gold = self._gold(cell, chosen, typed) if verdict == "answer" else ()
+            gold = self._gold(cell, mode, chosen, typed) if verdict == "answer" else ()
             shown = self._shown[self._rows[key]]
             entry = Entry(
-                self._clock(), _known(reviewer, self.reviewers), mode, verdict, *key, gold, shown.value,
-                round(shown.confidence, 6), _text(note),
+                self._clock(), reviewer, mode, verdict, *key, gold, shown.value,
+                round(shown.confidence, 6), remark,
             )  # fmt: skip
             if not self._is_repeated(entry):
                 self._journal.append(entry)
@@ -224,7 +231,8 @@ class Desk:
             OSError: The journal cannot be written; nothing changes then.
         """
         with self._lock:
-            last = self._decisions.last(_known(reviewer, self.reviewers), mode)
+            check_who(reviewer, mode, self.reviewers)
+            last = self._decisions.last(reviewer, mode)
             if last is None:
                 raise LabelError("nothing to undo")
             entry = Entry(self._clock(), reviewer, mode, "undo")
@@ -265,7 +273,13 @@ class Desk:
         )  # fmt: skip
 
     def export(self, form: ReviewFormat, path: Path) -> int:
-        """Write the cells of the queue, and all that were decided, for another program; their number."""
+        """Write the cells of the queue, and all that were decided, for another program; their number.
+
+        Raises:
+            LabelError: The file is one of the review, or ends in .xml.
+            OSError: It cannot be written.
+        """
+        check_exports(self._own, [path])
         with self._lock:
             gold = self._decisions.gold()
             keys = dict.fromkeys([*self._decisions.cells(), *self._queue.keys])
@@ -288,8 +302,13 @@ class Desk:
             raise LabelError(f"{key[0]!r}, {key[1]!r} has gold in the votes already; reload the page")
         return cell
 
-    def _gold(self, cell: Cell, chosen: str, typed: str) -> tuple[str, ...]:
+    def _gold(self, cell: Cell, mode: Mode, chosen: str, typed: str) -> tuple[str, ...]:
         """The answer of a person in the spelling of votes."""
+        key = cell.product, cell.attribute
+        if chosen and chosen not in self._cards.answers(
+            cell, self._shown[self._rows[key]], self._others(key, mode)
+        ):
+            raise LabelError(f"{chosen!r} was not shown; reload the page, or type the answer")
         given = (chosen,) if chosen else read_gold(typed, self._cards.kind(cell))
         if not given:
             raise LabelError("an empty answer; choose one, type one, or press n for n/a")
@@ -313,12 +332,16 @@ class Desk:
         place = next(self._open_for(reviewer), None)
         return None if place is None else self._queue.keys[place]
 
+    def _others(self, key: Key, mode: Mode) -> Mapping[str, Entry]:
+        """People's decisions on a cell, where they are shown."""
+        return self._decisions.on(key) if mode == "adjudicate" else {}
+
     def _open_for(self, reviewer: str) -> Iterator[int]:
         held = self._holds.others(reviewer, self._clock())
         return self._queue.open_for(reviewer, self._decisions, held)
 
     def _state(self, reviewer: str, mode: Mode) -> dict[str, Any]:
-        _known(reviewer, self.reviewers)
+        check_who(reviewer, mode, self.reviewers)
         key = self._next(reviewer, mode)
         if mode == "review":
             self._holds.show(reviewer, key, self._clock())
@@ -327,8 +350,7 @@ class Desk:
         card = None
         if key is not None:
             row = self._rows[key]
-            others = self._decisions.on(key) if mode == "adjudicate" else {}
-            reason = self._reasons.get(key, "")
+            reason, others = self._reasons.get(key, ""), self._others(key, mode)
             card = self._cards.card(self._seen[row], self._shown[row], reason, others) | {"before": before}
         return {
             "reviewer": reviewer,
@@ -367,23 +389,3 @@ class Desk:
     def _gold_rows(self) -> list[GoldRow]:
         gold = self._decisions.gold()
         return [GoldRow(*key, own, number) for number, (key, own) in enumerate(gold.items(), 1)]
-
-
-def _known(reviewer: str, reviewers: Sequence[str]) -> str:
-    if reviewer not in reviewers:
-        raise LabelError(
-            f"{reviewer!r} is no reviewer here: {', '.join(reviewers)}; name more with --reviewer"
-        )
-    return reviewer
-
-
-def _checked_name(name: str) -> str:
-    """A reviewer's name without spaces around it; raises LabelError for one that is none."""
-    name = name.strip()
-    if not name or len(name) > MOST_NAME or not name.isprintable():
-        raise LabelError(f"reviewer {name!r}; give a name of 1 to {MOST_NAME} printable characters")
-    return name
-
-
-def _text(note: str) -> str:
-    return note.strip().encode("utf-8", "replace").decode()

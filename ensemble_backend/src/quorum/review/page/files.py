@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from quorum.review.choose import LabelError
@@ -83,3 +83,24 @@ def check_entries(entries: Sequence[Entry], out: Path, table: VotesTable, votes:
             f"{out}: {len(other)} of its {len(found)} labels are from elsewhere, such as of "
             f"{', '.join(other[0])}; name another --out, or go on from it as VOTES with another --out"
         )
+
+
+def own_files(votes: Path, out: Path, weights: str | Path | None) -> dict[str, Path]:
+    """What a review reads and writes: what each file is, and its path."""
+    found = {"the votes table": votes, "the table with gold": out, "the journal": journal_of(out)}
+    return found if weights is None else found | {"the weights": Path(weights)}
+
+
+def check_exports(own: Mapping[str, Path], targets: Sequence[Path]) -> None:
+    """Raise LabelError for a target of an export that would replace a file of the review, or another one."""
+    there = {path.resolve(): what for what, path in own.items()}
+    for target in targets:
+        what = there.get(target.resolve())
+        if what:
+            raise LabelError(f"--export {target}: that is {what}; name another file")
+        if target.suffix.lower() == ".xml":
+            raise LabelError(
+                f"--export {target}: .xml is the labelling interface of Label Studio; give a name that ends "
+                "in .json"
+            )
+        there[target.resolve()] = "the file of another export"

@@ -16,6 +16,7 @@ from threading import Event, Thread
 from quorum.review.choose import LabelError
 from quorum.review.page.desk import Desk, ReviewOptions, ReviewReport
 from quorum.review.page.export import ReviewFormat
+from quorum.review.page.files import check_exports, own_files
 from quorum.review.web.access import Access, checked_token
 from quorum.tasks.catalogue import Catalogue
 
@@ -109,13 +110,15 @@ def export_review(
         votes: A votes table, as of :func:`serve_review`.
         out: The table with gold.
         options: As there.
-        targets: Formats and files; a file that exists is replaced.
+        targets: Formats and files; another file that exists is replaced.
         catalogue: As there.
 
     Raises:
-        LabelError: As :class:`quorum.review.page.desk.Desk`. VotesError, WeightsError: As there.
+        LabelError: As :class:`quorum.review.page.desk.Desk`; or a target is a file of the review, that of
+            another target, or ends in .xml; nothing is written then. VotesError, WeightsError: As there.
         OSError: A file cannot be written.
     """
+    check_exports(own_files(Path(votes), Path(out), options.weights), [path for _, path in targets])
     with Desk(votes, out, options, catalogue) as desk:
         desk.save()
         for form, path in targets:
