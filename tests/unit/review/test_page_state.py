@@ -18,7 +18,7 @@ from support.review_page import MEMBERS, rows, write_votes
 from quorum.decision.cell import Parameters
 from quorum.decision.weights import Weights, dump
 from quorum.review.choose import LabelError
-from quorum.review.page.agreement import agreement_of
+from quorum.review.page.agreement import agreement_of, agreements
 from quorum.review.page.decisions import Decisions
 from quorum.review.page.desk import Desk, ReviewOptions
 from quorum.review.page.journal import Entry, Journal, read_journal
@@ -198,6 +198,22 @@ def test_other_attributes_do_not_make_chance_look_smaller() -> None:
     assert (found.agreed, found.kappa) == (4, None)
     mixed = {("p1", "a"): "x", ("p2", "a"): "z", ("p1", "b"): "y", ("p2", "b"): "y"}
     assert agreement_of("ann", answers("ann", mixed), "bob", answers("bob", mixed)).kappa == pytest.approx(1)
+
+
+def test_agreement_and_differences_mean_the_same_by_the_same_answer() -> None:
+    both = [
+        ("p1", ("red", "pink"), ("pink", "red")),
+        ("p2", ("red", "pink"), ("red",)),
+        ("p3", ("red",), ("red",)),
+        ("p4", ("red",), ("red", "blue")),
+    ]
+    decisions = Decisions(
+        [entry("answer", product, *mine) for product, mine, _ in both]
+        + [entry("answer", product, *yours, by="bob") for product, _, yours in both]
+    )
+    (pair,) = agreements(decisions)
+    assert list(decisions.open_differences()) == [key("p2"), key("p4")]
+    assert (pair.cells, pair.agreed) == (4, 2)
 
 
 # ---- journal
