@@ -537,15 +537,20 @@ def test_gold_from_elsewhere_stays(votes: Path, decided: bool) -> None:
     assert (out.read_bytes(), at.journal_path.read_bytes()) == (before, journal)
 
 
-def test_a_table_that_somebody_makes_meanwhile_stays(votes: Path) -> None:
+def test_a_table_that_somebody_writes_meanwhile_stays(votes: Path) -> None:
     with desk(votes) as at:
         answer(at, at.state("ann", "review"), typed="blue")
         before = labelled(votes, at.out)
-        with pytest.raises(LabelError, match="somebody else has made it"):
+        with pytest.raises(LabelError, match="somebody else has written it"):
             at.save()
         assert at.out.read_bytes() == before
         at.out.unlink()
         assert at.save() == 1
+        assert at.save() == 1
+        before = labelled(votes, at.out)
+        with pytest.raises(LabelError, match="somebody else has written it"):
+            at.save()
+        assert at.out.read_bytes() == before
 
 
 @pytest.mark.parametrize("decided", [False, True])

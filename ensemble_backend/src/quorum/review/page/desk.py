@@ -22,12 +22,12 @@ from quorum.review.page.card import Cards, Shown
 from quorum.review.page.decisions import Decisions, Key, key_of
 from quorum.review.page.export import Reviewed, ReviewFormat, export
 from quorum.review.page.files import (
+    OwnTable,
     check_entries,
     check_exports,
     check_out,
     journal_of,
     own_files,
-    refuse_made,
 )
 from quorum.review.page.given import check_verdict, check_who, checked_name, checked_note
 from quorum.review.page.journal import Entry, Journal, Mode, Verdict
@@ -36,7 +36,7 @@ from quorum.review.page.tally import Tally, tally
 from quorum.review.sheet import GoldRow, apply_gold, read_gold
 from quorum.review.spellings import spelling_remarks
 from quorum.tasks.catalogue import Catalogue
-from quorum.votes import Cell, read_votes, write_votes
+from quorum.votes import Cell, read_votes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ class Desk:
         self.journal_path = journal_of(self.out)
         check_out(self.out, source)
         self._own = own_files(source, self.out, options.weights)
-        self._owns_out = self.out.exists()
+        self._labels = OwnTable(self.out)
         self._catalogue, self._clock, self._lock = catalogue, clock, Lock()
         self._table = read_votes(source)
         self._named = [checked_name(name) for name in options.reviewers]
@@ -245,18 +245,13 @@ class Desk:
         """Write the table with gold, if any cell has some, or had; the number of labelled cells.
 
         Raises:
-            LabelError: Somebody else has made a table there meanwhile.
+            LabelError: Somebody else has written a table there meanwhile.
             OSError: It cannot be written.
         """
         with self._lock:
             rows = self._gold_rows()
         result = apply_gold(self._table, rows)
-        # One that is this review's may have gold that was taken back since.
-        if rows or self._owns_out:
-            if not self._owns_out:
-                refuse_made(self.out)
-            write_votes(result.table, self.out)
-            self._owns_out = True
+        self._labels.write(result.table, bool(rows))
         return int(result.table.labelled.sum())
 
     def report(self) -> ReviewReport:

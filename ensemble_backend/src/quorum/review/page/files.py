@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 
 from quorum.review.choose import LabelError
 from quorum.review.page.decisions import Key, key_of
 from quorum.review.page.journal import Entry, read_journal
-from quorum.votes import VotesTable, check_target, read_votes
+from quorum.votes import VotesTable, check_target, read_votes, write_votes
 
 
 def journal_of(out: Path) -> Path:
@@ -36,13 +37,39 @@ def check_out(out: Path, votes: Path) -> None:
         )
 
 
-def refuse_made(out: Path) -> None:
-    """Raise LabelError for a table that somebody has made since the review began."""
-    if out.exists():
-        raise LabelError(
-            f"{out}: somebody else has made it since the review began; decisions are kept in "
-            f"{journal_of(out).name}: move {out.name} away, then run the same command"
-        )
+class OwnTable:
+    """The table with gold, as long as nobody else writes it; may be used from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, Lock()
+        self._last = _version(path)
+
+    def write(self, table: VotesTable, has_gold: bool) -> None:
+        """Write it; one without gold of the review only over one that may have had some.
+
+        Raises:
+            LabelError: Somebody else has made or changed it since the review began; it stays as it is.
+            OSError: It cannot be written.
+        """
+        with self._lock:
+            if not has_gold and self._last is None:
+                return
+            if _version(self._path) not in (None, self._last):
+                raise LabelError(
+                    f"{self._path}: somebody else has written it since the review began; decisions are in "
+                    f"{journal_of(self._path).name}: move {self._path.name} away, then run the same command"
+                )
+            write_votes(table, self._path)
+            self._last = _version(self._path)
+
+
+def _version(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from one that was written later; None: there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def check_entries(entries: Sequence[Entry], out: Path, table: VotesTable, votes: Path) -> None:
