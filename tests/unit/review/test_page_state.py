@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,16 @@ from support.review_page import MEMBERS, rows, write_votes
 from quorum.decision.cell import Parameters
 from quorum.decision.weights import Weights, dump
 from quorum.review.choose import LabelError
-from quorum.review.page.agreement import agreement_of
+from quorum.review.page.agreement import agreement_of, agreements
 from quorum.review.page.decisions import Decisions
 from quorum.review.page.desk import Desk, ReviewOptions
 from quorum.review.page.journal import Entry, Journal, read_journal
+from quorum.review.page.queue import HOLD_S
+from quorum.review.sheet import GoldRow, apply_gold
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes import read_votes
+from quorum.votes import write_votes as write_table
 
 CLOCK = count(1_000)
 
@@ -197,13 +200,29 @@ def test_other_attributes_do_not_make_chance_look_smaller() -> None:
     assert agreement_of("ann", answers("ann", mixed), "bob", answers("bob", mixed)).kappa == pytest.approx(1)
 
 
+def test_agreement_and_differences_mean_the_same_by_the_same_answer() -> None:
+    both = [
+        ("p1", ("red", "pink"), ("pink", "red")),
+        ("p2", ("red", "pink"), ("red",)),
+        ("p3", ("red",), ("red",)),
+        ("p4", ("red",), ("red", "blue")),
+    ]
+    decisions = Decisions(
+        [entry("answer", product, *mine) for product, mine, _ in both]
+        + [entry("answer", product, *yours, by="bob") for product, _, yours in both]
+    )
+    (pair,) = agreements(decisions)
+    assert list(decisions.open_differences()) == [key("p2"), key("p4")]
+    assert (pair.cells, pair.agreed) == (4, 2)
+
+
 # ---- journal
 
 
 def test_a_torn_last_line_is_cut_off_and_the_rest_stays(tmp_path: Path) -> None:
     path = tmp_path / "labels.journal.jsonl"
     kept = [entry("answer", "p1", "red"), entry("unsure", "p2")]
-    with Journal(path, "votes.jsonl") as journal:
+    with Journal(path, "labels.jsonl") as journal:
         for own in kept:
             journal.append(own)
     whole = path.read_bytes()
@@ -211,13 +230,13 @@ def test_a_torn_last_line_is_cut_off_and_the_rest_stays(tmp_path: Path) -> None:
     for size in range(last + 1, len(whole)):
         path.write_bytes(whole[:size])
         assert read_journal(path) == kept[:1]
-        with Journal(path, "votes.jsonl") as journal:
+        with Journal(path, "labels.jsonl") as journal:
             assert journal.entries == kept[:1]
             journal.append(kept[1])
         assert path.read_bytes() == whole
     # Killed while the header was written.
     path.write_bytes(whole[:5])
-    with Journal(path, "votes.jsonl") as journal:
+    with Journal(path, "labels.jsonl") as journal:
         assert journal.entries == []
     assert path.read_bytes() == whole[: whole.index(b"\n") + 1]
 
@@ -232,7 +251,7 @@ def test_what_is_no_journal_is_not_touched(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(LabelError, match=message):
-            Journal(path, "votes.jsonl")
+            Journal(path, "labels.jsonl")
         assert path.read_text() == text
 
 
@@ -245,7 +264,7 @@ def test_a_full_disk_keeps_the_journal_whole(tmp_path: Path, monkeypatch: pytest
             return write(file, data[:20], at)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with Journal(path, "votes.jsonl") as journal:
+    with Journal(path, "labels.jsonl") as journal:
         before = path.read_bytes()
         monkeypatch.setattr(os, "pwrite", half)
         with pytest.raises(OSError, match="No space") as failed:
@@ -351,6 +370,45 @@ def test_with_less_overlap_cells_are_shared_out(votes: Path) -> None:
         assert shown(again.state("bob", "review")) in both
 
 
+@pytest.mark.parametrize("turns", [("ann", "bob"), ("ann", "ann", "bob")])
+def test_people_who_work_at_once_get_other_cells(votes: Path, turns: tuple[str, ...]) -> None:
+    with desk(votes, "ann", "bob", count=30, overlap=0.0) as at:
+        states = {name: at.state(name, "review") for name in ("ann", "bob")}
+        done: list[tuple[str, str]] = []
+        for name in cycle(turns):
+            if states[name]["card"]:
+                done.append(shown(states[name]))
+                states[name] = answer(at, states[name], typed="red")
+                # A reload keeps the cell.
+                assert at.state(name, "review")["card"] == states[name]["card"]
+            elif not any(state["card"] for state in states.values()):
+                break
+        assert len(done) == len(set(done)) == 30
+
+
+def test_a_cell_that_somebody_left_undecided_is_for_others_after_a_while(votes: Path) -> None:
+    now = [0.0]
+    options = ReviewOptions(reviewers=["ann", "bob"], count=1, overlap=0.0)
+    with Desk(votes, votes.with_name("labels.jsonl"), options, clock=lambda: now[0]) as at:
+        state = at.state("ann", "review")
+        assert at.state("bob", "review")["card"] is None
+        now[0] = HOLD_S
+        assert shown(at.state("bob", "review")) == shown(state)
+
+
+def test_a_skipped_cell_is_for_whoever_decides_it_first(votes: Path) -> None:
+    with desk(votes, "ann", "bob", count=3, overlap=0.0) as at:
+        state = at.state("ann", "review")
+        for _ in range(3):
+            state = at.decide("ann", "review", shown(state), "skip")
+        # All but the one that ann has again.
+        state = at.state("bob", "review")
+        assert state["progress"]["left"] == 2
+        while state["card"]:
+            state = answer(at, state, typed="red")
+        assert at.state("ann", "review")["progress"]["left"] == 1
+
+
 def test_the_least_confident_cells_come_first_by_calibrated_weights(votes: Path, tmp_path: Path) -> None:
     # "gpt" decides alone, and less surely where others disagree.
     weights = Weights(
@@ -365,7 +423,7 @@ def test_the_least_confident_cells_come_first_by_calibrated_weights(votes: Path,
             votes_of = {v["member"]: v["weight"] for c in state["card"]["candidates"] for v in c["votes"]}
             assert votes_of["gpt"] == 2.0
             assert state["card"]["calibrated"]
-            state = answer(at, state, chosen="red")
+            state = answer(at, state, typed="red")
         assert at.report().tally.promised == pytest.approx(sum(sure), abs=1e-2)
     assert sure == sorted(sure)
     assert sure[0] < 0.8 < sure[-1]
@@ -387,14 +445,27 @@ def test_cells_that_teach_and_doubtful_ones_come_in_turn(votes: Path) -> None:
 
 
 def test_a_refused_answer_changes_nothing(votes: Path) -> None:
-    catalogue = Catalogue.of([Attribute("color", values=("red", "blue", "green"))])
+    catalogue = Catalogue.of([Attribute("color", values=("red", "blue", "green"), allow_na=False)])
     with desk(votes, catalogue=catalogue) as at:
         state = at.state("ann", "review")
+        odd: Any = "bogus"
+        for call in (
+            lambda: at.state("ann", odd),
+            lambda: at.undo("ann", odd),
+            lambda: at.decide("ann", odd, shown(state), "skip"),
+            lambda: at.decide("ann", "review", shown(state), odd),
+            lambda: at.decide("ann", "review", shown(state), "undo"),
+        ):
+            with pytest.raises(LabelError, match=r"is no (mode|decision); give one of"):
+                call()
         for how, message in (
             ({"typed": "purple"}, "'purple' is no value of color"),
             ({"typed": " | "}, "empty answer"),
             ({"typed": "\ud800"}, "UTF-8"),
-            ({"chosen": "red", "note": "x" * 4001}, "4001 characters"),
+            ({"typed": "red", "note": "x" * 4001}, "4001 characters"),
+            ({"chosen": "violet"}, "'violet' was not shown"),
+            # The attribute has no n/a.
+            ({"chosen": "n/a"}, "'n/a' was not shown"),
         ):
             with pytest.raises(LabelError, match=message):
                 answer(at, state, **how)
@@ -408,6 +479,13 @@ def test_a_refused_answer_changes_nothing(votes: Path) -> None:
         # In the spelling of votes.
         answer(at, state, typed="RED")
         assert read_journal(at.journal_path)[0].gold == ("red",)
+
+
+def test_na_may_be_chosen_where_it_is_an_answer(votes: Path) -> None:
+    write_votes(votes, [row | {"votes": dict.fromkeys(MEMBERS, "red")} for row in rows()])
+    with desk(votes, catalogue=Catalogue.of([Attribute("color")])) as at:
+        answer(at, at.state("ann", "review"), chosen="n/a")
+        assert read_journal(at.journal_path)[0].gold == ("n/a",)
 
 
 def test_a_decision_sent_twice_counts_once(votes: Path) -> None:
@@ -435,6 +513,67 @@ def test_what_is_there_is_not_replaced_and_other_votes_are_refused(votes: Path, 
     other = [row | {"product": "x" + row["product"]} for row in rows()]
     with pytest.raises(LabelError, match="1 of its 1 cells are not in"):
         desk(write_votes(votes, other))
+
+
+def labelled(votes: Path, out: Path) -> bytes:
+    """A table with gold that people made without a review."""
+    table = read_votes(votes)
+    rows = [GoldRow(cell.product, cell.attribute, ("red",), i) for i, cell in enumerate(table.cells, 1)]
+    write_table(apply_gold(table, rows).table, out)
+    return out.read_bytes()
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_gold_from_elsewhere_stays(votes: Path, decided: bool) -> None:
+    with desk(votes) as at:
+        if decided:
+            answer(at, at.state("ann", "review"), typed="blue")
+    out = votes.with_name("labels.jsonl")
+    before = labelled(votes, out)
+    journal = at.journal_path.read_bytes()
+    message = "60 of its 60 labels are from elsewhere" if decided else "exists and may hold answers"
+    with pytest.raises(LabelError, match=message):
+        desk(votes)
+    assert (out.read_bytes(), at.journal_path.read_bytes()) == (before, journal)
+
+
+def test_a_table_that_somebody_writes_meanwhile_stays(votes: Path) -> None:
+    with desk(votes) as at:
+        answer(at, at.state("ann", "review"), typed="blue")
+        before = labelled(votes, at.out)
+        with pytest.raises(LabelError, match="somebody else has written it"):
+            at.save()
+        assert at.out.read_bytes() == before
+        at.out.unlink()
+        assert at.save() == 1
+        assert at.save() == 1
+        before = labelled(votes, at.out)
+        with pytest.raises(LabelError, match="somebody else has written it"):
+            at.save()
+        assert at.out.read_bytes() == before
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_a_journal_is_of_one_table(votes: Path, decided: bool) -> None:
+    with desk(votes) as at:
+        if decided:
+            answer(at, at.state("ann", "review"), typed="red")
+    out = votes.with_name("labels.parquet")
+    with pytest.raises(LabelError, match=r"is the journal of labels.jsonl, not of labels.parquet"):
+        Desk(votes, out, ReviewOptions(reviewers=["ann"]))
+    before = labelled(votes, out)
+    with pytest.raises(LabelError, match=r"exists and may hold|is the journal of labels.jsonl"):
+        Desk(votes, out, ReviewOptions(reviewers=["ann"]))
+    assert out.read_bytes() == before
+
+
+def test_a_review_goes_on_from_a_table_in_columns(votes: Path) -> None:
+    out = votes.with_name("labels.parquet")
+    for _ in range(2):
+        with Desk(votes, out, ReviewOptions(reviewers=["ann"])) as at:
+            answer(at, at.state("ann", "review"), typed="red | dark red")
+            at.save()
+    assert read_votes(out).labelled.sum() == 2
 
 
 def test_values_are_marked_in_the_text_and_texts_stay_as_they_are(votes: Path) -> None:

@@ -5,21 +5,27 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
+from pyarrow import ArrowInvalid
 from support.command import quorum
 from support.review_page import Page, rows, serving, write_votes
 
 from quorum import learn
+from quorum.decision.weights import dump
 from quorum.review.choose import LabelError
-from quorum.review.page.desk import ReviewOptions
+from quorum.review.page.desk import Desk, ReviewOptions
+from quorum.review.page.export import ReviewFormat
 from quorum.review.page.journal import read_journal
 from quorum.review.web.access import Access, checked_token
-from quorum.review.web.serve import PageOptions, export_review, serve_review
-from quorum.votes import read_votes
+from quorum.review.web.serve import PageOptions, export_review, saving, serve_review
+from quorum.votes import VotesError, read_votes
 from quorum_contract.errors import QuorumError
 
 TOKEN = "0123456789abcdef"
@@ -61,6 +67,7 @@ def test_only_its_own_names_are_taken(host: str, name: str, header: str, taken: 
         pytest.param("POST", "/api/decide", {"origin": "http://evil.test"}, 403, id="another origin"),
         pytest.param("POST", "/api/decide", {"origin": "http://127.0.0.1:81"}, 403, id="another port"),
         pytest.param("POST", "/api/decide", {"origin": "null"}, 403, id="an origin that hides"),
+        pytest.param("GET", "/", {"origin": "http://["}, 403, id="an origin that is no address"),
         pytest.param("POST", "/api/decide", {"sec-fetch-site": "cross-site"}, 403, id="another site"),
         pytest.param("POST", "/api/decide", {"content-type": "text/plain"}, 415, id="a form of another site"),
         pytest.param("POST", "/", {}, 405, id="nothing to post to"),
@@ -173,6 +180,63 @@ def test_killed_at_once_no_decision_is_lost_and_learn_reads_the_table(tmp_path: 
     assert learn(tmp_path / "labels.jsonl").weights.provenance["gold_labels"] == 50
 
 
+SERVED_FROM_PYTHON = """
+import quorum
+
+page = quorum.PageOptions(token="0123456789abcdef")
+report = quorum.serve_review("votes.jsonl", "labels.jsonl", quorum.ReviewOptions(reviewers=["ann"]), page,
+                             started=lambda urls: print(urls[0], flush=True))
+print(report.labels, flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_from_python_a_signal_ends_the_review_with_its_table(tmp_path: Path, number: signal.Signals) -> None:
+    write_votes(tmp_path / "votes.jsonl", rows())
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVED_FROM_PYTHON], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout
+        page = Page(process, [process.stdout.readline().strip()])
+        state = page.ask("/api/state?reviewer=ann")[2]
+        for _ in range(3):
+            state = page.decide(state, chosen=state["card"]["answer"])
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (said, process.returncode) == ("3\n", 0)
+    assert read_votes(tmp_path / "labels.jsonl").labelled.sum() == 3
+
+
+def test_a_table_that_cannot_be_written_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Exception] = [OSError(28, "No space left", "labels"), VotesError("bad"), ArrowInvalid("odd")]
+    told: list[str] = []
+    again = Event()
+
+    def save(desk: Desk) -> int:
+        if errors:
+            raise errors.pop(0)
+        again.set()
+        return 0
+
+    monkeypatch.setattr(Desk, "save", save)
+    monkeypatch.setattr("quorum.review.web.serve._LEAST_PAUSE_S", 0.01)
+    votes = write_votes(tmp_path / "votes.jsonl", rows(3))
+    with (
+        Desk(votes, tmp_path / "labels.jsonl", ReviewOptions(reviewers=["ann"])) as desk,
+        saving(desk, told.append) as changed,
+    ):
+        changed.set()
+        assert again.wait(10)
+    assert [text.partition(";")[0] for text in told] == ["labels: No space left", "bad", "odd"]
+    assert all("decisions are kept" in text for text in told)
+
+
 def test_what_cannot_be_reviewed_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     votes = write_votes(tmp_path / "votes.jsonl", rows(3))
     out, ann = tmp_path / "labels.jsonl", ReviewOptions(reviewers=["ann"])
@@ -190,6 +254,42 @@ def test_what_cannot_be_reviewed_is_refused_and_leaves_nothing(tmp_path: Path) -
     with pytest.raises(LabelError, match="nothing is left to review"):
         serve_review(votes, out, ann)
     assert [path.name for path in tmp_path.iterdir()] == ["votes.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        pytest.param({"argilla": "votes.jsonl"}, "the votes table", id="votes"),
+        pytest.param({"argilla": "sub/../votes.jsonl"}, "the votes table", id="votes by another path"),
+        pytest.param({"argilla": "labels.jsonl"}, "the table with gold", id="out"),
+        pytest.param({"argilla": "labels.journal.jsonl"}, "the journal", id="journal"),
+        pytest.param({"argilla": "weights.json"}, "the weights", id="weights"),
+        pytest.param({"label-studio": "x.json", "argilla": "x.json"}, "another export", id="each other"),
+        pytest.param({"label-studio": "tasks.xml"}, "labelling interface", id="the interface"),
+        pytest.param({"argilla": "TASKS.XML"}, "labelling interface", id="the interface of another"),
+    ],
+)
+def test_an_export_over_a_file_of_the_review_is_refused(
+    tmp_path: Path, targets: dict[ReviewFormat, str], message: str
+) -> None:
+    votes = write_votes(tmp_path / "votes.jsonl", rows(3))
+    (tmp_path / "sub").mkdir()
+    weights = learn(votes).weights
+    dump(weights, tmp_path / "weights.json")
+    options = ReviewOptions(reviewers=["ann"], weights=tmp_path / "weights.json")
+    with Desk(votes, tmp_path / "labels.jsonl", options) as desk:
+        card = desk.state("ann", "review")["card"]
+        desk.decide("ann", "review", (card["product"], card["attribute"]), "answer", typed="red")
+        desk.save()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(LabelError, match=f"--export .*{message}"):
+        export_review(
+            votes,
+            tmp_path / "labels.jsonl",
+            options,
+            [(form, tmp_path / name) for form, name in targets.items()],
+        )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
 def test_the_command_names_the_programs_that_it_writes_for(tmp_path: Path) -> None:

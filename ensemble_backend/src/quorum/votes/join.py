@@ -24,7 +24,8 @@ def join_votes(parts: Sequence[Path], path: Path) -> None:
 
     Raises:
         OSError: It cannot be written.
-        VotesError: They are of other members than the first.
+        VotesError: Columnar ones have other columns than the first, as where members were added. Lines name
+            their members each, so those of other members are joined as they are.
     """
     if not parts:
         VotesWriter(path).close()

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from quorum.review.page.decisions import Decisions, Key
+from quorum.review.page.decisions import Decisions, Key, answer_of
 from quorum.review.page.journal import Entry
+
+_Answer = frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Agreement:
     Attributes:
         first: One person; ``second``: the other.
         cells: Cells that both answered; those that one skipped or was unsure of are left out.
-        agreed: Of these, cells with the same answer.
+        agreed: Of these, cells with the same answer, as where people differ: all that is acceptable to each.
         kappa: (p_o - p_e) / (1 - p_e); None without such cells, or where chance alone agrees everywhere.
     """
 
@@ -40,16 +42,16 @@ def agreements(decisions: Decisions) -> list[Agreement]:
 def agreement_of(first: str, mine: Mapping[Key, Entry], second: str, yours: Mapping[Key, Entry]) -> Agreement:
     """Compare two people's answers.
 
-    Cohen's kappa (1960, doi:10.1177/001316446002000104) of the preferred answers. What chance would agree on,
-    p_e, is computed within each attribute, from how often each person gives each answer there, and weighted
-    by its cells: over all attributes together different questions would count as different answers, and
-    chance would look smaller than it is. For one attribute this is kappa as published.
+    Cohen's kappa (1960, doi:10.1177/001316446002000104) of answers, each with all its alternatives. What
+    chance would agree on, p_e, is computed within each attribute, from how often each person gives each
+    answer there, and weighted by its cells: over all attributes together different questions would count as
+    different answers, and chance would look smaller than it is. For one attribute this is kappa as published.
     """
-    pairs: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    pairs: defaultdict[str, list[tuple[_Answer, _Answer]]] = defaultdict(list)
     for key, entry in mine.items():
         other = yours.get(key)
         if other is not None and entry.verdict == other.verdict == "answer":
-            pairs[key[1]].append((entry.gold[0], other.gold[0]))
+            pairs[key[1]].append((answer_of(entry), answer_of(other)))
     cells = sum(map(len, pairs.values()))
     agreed = sum(a == b for answers in pairs.values() for a, b in answers)
     if not cells:
@@ -59,7 +61,7 @@ def agreement_of(first: str, mine: Mapping[Key, Entry], second: str, yours: Mapp
     return Agreement(first, second, cells, agreed, kappa)
 
 
-def _chance(answers: list[tuple[str, str]]) -> float:
+def _chance(answers: list[tuple[_Answer, _Answer]]) -> float:
     """Chance that two people agree who answer at random, each as often as they do."""
     mine, yours = (Counter(side) for side in zip(*answers, strict=True))
     return sum(count * yours[answer] for answer, count in mine.items()) / len(answers) ** 2

@@ -94,6 +94,11 @@ class Cards:
             "guide": self._guide(cell),
         }
 
+    def answers(self, cell: Cell, shown: Shown, others: Mapping[str, Entry]) -> set[str]:
+        """What can be chosen on the card of a cell; arguments as of :meth:`card`."""
+        found = {c["value"] for c in self._candidates(cell, shown, self.kind(cell), others)}
+        return found | {NOT_APPLICABLE} if self.attribute(cell).allow_na else found
+
     def _guide(self, cell: Cell) -> dict[str, Any]:
         """What the catalogue says of the attribute."""
         attribute = self.attribute(cell)

@@ -129,7 +129,12 @@ class Decisions:
         return median(gaps) if len(gaps) > 2 else None
 
 
+def answer_of(entry: Entry) -> frozenset[str]:
+    """What an answer says: all that is acceptable, in any order."""
+    return frozenset(entry.gold)
+
+
 def differ(entries: Iterable[Entry]) -> bool:
     """Whether decisions on a cell are not all one answer: others disagree, or one is unsure."""
-    answers = {frozenset(entry.gold) if entry.verdict == "answer" else None for entry in entries}
+    answers = {answer_of(entry) if entry.verdict == "answer" else None for entry in entries}
     return None in answers or len(answers) > 1

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,22 +15,28 @@ from quorum.decision.weights import equal_weights
 from quorum.evaluation.answers import decide_answers
 from quorum.records import Record, plain
 from quorum.review.choose import LabelError
-from quorum.review.gold import load_weights, refuse_existing, spelled_row
+from quorum.review.gold import load_weights, spelled_row
 from quorum.review.need import AttributeNeed, label_needs
 from quorum.review.page.agreement import Agreement, agreements
 from quorum.review.page.card import Cards, Shown
 from quorum.review.page.decisions import Decisions, Key, key_of
 from quorum.review.page.export import Reviewed, ReviewFormat, export
+from quorum.review.page.files import (
+    OwnTable,
+    check_entries,
+    check_exports,
+    check_out,
+    journal_of,
+    own_files,
+)
+from quorum.review.page.given import check_verdict, check_who, checked_name, checked_note
 from quorum.review.page.journal import Entry, Journal, Mode, Verdict
-from quorum.review.page.queue import Order, make_queue
+from quorum.review.page.queue import Holds, Order, make_queue
 from quorum.review.page.tally import Tally, tally
 from quorum.review.sheet import GoldRow, apply_gold, read_gold
 from quorum.review.spellings import spelling_remarks
 from quorum.tasks.catalogue import Catalogue
-from quorum.votes import Cell, check_target, read_votes, write_votes
-
-MOST_NAME, MOST_NOTE = 64, 4_000
-"""Characters of a reviewer's name, and of a note."""
+from quorum.votes import Cell, read_votes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +99,9 @@ class Desk:
         clock: Seconds since 1970.
 
     Raises:
-        LabelError: ``out`` exists without a journal; the journal is another's or of other votes; a name that
-            is none; every cell has gold.
-        VotesError: The votes cannot be read, or ``out`` has the ending of no format.
+        LabelError: ``out`` exists without decisions in its journal, or has gold from elsewhere; the journal
+            is open elsewhere, of another table or of other votes; a name that is none; every cell has gold.
+        VotesError: The votes, or ``out``, cannot be read, or ``out`` has the ending of no format.
         WeightsError: The weights cannot be read, or are for other members.
     """
 
@@ -108,15 +114,13 @@ class Desk:
         clock: Callable[[], float] = time.time,
     ) -> None:
         source, self.out = Path(votes), Path(out)
-        self.journal_path = self.out.with_name(f"{self.out.stem}.journal.jsonl")
-        if self.out.resolve() == source.resolve():
-            raise LabelError(f"--out {self.out}: that is the votes table; name another file for the labels")
-        check_target(self.out)
-        if not self.journal_path.exists():
-            refuse_existing(self.out, source, force=False)
+        self.journal_path = journal_of(self.out)
+        check_out(self.out, source)
+        self._own = own_files(source, self.out, options.weights)
+        self._labels = OwnTable(self.out)
         self._catalogue, self._clock, self._lock = catalogue, clock, Lock()
         self._table = read_votes(source)
-        self._named = [_checked_name(name) for name in options.reviewers]
+        self._named = [checked_name(name) for name in options.reviewers]
         if not self._named:
             raise LabelError("no reviewer is named; give at least one")
         loaded = load_weights(options.weights, catalogue)
@@ -134,25 +138,15 @@ class Desk:
         )  # fmt: skip
         self._reasons = dict(zip(self._queue.keys, (c.reason for c in self._queue.choices), strict=True))
         self._remarks = spelling_remarks(self._table, source, catalogue)
+        self._holds = Holds()
         self._back: dict[tuple[str, Mode], Entry] = {}
-        self._journal = Journal(self.journal_path, source.name)
+        self._journal = Journal(self.journal_path, self.out.name)
         try:
+            check_entries(self._journal.entries, self.out, self._table, source)
             self._decisions = Decisions(self._journal.entries)
-            self._check_cells(source)
         except BaseException:
             self._journal.close()
             raise
-
-    def _check_cells(self, source: Path) -> None:
-        """Refuse a journal of other votes."""
-        cells = self._decisions.cells()
-        unknown = [key for key in cells if key not in self._rows]
-        if unknown:
-            product, attribute = unknown[0]
-            raise LabelError(
-                f"{self.journal_path}: {len(unknown)} of its {len(cells)} cells are not in {source}, such as "
-                f"{product}, {attribute}; name the votes that it was begun with, or another --out"
-            )
 
     def close(self) -> None:
         """Let others open the journal."""
@@ -209,18 +203,19 @@ class Desk:
             note: A remark.
 
         Raises:
-            LabelError: No such cell, person or answer; nothing is kept then.
+            LabelError: No such cell, person, mode, verdict or answer; nothing is kept then.
             OSError: The journal cannot be written; nothing is kept then.
         """
         with self._lock:
+            check_who(reviewer, mode, self.reviewers)
+            check_verdict(verdict)
+            remark = checked_note(note)
             cell = self._cell(key)
-            if len(note) > MOST_NOTE:
-                raise LabelError(f"a note of {len(note)} characters; write at most {MOST_NOTE}")
-            gold = self._gold(cell, chosen, typed) if verdict == "answer" else ()
+            gold = self._gold(cell, mode, chosen, typed) if verdict == "answer" else ()
             shown = self._shown[self._rows[key]]
             entry = Entry(
-                self._clock(), _known(reviewer, self.reviewers), mode, verdict, *key, gold, shown.value,
-                round(shown.confidence, 6), _text(note),
+                self._clock(), reviewer, mode, verdict, *key, gold, shown.value,
+                round(shown.confidence, 6), remark,
             )  # fmt: skip
             if not self._is_repeated(entry):
                 self._journal.append(entry)
@@ -236,7 +231,8 @@ class Desk:
             OSError: The journal cannot be written; nothing changes then.
         """
         with self._lock:
-            last = self._decisions.last(_known(reviewer, self.reviewers), mode)
+            check_who(reviewer, mode, self.reviewers)
+            last = self._decisions.last(reviewer, mode)
             if last is None:
                 raise LabelError("nothing to undo")
             entry = Entry(self._clock(), reviewer, mode, "undo")
@@ -249,14 +245,13 @@ class Desk:
         """Write the table with gold, if any cell has some, or had; the number of labelled cells.
 
         Raises:
+            LabelError: Somebody else has written a table there meanwhile.
             OSError: It cannot be written.
         """
         with self._lock:
             rows = self._gold_rows()
         result = apply_gold(self._table, rows)
-        # One that is there is this review's, and may have gold that was taken back since.
-        if rows or self.out.exists():
-            write_votes(result.table, self.out)
+        self._labels.write(result.table, bool(rows))
         return int(result.table.labelled.sum())
 
     def report(self) -> ReviewReport:
@@ -273,7 +268,13 @@ class Desk:
         )  # fmt: skip
 
     def export(self, form: ReviewFormat, path: Path) -> int:
-        """Write the cells of the queue, and all that were decided, for another program; their number."""
+        """Write the cells of the queue, and all that were decided, for another program; their number.
+
+        Raises:
+            LabelError: The file is one of the review, or ends in .xml.
+            OSError: It cannot be written.
+        """
+        check_exports(self._own, [path])
         with self._lock:
             gold = self._decisions.gold()
             keys = dict.fromkeys([*self._decisions.cells(), *self._queue.keys])
@@ -296,8 +297,13 @@ class Desk:
             raise LabelError(f"{key[0]!r}, {key[1]!r} has gold in the votes already; reload the page")
         return cell
 
-    def _gold(self, cell: Cell, chosen: str, typed: str) -> tuple[str, ...]:
+    def _gold(self, cell: Cell, mode: Mode, chosen: str, typed: str) -> tuple[str, ...]:
         """The answer of a person in the spelling of votes."""
+        key = cell.product, cell.attribute
+        if chosen and chosen not in self._cards.answers(
+            cell, self._shown[self._rows[key]], self._others(key, mode)
+        ):
+            raise LabelError(f"{chosen!r} was not shown; reload the page, or type the answer")
         given = (chosen,) if chosen else read_gold(typed, self._cards.kind(cell))
         if not given:
             raise LabelError("an empty answer; choose one, type one, or press n for n/a")
@@ -318,19 +324,28 @@ class Desk:
             mine = self._decisions.of(reviewer, mode)
             waiting = list(self._decisions.open_differences())
             return min(waiting, key=lambda key: mine[key].at if key in mine else 0.0, default=None)
-        place = next(iter(self._queue.open_for(reviewer, self._decisions)), None)
+        place = next(self._open_for(reviewer), None)
         return None if place is None else self._queue.keys[place]
 
+    def _others(self, key: Key, mode: Mode) -> Mapping[str, Entry]:
+        """People's decisions on a cell, where they are shown."""
+        return self._decisions.on(key) if mode == "adjudicate" else {}
+
+    def _open_for(self, reviewer: str) -> Iterator[int]:
+        held = self._holds.others(reviewer, self._clock())
+        return self._queue.open_for(reviewer, self._decisions, held)
+
     def _state(self, reviewer: str, mode: Mode) -> dict[str, Any]:
-        _known(reviewer, self.reviewers)
+        check_who(reviewer, mode, self.reviewers)
         key = self._next(reviewer, mode)
+        if mode == "review":
+            self._holds.show(reviewer, key, self._clock())
         back = self._back.get((reviewer, mode))
         before = {"verdict": back.verdict, "gold": list(back.gold), "note": back.note} if back else None
         card = None
         if key is not None:
             row = self._rows[key]
-            others = self._decisions.on(key) if mode == "adjudicate" else {}
-            reason = self._reasons.get(key, "")
+            reason, others = self._reasons.get(key, ""), self._others(key, mode)
             card = self._cards.card(self._seen[row], self._shown[row], reason, others) | {"before": before}
         return {
             "reviewer": reviewer,
@@ -348,10 +363,7 @@ class Desk:
         mine = self._decisions.of(reviewer, mode)
         verdicts = [entry.verdict for entry in mine.values()]
         unsettled = sum(1 for _ in self._decisions.open_differences())
-        if mode == "adjudicate":
-            left = unsettled
-        else:
-            left = sum(1 for _ in self._queue.open_for(reviewer, self._decisions))
+        left = unsettled if mode == "adjudicate" else sum(1 for _ in self._open_for(reviewer))
         pace = self._decisions.pace(reviewer, mode)
         return {
             "done": len(verdicts) - verdicts.count("skip"),
@@ -372,23 +384,3 @@ class Desk:
     def _gold_rows(self) -> list[GoldRow]:
         gold = self._decisions.gold()
         return [GoldRow(*key, own, number) for number, (key, own) in enumerate(gold.items(), 1)]
-
-
-def _known(reviewer: str, reviewers: Sequence[str]) -> str:
-    if reviewer not in reviewers:
-        raise LabelError(
-            f"{reviewer!r} is no reviewer here: {', '.join(reviewers)}; name more with --reviewer"
-        )
-    return reviewer
-
-
-def _checked_name(name: str) -> str:
-    """A reviewer's name without spaces around it; raises LabelError for one that is none."""
-    name = name.strip()
-    if not name or len(name) > MOST_NAME or not name.isprintable():
-        raise LabelError(f"reviewer {name!r}; give a name of 1 to {MOST_NAME} printable characters")
-    return name
-
-
-def _text(note: str) -> str:
-    return note.strip().encode("utf-8", "replace").decode()

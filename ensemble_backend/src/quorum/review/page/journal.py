@@ -26,10 +26,15 @@ Verdict = Literal["answer", "unsure", "skip", "undo"]
 
 
 class Header(msgspec.Struct, frozen=True):
-    """First line of a journal."""
+    """First line of a journal.
+
+    Attributes:
+        review_journal: Version of the format.
+        out: Name of the table with gold; "" for any.
+    """
 
     review_journal: int
-    votes: str = ""
+    out: str = ""
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,24 +66,29 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 class Journal:
     """An open journal; no other process can open it meanwhile.
 
+    Args:
+        path: Its file.
+        out: Name of the table with gold that it is of.
+
     Attributes:
         path: Its file.
         entries: Those that it had when it was opened.
 
     Raises:
-        LabelError: Another process has it, it is no journal, or a line in its middle is damaged.
+        LabelError: Another process has it, it is no journal or of another table, or a line in its middle is
+            damaged.
         OSError: It cannot be read or written.
     """
 
-    def __init__(self, path: Path, votes: str) -> None:
+    def __init__(self, path: Path, out: str) -> None:
         self.path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._lock()
-            self.entries, self._size = _read(path)
+            self.entries, self._size = _read(path, out)
             os.ftruncate(self._file, self._size)
             if not self._size:
-                self._write(msgspec.json.encode(Header(SCHEMA_VERSION, votes)))
+                self._write(msgspec.json.encode(Header(SCHEMA_VERSION, out)))
                 sync_folder(path.parent)
         except BaseException:
             os.close(self._file)
@@ -128,7 +138,7 @@ def read_journal(path: Path) -> list[Entry]:
     return _read(path)[0]
 
 
-def _read(path: Path) -> tuple[list[Entry], int]:
+def _read(path: Path, out: str = "") -> tuple[list[Entry], int]:
     """The entries, and the number of bytes of whole lines."""
     data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
@@ -138,20 +148,25 @@ def _read(path: Path) -> tuple[list[Entry], int]:
         if data and not b'{"review_journal":'.startswith(data[:18]):
             raise LabelError(f"{path}: is no journal of `quorum review`; name another file with --out")
         return [], 0
-    _check_header(path, lines[0])
+    _check_header(path, lines[0], out)
     return _entries(path, lines[1:]), whole
 
 
-def _check_header(path: Path, line: bytes) -> None:
+def _check_header(path: Path, line: bytes, out: str) -> None:
     try:
-        version = msgspec.json.decode(line, type=Header).review_journal
+        header = msgspec.json.decode(line, type=Header)
     except msgspec.DecodeError as error:
         raise LabelError(
             f"{path}: is no journal of `quorum review` ({error}); name another file with --out"
         ) from error
-    if version > SCHEMA_VERSION:
+    if header.review_journal > SCHEMA_VERSION:
         raise LabelError(
-            f"{path}: version {version} of the journal, this quorum reads up to {SCHEMA_VERSION}; upgrade it"
+            f"{path}: version {header.review_journal} of the journal, this quorum reads up to "
+            f"{SCHEMA_VERSION}; upgrade it"
+        )
+    if out and header.out and header.out != out:
+        raise LabelError(
+            f"{path}: is the journal of {header.out}, not of {out}; name a file with another stem with --out"
         )
 
 

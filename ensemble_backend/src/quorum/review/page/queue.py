@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Literal
@@ -21,6 +21,8 @@ from quorum.votes import VotesTable
 Order = Literal["mixed", "teach", "unsure"]
 """``teach``: what teaches weights most (:func:`quorum.review.choose.choose`). ``unsure``: the least confident
 first. ``mixed``: in turn."""
+HOLD_S = 600.0
+"""Seconds after which a cell that somebody was shown, and did not decide, is for others too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +44,50 @@ class Queue:
         digest = hashlib.sha256("\0".join(key).encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:4]) < self.shared * 2**32
 
-    def open_for(self, reviewer: str, decisions: Decisions) -> Iterable[int]:
-        """Places of the cells that this person still has to decide; skipped ones come again at the end."""
+    def open_for(self, reviewer: str, decisions: Decisions, held: Collection[Key] = ()) -> Iterator[int]:
+        """Places of the cells that this person still has to decide; skipped ones come again at the end.
+
+        Args:
+            reviewer: Who.
+            decisions: What everybody decided; a skipped cell is for whoever comes first again.
+            held: Cells that others have before them.
+        """
         mine = decisions.of(reviewer)
-        others = {key for name in decisions.people() if name != reviewer for key in decisions.of(name)}
+        taken = set(held)
+        for name in decisions.people():
+            if name != reviewer:
+                taken |= {key for key, own in decisions.of(name).items() if own.verdict != "skip"}
         skipped = []
         for place, key in enumerate(self.keys):
             own = mine.get(key)
+            if own is not None and own.verdict != "skip":
+                continue
+            if key in taken and not self.is_shared(key):
+                continue
             if own is None:
-                if key not in others or self.is_shared(key):
-                    yield place
-            elif own.verdict == "skip":
+                yield place
+            else:
                 skipped.append(place)
         # The one skipped longest ago first.
         yield from sorted(skipped, key=lambda place: mine[self.keys[place]].at)
+
+
+class Holds:
+    """Which cell each person has before them, so that no two work on one that is for whoever comes first."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[Key, float]] = {}
+
+    def show(self, reviewer: str, key: Key | None, now: float) -> None:
+        """Note what a person is shown; None: nothing. Seconds, as in :meth:`others`."""
+        if key is None:
+            self._of.pop(reviewer, None)
+        else:
+            self._of[reviewer] = key, now
+
+    def others(self, reviewer: str, now: float) -> set[Key]:
+        """The cells before other people; one shown more than ``HOLD_S`` ago is free again."""
+        return {key for name, (key, at) in self._of.items() if name != reviewer and now - at < HOLD_S}
 
 
 def make_queue(

@@ -71,7 +71,7 @@ class Access:
                 f"Host {host!r} is no name of this page; open the address that `quorum review` printed",
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and not _is_of(origin, host):
             return 403, f"a request from {origin} is not taken"
         if not path.startswith("/api/"):
             # A link on another site may lead to the page, which holds no secret.
@@ -138,6 +138,13 @@ def headers_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         found[key] = f"{found[key]}, {text}" if key in found else text
     return found
+
+
+def _is_of(origin: str, host: str) -> bool:
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 def _is_address(name: str) -> bool:

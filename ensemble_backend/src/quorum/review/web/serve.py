@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -14,6 +16,7 @@ from threading import Event, Thread
 from quorum.review.choose import LabelError
 from quorum.review.page.desk import Desk, ReviewOptions, ReviewReport
 from quorum.review.page.export import ReviewFormat
+from quorum.review.page.files import check_exports, own_files
 from quorum.review.web.access import Access, checked_token
 from quorum.tasks.catalogue import Catalogue
 
@@ -50,7 +53,7 @@ def serve_review(
     started: Callable[[list[str]], None] = lambda urls: None,
     problem: Callable[[str], None] = lambda text: None,
 ) -> ReviewReport:
-    """Let people review cells of a votes table in their browsers, until SIGINT or SIGTERM.
+    """Let people review cells of a votes table in their browsers, until SIGINT or SIGTERM; then return.
 
     Every decision is on the disk before the browser gets its answer; the table with gold is written some
     seconds later, and at the end. What a killed process did not write is written by the next one.
@@ -81,13 +84,13 @@ def serve_review(
         ) from error
     with Desk(votes, out, options, catalogue) as desk, closing(_listen(place.host, place.port)) as listening:
         access = Access(place.host, listening.getsockname()[1], token, place.name)
-        with _saving(desk, problem) as changed:
+        with saving(desk, problem) as changed:
             config = uvicorn.Config(
                 make_app(desk, access, changed.set), log_level="warning", access_log=False, lifespan="off",
                 server_header=False, date_header=False, limit_concurrency=_MOST_CALLS, loop="asyncio",
                 http="h11", ws="none", timeout_graceful_shutdown=2,
             )  # fmt: skip
-            with suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt), _terminated_as_interrupted():
                 started([access.url(name) for name in desk.reviewers])
                 uvicorn.Server(config).run(sockets=[listening])
         return desk.report()
@@ -107,13 +110,15 @@ def export_review(
         votes: A votes table, as of :func:`serve_review`.
         out: The table with gold.
         options: As there.
-        targets: Formats and files; a file that exists is replaced.
+        targets: Formats and files; another file that exists is replaced.
         catalogue: As there.
 
     Raises:
-        LabelError: As :class:`quorum.review.page.desk.Desk`. VotesError, WeightsError: As there.
+        LabelError: As :class:`quorum.review.page.desk.Desk`; or a target is a file of the review, that of
+            another target, or ends in .xml; nothing is written then. VotesError, WeightsError: As there.
         OSError: A file cannot be written.
     """
+    check_exports(own_files(Path(votes), Path(out), options.weights), [path for _, path in targets])
     with Desk(votes, out, options, catalogue) as desk:
         desk.save()
         for form, path in targets:
@@ -122,7 +127,21 @@ def export_review(
 
 
 @contextmanager
-def _saving(desk: Desk, problem: Callable[[str], None]) -> Iterator[Event]:
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, where it ends the process: uvicorn stops, then raises it again."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def saving(desk: Desk, problem: Callable[[str], None]) -> Iterator[Event]:
     """Write the table after changes, in a thread, and once more at the end; set the event on a change."""
     changed, ended = Event(), Event()
     if desk.begun:
@@ -133,9 +152,13 @@ def _saving(desk: Desk, problem: Callable[[str], None]) -> Iterator[Event]:
         changed.clear()
         try:
             desk.save()
-        except OSError as error:
+        except Exception as error:
+            # Whatever it is (Arrow has errors of its own): a thread that ends would leave the table as it is.
             changed.set()
-            problem(f"{error.filename}: {error.strerror}; decisions are kept, and the table is tried again")
+            text = str(error)
+            if isinstance(error, OSError) and error.filename is not None:
+                text = f"{error.filename}: {error.strerror}"
+            problem(f"{text}; decisions are kept, and the table is tried again")
         return time.monotonic() - start
 
     def save_on_change() -> None:
