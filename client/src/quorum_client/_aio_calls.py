@@ -80,12 +80,8 @@ class AsyncCalls:
                 server, sent, done = await self._hedged(attempts, server, delay_s)
                 response = done.result()
         except self._failure as failure:
-            attempts.end(server)
-            error = attempts.error(server, failure)
-            pause_s = attempts.pause_s(server, error)
-            if pause_s is None:
-                raise error from failure
-            return pause_s
+            attempts.lost(server, failure)
+            return attempts.pause_s()
         return (self._connection.result(attempts, server, response, sent),)
 
     async def _ask(self, attempts: Attempts[Any], server: Server) -> Any:
@@ -114,9 +110,9 @@ class AsyncCalls:
                 if second is not None:
                     send(second)
                 ended, running = await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
-                failure = next(iter(ended)).exception()
-                if running and failure is not None:
-                    attempts.error(sent[next(iter(ended))][0], failure)
+                first = next(iter(ended))
+                if running and first.exception() is not None:
+                    attempts.lost(sent[first][0], first.exception())
                     ended, _ = await asyncio.wait(running)
         except asyncio.CancelledError:
             for task in sent:
@@ -127,6 +123,8 @@ class AsyncCalls:
             if not task.done():
                 task.cancel()
                 self._cancel_at(other, attempts)
+            elif task in ended and task is not used and task.exception() is not None:
+                attempts.lost(other, task.exception())
         return (*sent[used], used)
 
     def _probe(self) -> None:

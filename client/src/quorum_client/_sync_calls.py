@@ -91,12 +91,8 @@ class Calls:
                 server, sent, done = self._hedged(attempts, server, delay_s)
                 response = done.result()
         except self._failure as failure:
-            attempts.end(server)
-            error = attempts.error(server, failure)
-            pause_s = attempts.pause_s(server, error)
-            if pause_s is None:
-                raise error from failure
-            return pause_s
+            attempts.lost(server, failure)
+            return attempts.pause_s()
         return (self._connection.result(attempts, server, response, sent),)
 
     def _hedged(self, attempts: Attempts[Any], server: Server, delay_s: float) -> tuple[Server, float, Any]:
@@ -125,7 +121,7 @@ class Calls:
                     send(second)
                 used = ended.get()
                 if len(sent) == 2 and used.exception() is not None:
-                    attempts.error(sent[used][0], used)
+                    attempts.lost(sent[used][0], used)
                     used = ended.get()
         except BaseException:
             for future in sent:

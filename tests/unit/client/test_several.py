@@ -255,6 +255,54 @@ def test_hedged_calls_that_both_fail_raise(triton: Any, others: Any, make: Any) 
         make(urls(triton, others[0]), hedge_s=0.02).extract("t", ["a"])
 
 
+def both(first: Any, second: Any, fault: Any, second_fault: Any, lead_s: float = 0.0) -> None:
+    """Both fail once both were asked, the first by so many seconds earlier; it is later below 0."""
+
+    def after(pause_s: float) -> Callable[[Any], float]:
+        def delay_s(request: Any) -> float:
+            wait(lambda: bool(first.requests and second.requests))
+            return pause_s
+
+        return delay_s
+
+    first.always, second.always = fault, second_fault
+    first.delay_s, second.delay_s = after(max(0.0, -lead_s)), after(max(0.0, lead_s))
+
+
+def test_a_hedged_call_that_two_full_servers_refuse_pauses(
+    triton: Any, others: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quorum_client._attempts._PAUSES_S", (0.02, 0.05))
+    both(triton, others[0], FULL, FULL)
+    with pytest.raises(qc.Overloaded):
+        make(urls(triton, others[0]), hedge_s=0.02, hedge_share=1.0).extract("t", ["a"])
+    assert len(triton.requests) + len(others[0].requests) == 6, "each once, and two rounds"
+
+
+@pytest.mark.parametrize("lead_s", [0.2, -0.2])
+@pytest.mark.parametrize(
+    ("fault", "error"), [(BROKEN, qc.Disconnected), ((grpc.StatusCode.INTERNAL, "stub gone"), qc.ServerError)]
+)
+def test_a_failure_that_forbids_another_try_ends_a_hedged_call(
+    triton: Any, others: Any, make: Any, fault: Any, error: Any, lead_s: float
+) -> None:
+    both(triton, others[0], fault, FULL, lead_s)
+    with pytest.raises(error, match=triton.url) as raised:
+        make(urls(triton, others[0]), hedge_s=0.02, hedge_share=1.0).extract("t", ["a"])
+    assert isinstance(raised.value.__cause__, grpc.RpcError)
+    assert len(triton.requests) == len(others[0].requests) == 1
+
+
+def test_a_hedged_call_that_broke_off_on_both_is_sent_again_where_the_caller_wants_it(
+    triton: Any, others: Any, make: Any, soon: None
+) -> None:
+    both(triton, others[0], None, None)
+    triton.faults, others[0].faults = [BROKEN], [BROKEN]
+    client = make(urls(triton, others[0]), hedge_s=0.02, hedge_share=1.0, resend=True, wait_for_ready=True)
+    assert client.extract("t", ["a"])["a"].value == "v-a"
+    assert all(server.asking == 0 for server in client.client._connection.servers.all)
+
+
 def test_a_call_that_fails_before_its_hedge_is_tried_again(triton: Any, others: Any, make: Any) -> None:
     triton.always = others[0].always = NOT_READY
     with pytest.raises(qc.Unavailable):
