@@ -174,7 +174,9 @@ class Attempts(Generic[Result]):
         self._lost.append(error)
         if isinstance(error, Unavailable) and not isinstance(error, Overloaded):
             self._servers.failed(server, call.channel)
-        elif not isinstance(error, DeadlineExceeded):
+        elif isinstance(error, DeadlineExceeded):
+            self._servers.late(server, call.channel)
+        else:
             self._servers.answered(server)
 
     def pause_s(self) -> float:

@@ -109,6 +109,15 @@ def test_a_server_without_the_channel_stays_alone(triton: Any, others: Any) -> N
         assert len(others[0].requests) == 1
 
 
+def test_a_server_that_answers_nothing_is_asked_by_few_calls(triton: Any, others: Any, make: Any) -> None:
+    slow(triton)
+    triton.ready = {}
+    results = make(urls(triton, others[0]), timeout_s=1.0).many(
+        [Item("t", ["a"])] * 20, errors="return", concurrency=1, priority="interactive"
+    )
+    assert sum(isinstance(result, qc.DeadlineExceeded) for result in results) == 3
+
+
 @pytest.mark.parametrize("resend", [False, True])
 def test_a_call_that_broke_off_is_sent_again_only_where_the_caller_wants_it(
     triton: Any, others: Any, make: Any, resend: bool
