@@ -14,7 +14,7 @@ from quorum_client._call import Call, Result
 from quorum_client._connection import CANCEL_S, Connection, Unset
 from quorum_client._routing import EXTRACTING, Channels
 from quorum_client._servers import PROBE_S, Server
-from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
+from quorum_client.errors import QuorumError, RequestError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -163,26 +163,36 @@ class AsyncCalls:
     async def is_ready(self, channel: str | None = None) -> bool:
         """Whether the channel can answer now, of any server; ``False`` also when none responds within 5 s.
 
+        All servers are asked at once.
+
         Raises:
-            ServerError: A server or a proxy refused the question.
+            ServerError: None is ready, and a server or a proxy refused the question.
         """
         self._open()
         name, timeout_s = self._connection.ready_call(channel)
-        for server in self._stubs:
-            if await self._is_ready(server, name, timeout_s):
-                return True
+        asked = [asyncio.create_task(self._is_ready(server, name, timeout_s)) for server in self._stubs]
+        refusal: RequestError | None = None
+        try:
+            for done in asyncio.as_completed(asked):
+                found = await done
+                if found is True:
+                    return True
+                refusal = refusal or found or None
+        finally:
+            for task in asked:
+                task.cancel()
+        if refusal:
+            raise refusal
         return False
 
-    async def _is_ready(self, server: Server, channel: str, timeout_s: float) -> bool:
+    async def _is_ready(self, server: Server, channel: str, timeout_s: float) -> bool | RequestError:
+        """Ask one server; returns the error of one that refused the question."""
         try:
             response = await self._stubs[server].ModelReady(
                 _wire.ready_request(channel), timeout=timeout_s, metadata=self._connection.metadata
             )
         except self._failure as failure:
-            error = self._connection.ready_error(failure, server, channel, timeout_s)
-            if isinstance(error, Unavailable | DeadlineExceeded | ChannelNotFound):
-                return False
-            raise error from failure
+            return self._connection.ready_refusal(failure, server, channel, timeout_s) or False
         return bool(response.ready)
 
     async def close(self) -> None:

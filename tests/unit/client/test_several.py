@@ -184,6 +184,28 @@ def test_it_is_ready_when_one_server_is(triton: Any, others: Any, nowhere: str, 
     assert not make([nowhere, others[0].url], retries=False).is_ready()
 
 
+def test_it_is_ready_although_another_server_refuses_the_question(
+    triton: Any, others: Any, make: Any
+) -> None:
+    triton.always = (grpc.StatusCode.PERMISSION_DENIED, "not from here")
+    others[1].ready_delay_s = 0.2
+    assert make(urls(triton, others[1])).is_ready()
+    others[0].ready = {}
+    with pytest.raises(qc.ServerError, match="not from here") as raised:
+        make(urls(triton, others[0])).is_ready()
+    assert isinstance(raised.value.__cause__, grpc.RpcError)
+
+
+def test_all_servers_are_asked_at_once_whether_they_are_ready(triton: Any, others: Any, make: Any) -> None:
+    triton.ready_delay_s = others[0].ready_delay_s = FOREVER_S
+    start = time.monotonic()
+    assert make(urls(triton, *others), timeout_s=20).is_ready(), "one answers at once"
+    assert time.monotonic() - start < 5
+    start = time.monotonic()
+    assert not make(urls(triton, others[0]), timeout_s=2).is_ready()
+    assert time.monotonic() - start < 4, "one deadline"
+
+
 @pytest.mark.parametrize("name", ["wait_for_ready", "resend"])
 def test_what_needs_retries_is_refused_without(make: Any, name: str) -> None:
     with pytest.raises(qc.InvalidRequest, match=f"{name}: .*retries"):
