@@ -59,6 +59,16 @@ def test_what_one_server_refuses_another_answers_at_once(
     assert len(results) == len(others[1].requests) == 12
 
 
+@pytest.mark.parametrize(("fault", "requests"), [(FULL, 6), (NOT_READY, 4)])
+def test_two_servers_are_asked_as_often_as_the_guide_says(
+    triton: Any, others: Any, make: Any, soon: None, fault: Any, requests: int
+) -> None:
+    triton.always = others[0].always = fault
+    with pytest.raises(qc.Unavailable):
+        make(urls(triton, others[0])).extract("t", ["a"])
+    assert len(triton.requests) + len(others[0].requests) == requests
+
+
 def test_a_full_server_is_no_reason_for_a_run_to_wait_while_another_has_room(
     triton: Any, others: Any, make: Any
 ) -> None:
