@@ -14,7 +14,7 @@ from quorum_client._call import Call, Result
 from quorum_client._connection import CANCEL_S, Connection, Unset
 from quorum_client._routing import EXTRACTING, Channels
 from quorum_client._servers import PROBE_S, Server
-from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
+from quorum_client.errors import QuorumError, RequestError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -80,12 +80,8 @@ class AsyncCalls:
                 server, sent, done = await self._hedged(attempts, server, delay_s)
                 response = done.result()
         except self._failure as failure:
-            attempts.end(server)
-            error = attempts.error(server, failure)
-            pause_s = attempts.pause_s(server, error)
-            if pause_s is None:
-                raise error from failure
-            return pause_s
+            attempts.lost(server, failure)
+            return attempts.pause_s()
         return (self._connection.result(attempts, server, response, sent),)
 
     async def _ask(self, attempts: Attempts[Any], server: Server) -> Any:
@@ -114,9 +110,9 @@ class AsyncCalls:
                 if second is not None:
                     send(second)
                 ended, running = await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
-                failure = next(iter(ended)).exception()
-                if running and failure is not None:
-                    attempts.error(sent[next(iter(ended))][0], failure)
+                first = next(iter(ended))
+                if running and first.exception() is not None:
+                    attempts.lost(sent[first][0], first.exception())
                     ended, _ = await asyncio.wait(running)
         except asyncio.CancelledError:
             for task in sent:
@@ -127,6 +123,8 @@ class AsyncCalls:
             if not task.done():
                 task.cancel()
                 self._cancel_at(other, attempts)
+            elif task in ended and task is not used and task.exception() is not None:
+                attempts.lost(other, task.exception())
         return (*sent[used], used)
 
     def _probe(self) -> None:
@@ -165,26 +163,36 @@ class AsyncCalls:
     async def is_ready(self, channel: str | None = None) -> bool:
         """Whether the channel can answer now, of any server; ``False`` also when none responds within 5 s.
 
+        All servers are asked at once.
+
         Raises:
-            ServerError: A server or a proxy refused the question.
+            ServerError: None is ready, and a server or a proxy refused the question.
         """
         self._open()
         name, timeout_s = self._connection.ready_call(channel)
-        for server in self._stubs:
-            if await self._is_ready(server, name, timeout_s):
-                return True
+        asked = [asyncio.create_task(self._is_ready(server, name, timeout_s)) for server in self._stubs]
+        refusal: RequestError | None = None
+        try:
+            for done in asyncio.as_completed(asked):
+                found = await done
+                if found is True:
+                    return True
+                refusal = refusal or found or None
+        finally:
+            for task in asked:
+                task.cancel()
+        if refusal:
+            raise refusal
         return False
 
-    async def _is_ready(self, server: Server, channel: str, timeout_s: float) -> bool:
+    async def _is_ready(self, server: Server, channel: str, timeout_s: float) -> bool | RequestError:
+        """Ask one server; returns the error of one that refused the question."""
         try:
             response = await self._stubs[server].ModelReady(
                 _wire.ready_request(channel), timeout=timeout_s, metadata=self._connection.metadata
             )
         except self._failure as failure:
-            error = self._connection.ready_error(failure, server, channel, timeout_s)
-            if isinstance(error, Unavailable | DeadlineExceeded | ChannelNotFound):
-                return False
-            raise error from failure
+            return self._connection.ready_refusal(failure, server, channel, timeout_s) or False
         return bool(response.ready)
 
     async def close(self) -> None:

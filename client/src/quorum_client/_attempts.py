@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
@@ -92,6 +93,7 @@ class Attempts(Generic[Result]):
         self._start = time.perf_counter() - spent_s
         self._is_fresh = spent_s == 0
         self._tried: set[Server] = set()
+        self._lost: list[RequestError] = []
         self._rounds = self._broken = 0
 
     @property
@@ -156,8 +158,8 @@ class Attempts(Generic[Result]):
         self._retries.succeeded()
         return result
 
-    def error(self, server: Server, failure: Any) -> RequestError:
-        """Map what gRPC raised to an error of this package, and note whether the server is away."""
+    def lost(self, server: Server, failure: Any) -> None:
+        """Note that the call failed on a server, by what gRPC raised, and whether the server is away."""
         call = self.call
         error = _wire.from_grpc(
             failure,
@@ -166,44 +168,61 @@ class Attempts(Generic[Result]):
             timeout_s=call.timeout_s,
             request_id=call.request_id,
         )
+        error.__cause__ = failure
+        self.end(server)
+        self._tried.add(server)
+        self._lost.append(error)
         if isinstance(error, Unavailable) and not isinstance(error, Overloaded):
             self._servers.failed(server, call.channel)
-        elif not isinstance(error, DeadlineExceeded):
+        elif isinstance(error, DeadlineExceeded):
+            self._servers.late(server, call.channel)
+        else:
             self._servers.answered(server)
-        return error
 
-    def pause_s(self, server: Server, error: RequestError) -> float | None:
-        """Seconds until the call is sent again; ``None``: it is not, and has failed."""
-        self._tried.add(server)
-        pause_s = self._retry_pause_s(error)
+    def pause_s(self) -> float:
+        """Seconds until the call is sent again, after it failed on each server that was asked.
+
+        Raises:
+            RequestError: It is not sent again, and has failed.
+        """
+        lost, self._lost = self._lost, []
+        final = [error for error in lost if self._is_final(error)]
+        # Of a hedge's two failures the one that says that members may have been asked.
+        error = max(final or lost, key=lambda error: isinstance(error, Disconnected))
+        pause_s = None if final else self._round_pause_s(lost)
         if pause_s is not None and self.spent_s + pause_s < self.call.timeout_s:
             return pause_s
         stable = self._fallback(error)
         if stable is None:
-            return None
+            raise error
         self.call, self._rounds = stable, 0
         self._tried.clear()
         return 0.0
 
-    def _retry_pause_s(self, error: RequestError) -> float | None:
-        rule, call = self._retries.rule, self.call
-        if not (rule.is_on and isinstance(error, Unavailable)) or call.is_look:
-            return None
-        if isinstance(error, Disconnected):
-            self._broken += 1
-            # A question that kills its server must not kill it for ever.
-            if not rule.resend or self._broken > _RESENDS:
-                return None
-        has_tokens = self._retries.spend()
-        waits = rule.wait_for_ready and not isinstance(error, Overloaded)
-        if not (waits or has_tokens):
+    def _is_final(self, error: RequestError) -> bool:
+        """Whether a call that failed so must not be sent again."""
+        rule = self._retries.rule
+        if not (rule.is_on and isinstance(error, Unavailable)) or self.call.is_look:
+            return True
+        if not isinstance(error, Disconnected):
+            return False
+        self._broken += 1
+        # A question that kills its server must not kill it for ever.
+        return not rule.resend or self._broken > _RESENDS
+
+    def _round_pause_s(self, lost: Sequence[RequestError]) -> float | None:
+        """Seconds until it is sent to a server that was not tried, or to all again; ``None``: it is not."""
+        is_full = all(isinstance(error, Overloaded) for error in lost)
+        tokens = [self._retries.spend() for _ in lost]
+        waits = self._retries.rule.wait_for_ready and not is_full
+        if not (waits or all(tokens)):
             return None
         if self._servers.left(self._tried):
             return 0.0
         self._tried.clear()
         self._rounds += 1
         # A run waits for room by itself.
-        if call.priority == BULK and isinstance(error, Overloaded):
+        if self.call.priority == BULK and is_full:
             return None
         if self._rounds <= len(_PAUSES_S):
             pause_s = _PAUSES_S[self._rounds - 1]

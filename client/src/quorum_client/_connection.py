@@ -30,7 +30,13 @@ from quorum_client._routing import (
 )
 from quorum_client._servers import Server, Servers, addresses
 from quorum_client._tls import Tls
-from quorum_client.errors import InvalidRequest, RequestError
+from quorum_client.errors import (
+    ChannelNotFound,
+    DeadlineExceeded,
+    InvalidRequest,
+    RequestError,
+    Unavailable,
+)
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 from quorum_contract.fields import join_fields
 
@@ -273,10 +279,15 @@ class Connection:
         self._served[attempts.call.channels] = _wire.canary_share(response)
         return result
 
-    def ready_error(self, failure: Any, server: Server, channel: str, timeout_s: float) -> RequestError:
-        """Map a failed readiness question to the error to raise."""
-        url = server.url
-        return _wire.from_grpc(failure, url=url, channel=channel, timeout_s=timeout_s, request_id=None)
+    def ready_refusal(
+        self, failure: Any, server: Server, channel: str, timeout_s: float
+    ) -> RequestError | None:
+        """The error of a readiness question that was refused; ``None`` for one that says *not ready*."""
+        error = _wire.from_grpc(
+            failure, url=server.url, channel=channel, timeout_s=timeout_s, request_id=None
+        )
+        error.__cause__ = failure
+        return None if isinstance(error, Unavailable | DeadlineExceeded | ChannelNotFound) else error
 
 
 def _read_recommendation(response: Any, call: Call[Recommendation], latency_s: float) -> Recommendation:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from quorum_client.errors import InvalidRequest
 
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 10.0
+_LATE = 3
 PROBE_S = 2.0
 """How long a server may take to say whether it is ready, seconds."""
 
@@ -28,6 +29,7 @@ class Server:
         url: Its address.
         asking: Calls of this client in flight on it.
         failures: How often in a row it was found to be away.
+        late: Calls in a row to which it gave no answer in time.
         away_until: When it may be asked again whether it is ready; 0 for a server that answers.
         channel: The ensemble that could not be asked.
         is_probed: A question for its readiness is in flight.
@@ -36,6 +38,7 @@ class Server:
     url: str
     asking: int = 0
     failures: int = 0
+    late: int = 0
     away_until: float = 0.0
     channel: str = ""
     is_probed: bool = False
@@ -94,18 +97,38 @@ class Servers:
 
     def answered(self, server: Server) -> None:
         """Note a sign of life."""
-        if server.failures:
+        if server.failures or server.late:
             with self._lock:
-                server.failures, server.away_until = 0, 0.0
+                server.failures = server.late = 0
+                server.away_until = 0.0
 
     def failed(self, server: Server, channel: str) -> None:
-        """Note that a server is away for that channel."""
+        """Note that a call found a server away for that channel.
+
+        Of one that is away already nothing changes: many calls are in flight when it goes, and only what it
+        says about its readiness leaves it alone for longer.
+        """
+        with self._lock:
+            if not server.away_until:
+                self._leave_alone(server, channel)
+
+    def late(self, server: Server, channel: str) -> None:
+        """Note a call to that channel without an answer in time.
+
+        After several in a row the server is away, unless the others are late too: then a deadline is short.
+        """
+        with self._lock:
+            server.late += 1
+            others_answer = any(not (other.late or other.away_until) for other in self.all)
+            if server.late >= _LATE and others_answer and not server.away_until:
+                self._leave_alone(server, channel)
+
+    def _leave_alone(self, server: Server, channel: str) -> None:
         if len(self.all) == 1:
             return
-        with self._lock:
-            pause_s = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(server.failures, 10))
-            server.failures += 1
-            server.away_until, server.channel = self._now() + pause_s, channel
+        pause_s = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(server.failures, 10))
+        server.failures += 1
+        server.away_until, server.channel = self._now() + pause_s, channel
 
     def due(self) -> list[Server]:
         """The servers to ask now whether they are ready; each is to be reported by :meth:`probed`."""
@@ -120,11 +143,13 @@ class Servers:
 
     def probed(self, server: Server, *, ready: bool) -> None:
         """Note whether a server is ready."""
-        server.is_probed = False
-        if ready:
-            self.answered(server)
-        else:
-            self.failed(server, server.channel)
+        with self._lock:
+            server.is_probed = False
+            if ready:
+                # What it says is no answer to a call, so one more that is late is enough.
+                server.failures, server.away_until = 0, 0.0
+            else:
+                self._leave_alone(server, server.channel)
 
 
 def addresses(url: str | Sequence[str]) -> tuple[str, ...]:

@@ -33,8 +33,8 @@ class Client(Calls):
         tls: ``True`` for TLS with the system's authorities, or :class:`Tls` with files; ``False`` for none.
         headers: Sent with every call, for gateways that require a key.
         retries: Send again, within the deadline, if no member was asked: the server is full, not ready or
-            unreachable. Each other server is asked at once, and after that, or of one server, all again up to
-            twice, 0.1 s to 0.4 s later.
+            unreachable. Each other server is asked at once; after that, 0.1 s to 0.4 s later and up to twice,
+            all that are full, or one where none is ready.
         canary_share: Share of the products, from 0 to 1, that the canary channel answers; ``"served"``: the
             share that the server reports (``quorum canary N --share 5%``), looked up before the first call
             and kept current by every answer. A product always takes the same channel, see

@@ -16,7 +16,7 @@ from quorum_client._call import Call, Result
 from quorum_client._connection import CANCEL_S, Connection, Unset
 from quorum_client._routing import EXTRACTING, Channels
 from quorum_client._servers import PROBE_S, Server
-from quorum_client.errors import ChannelNotFound, DeadlineExceeded, QuorumError, Unavailable
+from quorum_client.errors import QuorumError, RequestError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -91,12 +91,8 @@ class Calls:
                 server, sent, done = self._hedged(attempts, server, delay_s)
                 response = done.result()
         except self._failure as failure:
-            attempts.end(server)
-            error = attempts.error(server, failure)
-            pause_s = attempts.pause_s(server, error)
-            if pause_s is None:
-                raise error from failure
-            return pause_s
+            attempts.lost(server, failure)
+            return attempts.pause_s()
         return (self._connection.result(attempts, server, response, sent),)
 
     def _hedged(self, attempts: Attempts[Any], server: Server, delay_s: float) -> tuple[Server, float, Any]:
@@ -125,7 +121,7 @@ class Calls:
                     send(second)
                 used = ended.get()
                 if len(sent) == 2 and used.exception() is not None:
-                    attempts.error(sent[used][0], used)
+                    attempts.lost(sent[used][0], used)
                     used = ended.get()
         except BaseException:
             for future in sent:
@@ -168,24 +164,36 @@ class Calls:
     def is_ready(self, channel: str | None = None) -> bool:
         """Whether the channel can answer now, of any server; ``False`` also when none responds within 5 s.
 
+        All servers are asked at once.
+
         Raises:
-            ServerError: A server or a proxy refused the question.
+            ServerError: None is ready, and a server or a proxy refused the question.
         """
         self._check_open()
         name, timeout_s = self._connection.ready_call(channel)
-        return any(self._is_ready(server, name, timeout_s) for server in self._stubs)
-
-    def _is_ready(self, server: Server, channel: str, timeout_s: float) -> bool:
+        ended: SimpleQueue[Any] = SimpleQueue()
+        asked: dict[Any, Server] = {}
+        refusal: RequestError | None = None
         try:
-            response = self._stubs[server].ModelReady(
-                _wire.ready_request(channel), timeout=timeout_s, metadata=self._connection.metadata
-            )
-        except self._failure as failure:
-            error = self._connection.ready_error(failure, server, channel, timeout_s)
-            if isinstance(error, Unavailable | DeadlineExceeded | ChannelNotFound):
-                return False
-            raise error from failure
-        return bool(response.ready)
+            for server, stub in self._stubs.items():
+                future = stub.ModelReady.future(
+                    _wire.ready_request(name), timeout=timeout_s, metadata=self._connection.metadata
+                )
+                asked[future] = server
+                future.add_done_callback(ended.put)
+            for _ in asked:
+                done = ended.get()
+                if done.code().name != "OK":
+                    found = self._connection.ready_refusal(done, asked[done], name, timeout_s)
+                    refusal = refusal or found
+                elif done.result().ready:
+                    return True
+        finally:
+            for future in asked:
+                future.cancel()
+        if refusal:
+            raise refusal
+        return False
 
     def close(self) -> None:
         """Close the connections; calls in flight are cancelled, on the servers too."""

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from quorum_client._connection import UNSET, Unset
 from quorum_client._limits import AUTO, Concurrency
@@ -15,6 +15,7 @@ from quorum_client._results import Extraction, Item
 from quorum_client._room import AWAY_S, OnWait
 from quorum_client.errors import InvalidRequest, QuorumError
 from quorum_contract import BULK, Priority
+from quorum_contract.checks import encode_attributes
 
 if TYPE_CHECKING:
     from quorum_client._sync import Client
@@ -66,13 +67,18 @@ def extract_frame(
         lazy: As there.
 
     Raises:
-        InvalidRequest: ``frame`` is of another type, lacks a column, or has one of those that would be added.
+        InvalidRequest: ``frame`` is of another type, lacks a column, has two of one name or one of those that
+            would be added, or has cells that hold several values; ``text`` names no column; ``attributes``
+            break the contract. Nothing was asked.
     """
+    encode_attributes(attributes)
     table = _table_of(frame)
     texts = dict(text) if isinstance(text, Mapping) else [text] if isinstance(text, str) else list(text)
+    if not texts:
+        raise InvalidRequest("text: no column; name the column of the product's text, or several")
     added = [*attributes, *(name + _CONFIDENCE for name in attributes), _ERROR]
     columns = [*(texts.values() if isinstance(texts, dict) else texts), *filter(None, (id, category))]
-    _check_columns(table.names, columns, added)
+    _check_columns(table, columns, added)
 
     def items() -> Iterator[Item]:
         for row in table.rows(columns):
@@ -92,22 +98,30 @@ def extract_frame(
         on_wait=on_wait,
         lazy=lazy,
     )
-    made: Frame = table.with_columns(_columns(results, attributes, added))
+    made: Frame = table.with_columns(_columns(results, attributes))
     return made
 
 
-def _columns(
-    results: Iterator[Extraction | QuorumError], attributes: Sequence[str], added: Sequence[str]
-) -> dict[str, list[Any]]:
-    """The columns to add, by name; values are str, confidences float, None is missing."""
-    columns: dict[str, list[Any]] = {name: [] for name in added}
+class _Column(NamedTuple):
+    """A column to add; None is missing."""
+
+    name: str
+    values: list[Any]
+    dtype: Literal["string", "float64"] = "string"
+
+
+def _columns(results: Iterator[Extraction | QuorumError], attributes: Sequence[str]) -> list[_Column]:
+    """The columns to add: values, confidences, errors."""
+    values = [_Column(name, []) for name in attributes]
+    confidences = [_Column(name + _CONFIDENCE, [], "float64") for name in attributes]
+    errors = _Column(_ERROR, [])
     for result in results:
         answers = None if isinstance(result, QuorumError) else result
-        for name in attributes:
-            columns[name].append(answers and answers[name].value)
-            columns[name + _CONFIDENCE].append(answers and answers[name].confidence)
-        columns[_ERROR].append(None if answers else str(result))
-    return columns
+        for name, value, confidence in zip(attributes, values, confidences, strict=True):
+            value.values.append(answers and answers[name].value)
+            confidence.values.append(answers and answers[name].confidence)
+        errors.values.append(None if answers else str(result))
+    return [*values, *confidences, errors]
 
 
 class _Pandas:
@@ -121,14 +135,17 @@ class _Pandas:
         for values in zip(*(self._frame[name] for name in columns), strict=True):
             yield dict(zip(columns, values, strict=True))
 
-    def with_columns(self, columns: Mapping[str, list[Any]]) -> Any:
+    def several(self, column: str) -> str | None:
+        """The type of a cell that holds several values; ``None`` if none does."""
+        from pandas.api.types import is_list_like
+
+        return next((type(cell).__name__ for cell in self._frame[column] if is_list_like(cell)), None)
+
+    def with_columns(self, columns: Sequence[_Column]) -> Any:
         import pandas as pd
 
         index = self._frame.index
-        series = {
-            name: pd.Series(values, index=index, dtype="float64" if name.endswith(_CONFIDENCE) else "string")
-            for name, values in columns.items()
-        }
+        series = {name: pd.Series(values, index=index, dtype=dtype) for name, values, dtype in columns}
         return pd.concat([self._frame, pd.DataFrame(series, index=index)], axis=1)
 
 
@@ -143,13 +160,19 @@ class _Arrow:
         for batch in self._table.select(list(dict.fromkeys(columns))).to_batches(max_chunksize=_ROWS):
             yield from batch.to_pylist()
 
-    def with_columns(self, columns: Mapping[str, list[Any]]) -> Any:
+    def several(self, column: str) -> str | None:
+        """The type of the cells if they hold several values, else ``None``."""
+        import pyarrow as pa
+
+        kind = self._table.schema.field(column).type
+        return str(kind) if pa.types.is_nested(kind) else None
+
+    def with_columns(self, columns: Sequence[_Column]) -> Any:
         import pyarrow as pa
 
         table = self._table
-        for name, values in columns.items():
-            kind = pa.float64() if name.endswith(_CONFIDENCE) else pa.string()
-            table = table.append_column(name, pa.array(values, kind))
+        for name, values, dtype in columns:
+            table = table.append_column(name, pa.array(values, pa.type_for_alias(dtype)))
         return table
 
 
@@ -164,16 +187,24 @@ def _table_of(frame: object) -> _Pandas | _Arrow:
     raise InvalidRequest(f"frame: a {kind}; give a pandas.DataFrame or a pyarrow.Table")
 
 
-def _check_columns(names: Sequence[Any], wanted: Sequence[str], added: Sequence[str]) -> None:
+def _check_columns(table: _Pandas | _Arrow, wanted: Sequence[str], added: Sequence[str]) -> None:
+    names = table.names
     missing = [name for name in wanted if name not in names]
     if missing:
         raise InvalidRequest(f"frame: no column {missing[0]!r}; it has {', '.join(map(repr, names))}")
+    doubled = [name for name in wanted if names.count(name) > 1]
+    if doubled:
+        raise InvalidRequest(f"frame: two columns are called {doubled[0]!r}; rename one")
     clash = [name for name in added if name in names]
     if clash:
         raise InvalidRequest(f"frame: has a column {clash[0]!r} already; rename it")
     if len(set(added)) < len(added):
         twice = next(name for name in added if added.count(name) > 1)
         raise InvalidRequest(f"frame: two columns would be {twice!r}; ask for one of the two attributes")
+    for name in wanted:
+        kind = table.several(name)
+        if kind:
+            raise InvalidRequest(f"frame: cells of column {name!r} hold {kind}; give text, joined from it")
 
 
 def _text(row: Mapping[str, Any], columns: Sequence[str] | Mapping[str, str]) -> str | dict[str, str]:

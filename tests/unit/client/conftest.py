@@ -57,6 +57,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.headers: list[dict[str, str]] = []
         self.in_flight = self.most_in_flight = 0
         self.ready: dict[str, bool] = {"quorum": True}
+        self.ready_delay_s = 0.0
         self.faults: list[tuple[grpc.StatusCode, str]] = []
         self.always: tuple[grpc.StatusCode, str] | None = None
         self.refuse: dict[str, tuple[grpc.StatusCode, str]] = {}
@@ -85,6 +86,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
                 self.in_flight -= 1
 
     def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.released.wait(self.ready_delay_s)
         if self.always:
             context.abort(*self.always)
         return pb.ModelReadyResponse(ready=self.ready.get(request.name, False))

@@ -111,11 +111,47 @@ def test_a_frame_without_rows(client: qc.Client, frame: Any) -> None:
         (("title", ["number"]), "has a column 'number' already"),
         (("title", ["a", "a_confidence"]), "two columns would be 'a_confidence'"),
         (("title", ["error"]), "two columns would be 'error'"),
+        (([], ["a"]), "text: no column; name"),
+        (({}, ["a"]), "text: no column; name"),
+        (("title", "brand"), "ATTRIBUTES: a str; give a list"),
+        (("title", []), "ATTRIBUTES"),
     ],
 )
-def test_columns_that_cannot_be(client: qc.Client, frame: Any, arguments: Any, words: str) -> None:
+def test_columns_that_cannot_be(
+    triton: Any, client: qc.Client, frame: Any, arguments: Any, words: str
+) -> None:
     with pytest.raises(qc.InvalidRequest, match=words):
         extract_frame(client, frame, *arguments)
+    assert triton.requests == []
+
+
+def test_cells_that_hold_several_values_are_refused_before_any_is_asked(
+    triton: Any, client: qc.Client, library: Any
+) -> None:
+    data = {"title": ["shoe", "hat"], "tags": [["a", "b"], ["c"]]}
+    frame = library.DataFrame(data) if library.__name__ == "pandas" else library.table(data)
+    with pytest.raises(qc.InvalidRequest, match=r"frame: cells of column 'tags' hold .*list.*; give text"):
+        extract_frame(client, frame, ["title", "tags"], ["a"])
+    assert triton.requests == []
+    assert column(extract_frame(client, frame, "title", ["a"]), "a") == ["v-a"] * 2, "it is not asked about"
+
+
+def test_two_columns_of_one_name_are_refused_before_any_is_asked(
+    triton: Any, client: qc.Client, frame: Any
+) -> None:
+    if hasattr(frame, "index"):
+        frame.columns = ["title", "title", "number", "shelf"]
+    else:
+        frame = frame.rename_columns(["title", "title", "number", "shelf"])
+    with pytest.raises(qc.InvalidRequest, match="frame: two columns are called 'title'; rename one"):
+        extract_frame(client, frame, "title", ["a"])
+    assert triton.requests == []
+
+
+def test_an_attribute_may_be_called_as_a_confidence(client: qc.Client, frame: Any) -> None:
+    found = extract_frame(client, frame, "description", ["low_confidence"])
+    assert column(found, "low_confidence")[:2] == ["v-low_confidence"] * 2
+    assert column(found, "low_confidence_confidence")[:2] == [0.75] * 2
 
 
 @pytest.mark.parametrize("frame", [[], {"title": ["a"]}, dt.date(2026, 1, 1)])

@@ -74,10 +74,49 @@ def test_a_server_that_is_away_is_left_alone_until_it_says_that_it_is_ready(
 
 def test_no_server_is_left_alone_for_ever(servers: Servers, clock: Clock) -> None:
     gone = servers.all[0]
+    servers.failed(gone, "quorum")
     for _ in range(50):
+        clock.now_s += 11
+        assert servers.due() == [gone]
+        servers.probed(gone, ready=False)
+
+
+def test_calls_that_one_incident_ends_together_count_once(servers: Servers, clock: Clock) -> None:
+    gone = servers.all[0]
+    for _ in range(8):
         servers.failed(gone, "quorum")
-    clock.now_s += 11
-    assert servers.due() == [gone]
+    assert gone.failures == 1
+    clock.now_s += 0.6
+    servers.failed(gone, "quorum")
+    assert servers.due() == [gone], "the question for readiness decides"
+
+
+def late(servers: Servers, at: int, calls: int) -> None:
+    for _ in range(calls):
+        servers.late(servers.all[at], "quorum")
+
+
+def test_a_server_that_gives_no_answer_in_time_is_left_alone(servers: Servers, clock: Clock) -> None:
+    hung = servers.all[0]
+    late(servers, 0, 2)
+    servers.answered(hung)
+    late(servers, 0, 2)
+    assert not hung.away_until, "three in a row"
+    late(servers, 0, 1)
+    assert hung not in [servers.choose() for _ in range(6)]
+    clock.now_s += 0.6
+    assert servers.due() == [hung]
+    servers.probed(hung, ready=True)
+    assert not hung.away_until
+    late(servers, 0, 1)
+    assert hung.away_until, "it says that it is ready, and gave no answer since"
+
+
+def test_servers_that_are_all_late_go_on_sharing_the_calls(servers: Servers) -> None:
+    for _ in range(4):
+        for at in range(3):
+            late(servers, at, 1)
+    assert Counter(urls(servers.choose() for _ in range(6))) == {"a:1": 2, "b:1": 2, "c:1": 2}
 
 
 def test_where_all_are_away_the_one_that_may_be_back_first_is_asked(servers: Servers, clock: Clock) -> None:

@@ -59,6 +59,16 @@ def test_what_one_server_refuses_another_answers_at_once(
     assert len(results) == len(others[1].requests) == 12
 
 
+@pytest.mark.parametrize(("fault", "requests"), [(FULL, 6), (NOT_READY, 4)])
+def test_two_servers_are_asked_as_often_as_the_guide_says(
+    triton: Any, others: Any, make: Any, soon: None, fault: Any, requests: int
+) -> None:
+    triton.always = others[0].always = fault
+    with pytest.raises(qc.Unavailable):
+        make(urls(triton, others[0])).extract("t", ["a"])
+    assert len(triton.requests) + len(others[0].requests) == requests
+
+
 def test_a_full_server_is_no_reason_for_a_run_to_wait_while_another_has_room(
     triton: Any, others: Any, make: Any
 ) -> None:
@@ -107,6 +117,15 @@ def test_a_server_without_the_channel_stays_alone(triton: Any, others: Any) -> N
 
         wait(was_asked_twice)
         assert len(others[0].requests) == 1
+
+
+def test_a_server_that_answers_nothing_is_asked_by_few_calls(triton: Any, others: Any, make: Any) -> None:
+    slow(triton)
+    triton.ready = {}
+    results = make(urls(triton, others[0]), timeout_s=1.0).many(
+        [Item("t", ["a"])] * 20, errors="return", concurrency=1, priority="interactive"
+    )
+    assert sum(isinstance(result, qc.DeadlineExceeded) for result in results) == 3
 
 
 @pytest.mark.parametrize("resend", [False, True])
@@ -173,6 +192,28 @@ def test_it_is_ready_when_one_server_is(triton: Any, others: Any, nowhere: str, 
     others[0].ready = {}
     assert make([nowhere, others[0].url, triton.url]).is_ready()
     assert not make([nowhere, others[0].url], retries=False).is_ready()
+
+
+def test_it_is_ready_although_another_server_refuses_the_question(
+    triton: Any, others: Any, make: Any
+) -> None:
+    triton.always = (grpc.StatusCode.PERMISSION_DENIED, "not from here")
+    others[1].ready_delay_s = 0.2
+    assert make(urls(triton, others[1])).is_ready()
+    others[0].ready = {}
+    with pytest.raises(qc.ServerError, match="not from here") as raised:
+        make(urls(triton, others[0])).is_ready()
+    assert isinstance(raised.value.__cause__, grpc.RpcError)
+
+
+def test_all_servers_are_asked_at_once_whether_they_are_ready(triton: Any, others: Any, make: Any) -> None:
+    triton.ready_delay_s = others[0].ready_delay_s = FOREVER_S
+    start = time.monotonic()
+    assert make(urls(triton, *others), timeout_s=20).is_ready(), "one answers at once"
+    assert time.monotonic() - start < 5
+    start = time.monotonic()
+    assert not make(urls(triton, others[0]), timeout_s=2).is_ready()
+    assert time.monotonic() - start < 4, "one deadline"
 
 
 @pytest.mark.parametrize("name", ["wait_for_ready", "resend"])
@@ -253,6 +294,54 @@ def test_hedged_calls_that_both_fail_raise(triton: Any, others: Any, make: Any) 
         server.always = (grpc.StatusCode.INTERNAL, "stub gone")
     with pytest.raises(qc.ServerError, match="stub gone"):
         make(urls(triton, others[0]), hedge_s=0.02).extract("t", ["a"])
+
+
+def both(first: Any, second: Any, fault: Any, second_fault: Any, lead_s: float = 0.0) -> None:
+    """Both fail once both were asked, the first by so many seconds earlier; it is later below 0."""
+
+    def after(pause_s: float) -> Callable[[Any], float]:
+        def delay_s(request: Any) -> float:
+            wait(lambda: bool(first.requests and second.requests))
+            return pause_s
+
+        return delay_s
+
+    first.always, second.always = fault, second_fault
+    first.delay_s, second.delay_s = after(max(0.0, -lead_s)), after(max(0.0, lead_s))
+
+
+def test_a_hedged_call_that_two_full_servers_refuse_pauses(
+    triton: Any, others: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quorum_client._attempts._PAUSES_S", (0.02, 0.05))
+    both(triton, others[0], FULL, FULL)
+    with pytest.raises(qc.Overloaded):
+        make(urls(triton, others[0]), hedge_s=0.02, hedge_share=1.0).extract("t", ["a"])
+    assert len(triton.requests) + len(others[0].requests) == 6, "each once, and two rounds"
+
+
+@pytest.mark.parametrize("lead_s", [0.2, -0.2])
+@pytest.mark.parametrize(
+    ("fault", "error"), [(BROKEN, qc.Disconnected), ((grpc.StatusCode.INTERNAL, "stub gone"), qc.ServerError)]
+)
+def test_a_failure_that_forbids_another_try_ends_a_hedged_call(
+    triton: Any, others: Any, make: Any, fault: Any, error: Any, lead_s: float
+) -> None:
+    both(triton, others[0], fault, FULL, lead_s)
+    with pytest.raises(error, match=triton.url) as raised:
+        make(urls(triton, others[0]), hedge_s=0.02, hedge_share=1.0).extract("t", ["a"])
+    assert isinstance(raised.value.__cause__, grpc.RpcError)
+    assert len(triton.requests) == len(others[0].requests) == 1
+
+
+def test_a_hedged_call_that_broke_off_on_both_is_sent_again_where_the_caller_wants_it(
+    triton: Any, others: Any, make: Any, soon: None
+) -> None:
+    both(triton, others[0], None, None)
+    triton.faults, others[0].faults = [BROKEN], [BROKEN]
+    client = make(urls(triton, others[0]), hedge_s=0.02, hedge_share=1.0, resend=True, wait_for_ready=True)
+    assert client.extract("t", ["a"])["a"].value == "v-a"
+    assert all(server.asking == 0 for server in client.client._connection.servers.all)
 
 
 def test_a_call_that_fails_before_its_hedge_is_tried_again(triton: Any, others: Any, make: Any) -> None:
