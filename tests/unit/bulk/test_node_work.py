@@ -6,9 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.bulk_jobs import Job, answer
 
 from quorum.bulk.ledger import Entry
-from quorum.bulk.node_journal import NodeJournal, drop_journals, node_entries
+from quorum.bulk.node_journal import NodeJournal, drop_journals, node_entries, parts_left, take_over
 from quorum.bulk.node_work import OpenPart, shares
 
 
@@ -63,3 +64,18 @@ def test_an_outcome_can_be_read_before_the_journal_is_closed(tmp_path: Path) -> 
 def test_a_job_without_nodes_has_no_journals(tmp_path: Path) -> None:
     assert list(node_entries(tmp_path, 0)) == []
     drop_journals(tmp_path, 0)
+
+
+def test_answers_of_other_weights_that_a_node_left_cost_none_of_the_right_ones(tmp_path: Path) -> None:
+    job = Job(tmp_path / "work", rows=(6,))
+    with job.begin() as ledger:
+        ledger.append(0, Entry(0, "s-0", answer(0, version=3)))
+        with NodeJournal(job.path, 0) as journal:
+            for row, version in ((1, 3), (2, 4), (3, 3), (4, 4), (5, 3)):
+                journal.append(Entry(row, f"s-{row}", answer(row, version)))
+        take_over(job.path, ledger, job.notes.append)
+        (pending,) = ledger.pending()
+        assert sorted(pending.entries) == [0, 1, 3, 5]
+    assert parts_left(job.path) == set()
+    (said,) = job.notes
+    assert said.startswith("part 0: answers that nodes have left are asked again (2): version 4")

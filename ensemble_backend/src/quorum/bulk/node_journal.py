@@ -101,12 +101,19 @@ def take_over(job: Path, ledger: Ledger, note: Note, *, retry_failed: bool = Fal
         number = pending.part.number
         if number not in left:
             continue
-        try:
-            for entry in node_entries(job, number):
-                if entry.row not in pending.entries:
-                    ledger.append(number, entry)
-        except NewWeights as error:
-            note(f"part {number}: answers that a node has left are asked again: {error}")
+        refused: dict[int, NewWeights] = {}
+        for entry in node_entries(job, number):
+            if entry.row in pending.entries:
+                continue
+            try:
+                ledger.append(number, entry)
+            except NewWeights as error:
+                refused[entry.row] = error
+            else:
+                refused.pop(entry.row, None)
+        if refused:
+            reason = next(iter(refused.values()))
+            note(f"part {number}: answers that nodes have left are asked again ({len(refused)}): {reason}")
         drop_journals(job, number)
 
 
