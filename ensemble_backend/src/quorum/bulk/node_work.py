@@ -15,6 +15,8 @@ from quorum.bulk.inputs.scan import Part, Scan
 from quorum.bulk.job import Job, client_of
 from quorum.bulk.job_input import ListingOf
 from quorum.bulk.ledger import Counts, Entry, Pending, Tally
+from quorum.bulk.ledger.folder import JobFolder
+from quorum.bulk.ledger.weights import check_seen
 from quorum.bulk.node_journal import NodeJournal, attempts, node_entries
 from quorum.bulk.options import ExtractOptions
 from quorum_contract.errors import QuorumError
@@ -55,6 +57,7 @@ class NodeSettings:
         attributes: To ask for.
         options: Of the run.
         url: ``host:port`` of the servers, with commas; each node asks all of them.
+        version: Version of the weights that answers as the run begins; None: nothing is to be asked.
     """
 
     folder: Path
@@ -63,6 +66,7 @@ class NodeSettings:
     attributes: tuple[str, ...]
     options: ExtractOptions
     url: str
+    version: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,7 @@ class NodeLedger:
         self._folder, self._rows = settings.folder, settings.scan.rows
         known: dict[int, Part] = {part.number: part for part in settings.scan.parts}
         self._parts = [(known[part.number], part.done) for part in parts]
+        self._weights = _weights_of(settings)
         self._tally = Tally()
         self._files = ExitStack()
         self._journals: dict[int, NodeJournal] = {}
@@ -143,7 +148,15 @@ class NodeLedger:
             yield Pending(part, entries)
 
     def append(self, part_number: int, entry: Entry) -> None:
-        """Keep an outcome."""
+        """Keep an outcome.
+
+        Raises:
+            NewWeights: Other weights answered than before, and the run does not accept that.
+        """
+        if entry.answer is not None and self._weights is not None:
+            channel, version = entry.answer.channel, entry.answer.weights_version
+            check_seen(self._weights, channel, version)
+            self._weights.setdefault(channel, [version])
         self._journals[part_number].append(entry)
         self._tally.add(entry)
 
@@ -155,6 +168,15 @@ class NodeLedger:
     def close(self) -> None:
         """Close the journals, so that the driver sees all of them."""
         self._files.close()
+
+
+def _weights_of(settings: NodeSettings) -> dict[str, list[int]] | None:
+    """Channel -> versions that may answer, as the driver has noted them; None: any may."""
+    if settings.options.accept_new_weights:
+        return None
+    begun = {} if settings.version is None else {settings.options.asked_channel: [settings.version]}
+    folder = JobFolder(settings.folder)
+    return begun | (folder.read(folder.weights) or {})
 
 
 # Stands for the outcome of a row that the ledger has: it is not asked, and nothing else is done with it.
