@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from quorum.bulk.callbacks import ignore
@@ -39,11 +39,11 @@ class OpenPart:
 
     Attributes:
         number: Its number.
-        done: Rows that have their outcome in the ledger.
+        left: Rows that the ledger has no outcome of, or a failed one that is asked again; None: all rows.
     """
 
     number: int
-    done: frozenset[int] = frozenset()
+    left: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +75,13 @@ class NodeReport:
 
     Attributes:
         complete: Parts whose rows all have an outcome, in the ledger or in a journal of a node.
+        unfinished: Parts that were begun and are not complete -> name of the journal that is left of it.
         reason: Why the others have not: no server answered for as long as the patience lasts.
         error: What ended the work for good; the job ends with it.
     """
 
     complete: tuple[int, ...] = ()
+    unfinished: Mapping[int, str] = field(default_factory=dict)
     reason: QuorumError | None = None
     error: Exception | None = None
 
@@ -115,7 +117,7 @@ class NodeLedger:
     def __init__(self, settings: NodeSettings, parts: Iterable[OpenPart]) -> None:
         self._folder, self._rows = settings.folder, settings.scan.rows
         known: dict[int, Part] = {part.number: part for part in settings.scan.parts}
-        self._parts = [(known[part.number], part.done) for part in parts]
+        self._parts = [(known[part.number], part.left) for part in parts]
         self._weights = _weights_of(settings)
         self._tally = Tally()
         self._files = ExitStack()
@@ -134,13 +136,15 @@ class NodeLedger:
             NodeError: A part was begun too often.
         """
         del retry_failed
-        for part, done in self._parts:
+        for part, left in self._parts:
             if attempts(self._folder, part.number) >= _ATTEMPTS:
                 raise NodeError(
                     f"part {part.number}, rows {part.first + 1} to {part.first + part.rows}, was begun"
                     f" {_ATTEMPTS} times in this run, and each worker ended before it was done: see the logs"
                     " of the nodes (memory?). What was answered is kept: run the same command again"
                 )
+            rows = range(part.first, part.first + part.rows)
+            done = () if left is None else (row for row in rows if row not in left)
             entries = dict.fromkeys(done, _IN_LEDGER)
             entries |= {entry.row: entry for entry in node_entries(self._folder, part.number)}
             journal = NodeJournal(self._folder, part.number)
@@ -164,6 +168,12 @@ class NodeLedger:
         """Take note that a part is complete; the driver writes its outputs."""
         del listings
         self.complete.append(part_number)
+
+    @property
+    def unfinished(self) -> dict[int, str]:
+        """Parts that were begun and are not complete -> name of their journal."""
+        begun = self._journals.items()
+        return {number: journal.name for number, journal in begun if number not in self.complete}
 
     def close(self) -> None:
         """Close the journals, so that the driver sees all of them."""
@@ -193,7 +203,7 @@ def work(settings: NodeSettings, parts: Sequence[OpenPart]) -> NodeReport:
             ledger.close()
     except (QuorumError, OSError) as error:
         return NodeReport(error=error)
-    return NodeReport(tuple(ledger.complete), reason)
+    return NodeReport(tuple(ledger.complete), ledger.unfinished, reason)
 
 
 async def _ask(settings: NodeSettings, ledger: NodeLedger) -> QuorumError | None:
