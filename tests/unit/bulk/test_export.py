@@ -15,6 +15,7 @@ from support.bulk_jobs import Job
 from support.command import quorum
 
 from quorum.bulk.export.answers import ExportError, open_answers
+from quorum_contract.errors import QuorumError
 
 DELTA = """
 import json, sys, deltalake, quorum
@@ -159,6 +160,25 @@ def test_answers_of_a_job_that_is_not_complete_are_refused(tmp_path: Path, sourc
     # Another job beside it says nothing of these.
     pq.write_table(answers(6), tmp_path / "more.parquet")
     assert open_answers(tmp_path / "more.parquet").job is None
+
+
+def test_the_folders_of_jobs_in_a_source_are_left_out(tmp_path: Path) -> None:
+    # Parts that wait for a failed row to be asked again are Parquet too.
+    job = InPlace(tmp_path / "all", out="answers.parquet", votes=None, failing=frozenset([1]))
+    job.run()
+    assert list(job.path.rglob("*.parquet"))
+    assert open_answers(tmp_path / "all").files == (tmp_path / "all" / "answers.parquet",)
+
+
+def test_a_job_beside_the_source_that_cannot_be_read_counts_only_where_it_is_its_own(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    other = tmp_path / "another.job"
+    other.mkdir()
+    (other / "job.json").write_text("{}")
+    assert open_answers(tmp_path / "answers").job is not None
+    (job.path / "job.json").write_text("{}")
+    with pytest.raises(QuorumError, match="this is no bulk job"):
+        open_answers(tmp_path / "answers")
 
 
 @pytest.mark.parametrize(("table", "extra"), [("delta", "delta"), ("iceberg", "iceberg")])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quorum.bulk.ledger.errors import LedgerError
 from quorum.bulk.ledger.folder import JobFolder
 from quorum.bulk.ledger.spec import hash_of
 from quorum.records import Record
@@ -97,8 +98,7 @@ def open_answers(path: Path) -> ParquetAnswers:
     """
     job = _job_of(path)
     files = tuple(sorted(path.rglob("*.parquet"))) if path.is_dir() else (path,)
-    # A folder keeps what is not finished under names that begin with a dot.
-    files = tuple(f for f in files if not any(part.startswith(".") for part in f.relative_to(path).parts))
+    files = tuple(file for file in files if not _is_unfinished(file.relative_to(path)))
     if not files:
         raise ExportError(
             f"{path}: has no .parquet files; write some with `quorum extract --out answers.parquet`"
@@ -121,12 +121,25 @@ def open_answers(path: Path) -> ParquetAnswers:
     return ParquetAnswers(path, files, schema, rows, sha.hexdigest(), job)
 
 
+def _is_unfinished(inside: Path) -> bool:
+    """Whether a file lies in the folder of a job, or under a name that begins with a dot, as drafts do."""
+    return any(part.startswith(".") or part.endswith(".job") for part in inside.parts)
+
+
 def _job_of(path: Path) -> str | None:
     """Id of the job that wrote a file, a folder or a part in it; raises ExportError if it is not complete."""
     whole = path.resolve()
     for output in (whole, whole.parent):
-        for folder in map(JobFolder, sorted(output.parent.glob("*.job"))):
-            if not folder.manifest.is_file() or (spec := folder.stored()) is None:
+        own = f"{output.name}.job"
+        for beside in sorted(output.parent.glob("*.job"), key=lambda found: found.name != own):
+            folder = JobFolder(beside)
+            try:
+                spec = folder.stored()
+            except LedgerError:
+                if beside.name == own:
+                    raise
+                continue
+            if spec is None:
                 continue
             targets = [target for target in spec["outputs"].values() if isinstance(target, dict)]
             # The names may be relative to a folder that is not known here.
