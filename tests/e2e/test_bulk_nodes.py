@@ -7,6 +7,7 @@ import contextlib
 import csv
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,9 @@ def test_a_node_asks_all_servers_and_leaves_each_row_once_in_its_journals(
     names = column_names(steady.spec, ["brand"], options)
     found = find_input([str(write_input(tmp_path))], names, options, job, print)
     listing_of = listings_by(found, steady.spec)
-    settings = NodeSettings(job, found, listing_of, ("brand",), options, two_names(steady))
+    settings = NodeSettings(job, found, listing_of, ("brand",), options, two_names(steady), 1)
     # Rows 0 to 4 are in the ledger.
-    first = work(settings, [OpenPart(0, frozenset(range(5))), OpenPart(3)])
+    first = work(settings, [OpenPart(0, frozenset(range(5, 10))), OpenPart(3)])
     assert first == NodeReport(complete=(0, 3))
     entries = {number: list(node_entries(job, number)) for number in (0, 3)}
     assert sorted(entry.row for entry in entries[0]) == list(range(5, 10))
@@ -157,6 +158,35 @@ def test_a_round_that_completes_no_part_ends_the_run(
     assert (tmp_path / "out.csv").read_bytes() == undisturbed
 
 
+def cut_off(settings: NodeSettings) -> NodeSettings:
+    """Settings of a node that does not reach the servers."""
+    options = quorum.ExtractOptions(patience_s=0.05, url="127.0.0.1:9", concurrency=8)
+    return replace(settings, options=options, url="127.0.0.1:9")
+
+
+@pytest.mark.parametrize("patience_s", [0.05, 60])
+def test_one_node_that_does_not_reach_the_servers_does_not_end_the_job(
+    steady: Live, undisturbed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience_s: float
+) -> None:
+    rounds = Rounds(monkeypatch)
+
+    def one_away(
+        ray: Any, settings: NodeSettings, work_: Sequence[tuple[OpenPart, ...]], nodes: int
+    ) -> Iterator[NodeReport]:
+        # It takes the first part of each round, until there is no other; the second one is asked.
+        rounds.handed_out.append([part.number for share in work_ for part in share])
+        if len(work_) > 1:
+            yield work(cut_off(settings), work_[0])
+        yield work(settings, work_[min(1, len(work_) - 1)])
+
+    monkeypatch.setattr(ray_engine, "_round", one_away)
+    options = replace(options_of(tmp_path, steady), patience_s=patience_s)
+    report = quorum.extract(steady.spec, write_input(tmp_path), options)
+    assert (report.ended, report.answered, report.asked) == ("complete", ROWS, ROWS)
+    assert [len(parts) for parts in rounds.handed_out] == [6, 5, 4, 3, 2, 1]
+    assert (tmp_path / "out.csv").read_bytes() == undisturbed
+
+
 def test_servers_that_are_all_away_end_the_run_so_that_it_can_go_on(
     steady: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,16 +195,7 @@ def test_servers_that_are_all_away_end_the_run_so_that_it_can_go_on(
 
     def away(ray: Any, settings: NodeSettings, *shares: Any) -> Iterator[NodeReport]:
         # The weights were asked for before; then the servers went away.
-        options = quorum.ExtractOptions(patience_s=0.3, url="127.0.0.1:9", concurrency=8)
-        gone = NodeSettings(
-            settings.folder,
-            settings.scan,
-            settings.listing_of,
-            settings.attributes,
-            options,
-            "127.0.0.1:9",
-        )
-        return here(ray, gone, *shares)
+        return here(ray, cut_off(settings), *shares)
 
     monkeypatch.setattr(ray_engine, "_round", away)
     options = quorum.ExtractOptions(

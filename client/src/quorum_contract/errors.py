@@ -9,7 +9,7 @@ fail a request with a Triton status and a message only, so it appends the code t
 from __future__ import annotations
 
 import re
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 _MARK = re.compile(r"\[quorum:([A-Z][A-Z0-9_]*)\]\s*\Z")
 
@@ -22,6 +22,10 @@ class QuorumError(Exception):
     """
 
     code: ClassVar[str] = "QUORUM_ERROR"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the message and the fields; Python's own way calls a class with the message alone."""
+        return _restored, (type(self), self.args), self.__dict__
 
 
 class RequestError(QuorumError):
@@ -60,6 +64,10 @@ class Cancelled(RequestError):
     """The request only asked to cancel an earlier one; that is the answer to it, and no member was asked."""
 
     code = "CANCELLED"
+
+
+def _restored(kind: type[QuorumError], args: tuple[object, ...]) -> QuorumError:
+    return kind.__new__(kind, *args)
 
 
 class Coded(NamedTuple):

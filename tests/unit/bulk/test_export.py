@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import ray_env
+from support.bulk_jobs import Job
 from support.command import quorum
 
 from quorum.bulk.export.answers import ExportError, open_answers
+from quorum_contract.errors import QuorumError
 
 DELTA = """
 import json, sys, deltalake, quorum
@@ -46,6 +49,20 @@ except quorum.QuorumError as error:
     found["refused"] = [error.code, str(error)]
 print(json.dumps(found))
 """
+OF_A_JOB = """
+found = {"first": export("answers"), "second": export("answers")}
+import os
+os.rename("answers", "earlier"); os.rename("retried", "answers")
+try:
+    export("answers")
+except quorum.QuorumError as error:
+    found["refused"] = [error.code, str(error)]
+found["rows"] = len(rows())
+found["other job"] = export("more.parquet")
+found["replaced"], found["after replacing"] = export("answers", replace=True), len(rows())
+found["again"] = export("answers")
+print(json.dumps(found))
+"""
 
 
 def answers(first: int, rows: int = 3) -> pa.Table:
@@ -68,6 +85,23 @@ def write_parts(folder: Path) -> Path:
         pq.write_table(answers(3 * part), folder / f"part-{part:05}.parquet")
     (folder / ".unfinished.parquet").write_bytes(b"half a file")
     return folder
+
+
+def write_job(folder: Path) -> Job:
+    """Parts of a complete job, and its folder."""
+    job = InPlace(folder, out="answers/", votes=None)
+    job.run()
+    shutil.rmtree(folder / "answers")
+    write_parts(folder / "answers")
+    return job
+
+
+class InPlace(Job):
+    """A job whose folder has the name that it has by default."""
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "answers.job"
 
 
 def test_the_parts_of_a_folder_are_read_in_order_with_types_of_tables(tmp_path: Path) -> None:
@@ -113,6 +147,40 @@ def test_a_folder_without_parquet_and_one_of_two_runs_are_refused(tmp_path: Path
         open_answers(folder)
 
 
+@pytest.mark.parametrize("source", ["answers", "answers/part-00000.parquet"])
+def test_answers_of_a_job_that_is_not_complete_are_refused(tmp_path: Path, source: str) -> None:
+    job = write_job(tmp_path)
+    opened = open_answers(tmp_path / source)
+    assert opened.job is not None
+    assert opened.job == open_answers(tmp_path / "answers").job
+    # As while failed rows are asked again.
+    (job.path / "complete.json").unlink()
+    with pytest.raises(ExportError, match=r"answers\.job\) is not complete; run the same `quorum extract`"):
+        open_answers(tmp_path / source)
+    # Another job beside it says nothing of these.
+    pq.write_table(answers(6), tmp_path / "more.parquet")
+    assert open_answers(tmp_path / "more.parquet").job is None
+
+
+def test_the_folders_of_jobs_in_a_source_are_left_out(tmp_path: Path) -> None:
+    # Parts that wait for a failed row to be asked again are Parquet too.
+    job = InPlace(tmp_path / "all", out="answers.parquet", votes=None, failing=frozenset([1]))
+    job.run()
+    assert list(job.path.rglob("*.parquet"))
+    assert open_answers(tmp_path / "all").files == (tmp_path / "all" / "answers.parquet",)
+
+
+def test_a_job_beside_the_source_that_cannot_be_read_counts_only_where_it_is_its_own(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    other = tmp_path / "another.job"
+    other.mkdir()
+    (other / "job.json").write_text("{}")
+    assert open_answers(tmp_path / "answers").job is not None
+    (job.path / "job.json").write_text("{}")
+    with pytest.raises(QuorumError, match="this is no bulk job"):
+        open_answers(tmp_path / "answers")
+
+
 @pytest.mark.parametrize(("table", "extra"), [("delta", "delta"), ("iceberg", "iceberg")])
 def test_without_the_library_the_message_says_what_to_install(tmp_path: Path, table: str, extra: str) -> None:
     pytest.importorskip("pyarrow")
@@ -141,6 +209,24 @@ def test_a_table_has_each_row_once_however_often_it_is_exported(tmp_path: Path, 
     assert (found["again"][2], found["after that"]) == (True, 9)
     assert found["refused"][0] == "EXPORT_REFUSED"
     assert "export to another" in found["refused"][1]
+
+
+@ray_env.LONG
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("setup", [DELTA, ICEBERG], ids=["delta", "iceberg"])
+def test_answers_that_a_job_has_changed_are_added_by_replacing_only(tmp_path: Path, setup: str) -> None:
+    write_job(tmp_path)
+    write_parts(tmp_path / "retried")
+    pq.write_table(answers(7), tmp_path / "retried" / "part-00001.parquet")
+    (tmp_path / "warehouse").mkdir()
+    pq.write_table(answers(6), tmp_path / "more.parquet")
+    found = ray_env.python(tmp_path, setup + OF_A_JOB)
+    assert (found["first"][2], found["second"][2]) == (True, False)
+    assert found["refused"][0] == "EXPORT_REFUSED"
+    assert "--replace" in found["refused"][1]
+    assert (found["rows"], found["other job"][2]) == (6, True)
+    assert (found["replaced"][2], found["after replacing"], found["again"][2]) == (True, 6, False)
 
 
 @ray_env.LONG

@@ -492,3 +492,21 @@ def test_memory_is_bounded_by_a_part(tmp_path: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0], peaks
+
+
+def test_failed_rows_are_looked_for_in_the_memory_of_one_part(tmp_path: Path) -> None:
+    job = Job(tmp_path / "work", rows=(40,) * 20, failing=frozenset(range(0, 800, 40)))
+    job.run()
+
+    def held(keep: bool) -> int:
+        with job.begin() as ledger:
+            tracemalloc.start()
+            found = [
+                pending if keep else pending.part.number for pending in ledger.pending(retry_failed=True)
+            ]
+            held_bytes, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        assert len(found) == 20
+        return held_bytes
+
+    assert held(keep=False) < held(keep=True) / 5

@@ -8,6 +8,7 @@ killed one wrote is read by the next attempt.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import uuid
@@ -42,6 +43,11 @@ class NodeJournal:
             self._path.parent.mkdir(exist_ok=True)
             self._file = self._path.open("xb")
         self._synced = time.monotonic()
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        return self._path.name
 
     def append(self, entry: Entry) -> None:
         """Write an outcome."""
@@ -79,7 +85,7 @@ def node_entries(job: Path, part: int) -> Iterator[Entry]:
 
 
 def attempts(job: Path, part: int) -> int:
-    """How often a part was begun since its journals were last removed."""
+    """How often a part was begun by workers that have not reported: they work on it, or ended before."""
     return sum(1 for _ in JobFolder(job).nodes.glob(f"{part:06}.*.journal"))
 
 
@@ -101,12 +107,19 @@ def take_over(job: Path, ledger: Ledger, note: Note, *, retry_failed: bool = Fal
         number = pending.part.number
         if number not in left:
             continue
-        try:
-            for entry in node_entries(job, number):
-                if entry.row not in pending.entries:
-                    ledger.append(number, entry)
-        except NewWeights as error:
-            note(f"part {number}: answers that a node has left are asked again: {error}")
+        refused: dict[int, NewWeights] = {}
+        for entry in node_entries(job, number):
+            if entry.row in pending.entries:
+                continue
+            try:
+                ledger.append(number, entry)
+            except NewWeights as error:
+                refused[entry.row] = error
+            else:
+                refused.pop(entry.row, None)
+        if refused:
+            reason = next(iter(refused.values()))
+            note(f"part {number}: answers that nodes have left are asked again ({len(refused)}): {reason}")
         drop_journals(job, number)
 
 
@@ -114,3 +127,18 @@ def drop_journals(job: Path, part: int) -> None:
     """Remove the journals of a part, whose outcomes the ledger has."""
     for path in JobFolder(job).nodes.glob(f"{part:06}.*.journal"):
         path.unlink(missing_ok=True)
+
+
+def drop_journal(job: Path, name: str) -> None:
+    """Remove one journal, of an attempt that is over and whose outcomes the ledger has."""
+    (JobFolder(job).nodes / name).unlink(missing_ok=True)
+
+
+def written_s_ago(job: Path) -> float:
+    """Seconds since a node last wrote to a journal that is left; infinite where none has an outcome."""
+    newest = 0.0
+    for path in JobFolder(job).nodes.glob("*.journal"):
+        found = path.stat()
+        if found.st_size:
+            newest = max(newest, found.st_mtime)
+    return time.time() - newest if newest else math.inf

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from quorum.bulk.callbacks import ignore
@@ -15,6 +15,8 @@ from quorum.bulk.inputs.scan import Part, Scan
 from quorum.bulk.job import Job, client_of
 from quorum.bulk.job_input import ListingOf
 from quorum.bulk.ledger import Counts, Entry, Pending, Tally
+from quorum.bulk.ledger.folder import JobFolder
+from quorum.bulk.ledger.weights import check_seen
 from quorum.bulk.node_journal import NodeJournal, attempts, node_entries
 from quorum.bulk.options import ExtractOptions
 from quorum_contract.errors import QuorumError
@@ -37,11 +39,11 @@ class OpenPart:
 
     Attributes:
         number: Its number.
-        done: Rows that have their outcome in the ledger.
+        left: Rows that the ledger has no outcome of, or a failed one that is asked again; None: all rows.
     """
 
     number: int
-    done: frozenset[int] = frozenset()
+    left: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class NodeSettings:
         attributes: To ask for.
         options: Of the run.
         url: ``host:port`` of the servers, with commas; each node asks all of them.
+        version: Version of the weights that answers as the run begins; None: nothing is to be asked.
     """
 
     folder: Path
@@ -63,6 +66,7 @@ class NodeSettings:
     attributes: tuple[str, ...]
     options: ExtractOptions
     url: str
+    version: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,13 @@ class NodeReport:
 
     Attributes:
         complete: Parts whose rows all have an outcome, in the ledger or in a journal of a node.
+        unfinished: Parts that were begun and are not complete -> name of the journal that is left of it.
         reason: Why the others have not: no server answered for as long as the patience lasts.
         error: What ended the work for good; the job ends with it.
     """
 
     complete: tuple[int, ...] = ()
+    unfinished: Mapping[int, str] = field(default_factory=dict)
     reason: QuorumError | None = None
     error: Exception | None = None
 
@@ -111,7 +117,8 @@ class NodeLedger:
     def __init__(self, settings: NodeSettings, parts: Iterable[OpenPart]) -> None:
         self._folder, self._rows = settings.folder, settings.scan.rows
         known: dict[int, Part] = {part.number: part for part in settings.scan.parts}
-        self._parts = [(known[part.number], part.done) for part in parts]
+        self._parts = [(known[part.number], part.left) for part in parts]
+        self._weights = _weights_of(settings)
         self._tally = Tally()
         self._files = ExitStack()
         self._journals: dict[int, NodeJournal] = {}
@@ -129,13 +136,15 @@ class NodeLedger:
             NodeError: A part was begun too often.
         """
         del retry_failed
-        for part, done in self._parts:
+        for part, left in self._parts:
             if attempts(self._folder, part.number) >= _ATTEMPTS:
                 raise NodeError(
                     f"part {part.number}, rows {part.first + 1} to {part.first + part.rows}, was begun"
                     f" {_ATTEMPTS} times in this run, and each worker ended before it was done: see the logs"
                     " of the nodes (memory?). What was answered is kept: run the same command again"
                 )
+            rows = range(part.first, part.first + part.rows)
+            done = () if left is None else (row for row in rows if row not in left)
             entries = dict.fromkeys(done, _IN_LEDGER)
             entries |= {entry.row: entry for entry in node_entries(self._folder, part.number)}
             journal = NodeJournal(self._folder, part.number)
@@ -143,7 +152,15 @@ class NodeLedger:
             yield Pending(part, entries)
 
     def append(self, part_number: int, entry: Entry) -> None:
-        """Keep an outcome."""
+        """Keep an outcome.
+
+        Raises:
+            NewWeights: Other weights answered than before, and the run does not accept that.
+        """
+        if entry.answer is not None and self._weights is not None:
+            channel, version = entry.answer.channel, entry.answer.weights_version
+            check_seen(self._weights, channel, version)
+            self._weights.setdefault(channel, [version])
         self._journals[part_number].append(entry)
         self._tally.add(entry)
 
@@ -152,9 +169,24 @@ class NodeLedger:
         del listings
         self.complete.append(part_number)
 
+    @property
+    def unfinished(self) -> dict[int, str]:
+        """Parts that were begun and are not complete -> name of their journal."""
+        begun = self._journals.items()
+        return {number: journal.name for number, journal in begun if number not in self.complete}
+
     def close(self) -> None:
         """Close the journals, so that the driver sees all of them."""
         self._files.close()
+
+
+def _weights_of(settings: NodeSettings) -> dict[str, list[int]] | None:
+    """Channel -> versions that may answer, as the driver has noted them; None: any may."""
+    if settings.options.accept_new_weights:
+        return None
+    begun = {} if settings.version is None else {settings.options.asked_channel: [settings.version]}
+    folder = JobFolder(settings.folder)
+    return begun | (folder.read(folder.weights) or {})
 
 
 # Stands for the outcome of a row that the ledger has: it is not asked, and nothing else is done with it.
@@ -171,7 +203,7 @@ def work(settings: NodeSettings, parts: Sequence[OpenPart]) -> NodeReport:
             ledger.close()
     except (QuorumError, OSError) as error:
         return NodeReport(error=error)
-    return NodeReport(tuple(ledger.complete), reason)
+    return NodeReport(tuple(ledger.complete), ledger.unfinished, reason)
 
 
 async def _ask(settings: NodeSettings, ledger: NodeLedger) -> QuorumError | None:

@@ -23,7 +23,7 @@ from quorum.bulk.inputs.scan import Part
 from quorum.bulk.job_input import SHOWN_BAD, too_many_bad
 from quorum.bulk.ledger import Ledger
 from quorum.bulk.listings import Listing
-from quorum.bulk.node_journal import drop_journals, node_entries, parts_left
+from quorum.bulk.node_journal import drop_journal, drop_journals, node_entries, parts_left, written_s_ago
 from quorum.bulk.node_work import NodeReport, NodeSettings, NodeWorker, OpenPart, shares
 from quorum.bulk.progress import OnProgress, Pace, progress_of
 from quorum.bulk.spent import BudgetWatch
@@ -64,7 +64,9 @@ class RayJob:
     ) -> None:
         self._settings, self._ledger, self._address = settings, ledger, address
         self._note, self._progress = note, progress
-        self._open: dict[int, tuple[Part, set[int]]] = {}
+        # None stands for all rows: there may be millions.
+        self._open: dict[int, tuple[Part, frozenset[int] | None]] = {}
+        self._away = 0
         self._examples: list[BadRow] = []
         self._reader = PartReader(settings.scan)
         self._pace, self._committed_at = Pace(), time.monotonic()
@@ -81,19 +83,24 @@ class RayJob:
         """
         retry_failed = self._settings.options.retry_failed
         for pending in self._ledger.pending(retry_failed):
-            self._open[pending.part.number] = pending.part, set(pending.entries)
+            part, done = pending.part, pending.entries.keys()
+            self._open[part.number] = part, _rows_of(part) - done if done else None
         self._show()
         with _connected(self._address) as ray, self._reader:
             while self._open:
                 before, nodes = len(self._open), _nodes(ray)
-                parts = [OpenPart(number, frozenset(done)) for number, (_, done) in self._open.items()]
-                for report in _round(ray, self._settings, shares(parts, nodes), nodes):
+                work = shares([OpenPart(n, left) for n, (_, left) in self._open.items()], nodes)
+                waited = False
+                for report in _round(ray, self._settings, work, nodes):
                     self._take(report)
-                    if self.reason is not None:
+                    waited |= report.reason is not None
+                    # One node may have lost its way to the servers while the others go on.
+                    if self._away >= min(nodes, max(2, len(work))):
+                        self.reason = report.reason
                         for number in parts_left(self._settings.folder) & self._open.keys():
                             self._take_over(number)
                         return False
-                if len(self._open) == before:
+                if len(self._open) == before and not waited:
                     raise RayRunError(
                         f"no part was completed by {nodes} nodes: each worker ended before. What was"
                         " answered is kept. See the logs of Ray (`ray logs`), and run the same command again"
@@ -102,19 +109,21 @@ class RayJob:
 
     def _take_over(self, number: int) -> None:
         """Put outcomes from the journals of nodes into the ledger."""
-        done = self._open[number][1]
+        part, rows = self._open[number]
+        left = set(_rows_of(part) if rows is None else rows)
         for entry in node_entries(self._settings.folder, number):
-            if entry.row in done:
+            if entry.row not in left:
                 continue
             self._ledger.append(number, entry)
-            done.add(entry.row)
+            left.remove(entry.row)
             self.asked += 1
             self._pace.add()
             if entry.answer is not None:
                 self.budgets.add(entry.row + 1, entry.answer)
+        self._open[number] = part, frozenset(left)
 
     def _take(self, report: NodeReport) -> None:
-        """Commit the parts that a node has completed."""
+        """Commit the parts that a node has completed, and take over what it has of others."""
         if report.error is not None:
             raise report.error
         settings = self._settings
@@ -128,10 +137,14 @@ class RayJob:
             drop_journals(settings.folder, number)
             self._committed_at = time.monotonic()
             self._check_bad()
+        for number, journal in report.unfinished.items():
+            if number in self._open:
+                self._take_over(number)
+            drop_journal(settings.folder, journal)
         self._show(waits=report.reason is not None)
-        # One node may have lost its way to the servers while the others go on.
-        if report.reason and time.monotonic() - self._committed_at >= settings.options.patience_s:
-            self.reason = report.reason
+        quiet_s = min(time.monotonic() - self._committed_at, written_s_ago(settings.folder))
+        is_away = report.reason is not None and quiet_s >= settings.options.patience_s
+        self._away = self._away + 1 if is_away else 0
 
     def _listings(self, part: Part) -> Iterator[tuple[int, Listing | BadRow]]:
         for row in self._reader.read(part):
@@ -150,6 +163,10 @@ class RayJob:
 
     def _show(self, *, waits: bool = False) -> None:
         self._progress(progress_of(self._ledger.counts, self._pace, waits=waits))
+
+
+def _rows_of(part: Part) -> frozenset[int]:
+    return frozenset(range(part.first, part.first + part.rows))
 
 
 @contextmanager

@@ -108,6 +108,7 @@ def extract(
     ledger = Ledger.begin(
         folder, spec, accept_new_weights=options.accept_new_weights, force=options.force, note=note
     )
+    version: int | None = None
     try:
         if is_asked:
             version = wait_for_version(deployment, url, options, note)
@@ -117,7 +118,7 @@ def extract(
         job: Job | RayJob
         if options.engine == "ray":
             settings = NodeSettings(
-                folder.resolve(), for_nodes(found), listing_of, tuple(attributes), options, url
+                folder.resolve(), for_nodes(found), listing_of, tuple(attributes), options, url, version
             )
             job = RayJob(settings, ledger, options.ray_address, note, progress)
         else:

@@ -21,7 +21,11 @@ SourceArgument = Annotated[
     ),
 ]
 ReplaceOption = Annotated[
-    bool, typer.Option("--replace", help="Replace all rows of the table; its earlier versions stay readable.")
+    bool,
+    typer.Option(
+        "--replace",
+        help="Replace all rows of the table, of other jobs too; its earlier versions stay readable.",
+    ),
 ]
 
 
@@ -37,7 +41,8 @@ def delta(
 ) -> None:
     """Append answers to a Delta Lake table, in one commit; needs `pip install 'quorum[delta]'`.
 
-    A table that is missing is made. The same answers are added once, however often this is run.
+    A table that is missing is made. The same answers are added once, however often this is run. A job must be
+    complete; where the table has other answers of it, as before --retry-failed, only --replace adds these.
 
     Example: `quorum export delta answers.parquet s3://lake/products/answers`
     """
@@ -57,7 +62,8 @@ def iceberg(
 ) -> None:
     """Append answers to an Apache Iceberg table, in one commit; needs `pip install 'quorum[iceberg]'`.
 
-    A table that is missing is made. The same answers are added once, however often this is run.
+    A table that is missing is made. The same answers are added once, however often this is run. A job must be
+    complete; where the table has other answers of it, as before --retry-failed, only --replace adds these.
 
     Example: `quorum export iceberg answers.parquet products.answers --catalog prod`
     """

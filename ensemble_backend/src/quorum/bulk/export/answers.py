@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quorum.bulk.ledger.errors import LedgerError
+from quorum.bulk.ledger.folder import JobFolder
+from quorum.bulk.ledger.spec import hash_of
 from quorum.records import Record
 from quorum_contract.errors import QuorumError
 
@@ -54,6 +57,7 @@ class ParquetAnswers:
         schema: Their columns, with types that every table format has.
         rows: Rows of all files.
         digest: SHA-256 of the content of all files, in hexadecimal; tells whether a table has the rows.
+        job: Id of the job that wrote them; None: its folder does not lie beside them.
     """
 
     path: Path
@@ -61,6 +65,7 @@ class ParquetAnswers:
     schema: pa.Schema
     rows: int
     digest: str
+    job: str | None = None
 
     def batches(self) -> pa.RecordBatchReader:
         """Read the rows batch by batch, in the order of the files; memory does not grow with their size."""
@@ -75,16 +80,25 @@ class ParquetAnswers:
             for batch in pq.ParquetFile(file).iter_batches():
                 yield batch.cast(self.schema)
 
+    def refuse_others(self, table: str, version: int) -> ExportError:
+        """The error of a table that has other answers of this job, since a version."""
+        return ExportError(
+            f"{table} has other answers of the job of {self.path}, since version {version}; with these, rows"
+            " would be there twice. Replace all rows of the table by --replace, those of other jobs too, or"
+            " export to another table"
+        )
+
 
 def open_answers(path: Path) -> ParquetAnswers:
     """Open a Parquet file, or the Parquet files in a folder.
 
     Raises:
-        ExportError: There is none, one cannot be read, or two differ in their columns.
+        ExportError: There is none, one cannot be read, two differ in their columns, or the job that writes
+            them is not complete.
     """
+    job = _job_of(path)
     files = tuple(sorted(path.rglob("*.parquet"))) if path.is_dir() else (path,)
-    # A folder keeps what is not finished under names that begin with a dot.
-    files = tuple(f for f in files if not any(part.startswith(".") for part in f.relative_to(path).parts))
+    files = tuple(file for file in files if not _is_unfinished(file.relative_to(path)))
     if not files:
         raise ExportError(
             f"{path}: has no .parquet files; write some with `quorum extract --out answers.parquet`"
@@ -104,7 +118,40 @@ def open_answers(path: Path) -> ParquetAnswers:
         schema, rows = own, rows + count
         with file.open("rb") as content:
             sha.update(hashlib.file_digest(content, "sha256").digest())
-    return ParquetAnswers(path, files, schema, rows, sha.hexdigest())
+    return ParquetAnswers(path, files, schema, rows, sha.hexdigest(), job)
+
+
+def _is_unfinished(inside: Path) -> bool:
+    """Whether a file lies in the folder of a job, or under a name that begins with a dot, as drafts do."""
+    return any(part.startswith(".") or part.endswith(".job") for part in inside.parts)
+
+
+def _job_of(path: Path) -> str | None:
+    """Id of the job that wrote a file, a folder or a part in it; raises ExportError if it is not complete."""
+    whole = path.resolve()
+    for output in (whole, whole.parent):
+        own = f"{output.name}.job"
+        for beside in sorted(output.parent.glob("*.job"), key=lambda found: found.name != own):
+            folder = JobFolder(beside)
+            try:
+                spec = folder.stored()
+            except LedgerError:
+                if beside.name == own:
+                    raise
+                continue
+            if spec is None:
+                continue
+            targets = [target for target in spec["outputs"].values() if isinstance(target, dict)]
+            # The names may be relative to a folder that is not known here.
+            if output.name not in {Path(target["name"]).name for target in targets}:
+                continue
+            if not folder.complete.exists():
+                raise ExportError(
+                    f"{path}: the job that writes it ({folder.path}) is not complete; run the same `quorum"
+                    " extract` command again to go on with it, then export"
+                )
+            return hash_of(spec)
+    return None
 
 
 def _look_at(file: Path) -> tuple[pa.Schema, int]:

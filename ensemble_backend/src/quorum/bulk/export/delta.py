@@ -31,7 +31,8 @@ def export_delta(
         options: Options of the object store, ``storage_options`` of ``deltalake``.
 
     Raises:
-        ExportError: deltalake is not installed, or the source or the table does not fit.
+        ExportError: deltalake is not installed, the source or the table does not fit, the job that writes the
+            source is not complete, or the table has other answers of that job.
     """
     try:
         import deltalake
@@ -40,7 +41,8 @@ def export_delta(
         raise ExportError("Delta tables need deltalake: pip install 'quorum[delta]'") from error
     answers, target, stored = open_answers(Path(source)), str(table), dict(options or {}) or None
     transaction = f"{APPLICATION}:{answers.digest}"
-    transactions = [transaction, *([_REPLACED] if replace else [])]
+    of_job = f"{APPLICATION}:job:{answers.job}"
+    transactions = [transaction, *([of_job] if answers.job else []), *([_REPLACED] if replace else [])]
     try:
         next_version = 0
         if deltalake.DeltaTable.is_deltatable(target, stored):
@@ -49,6 +51,9 @@ def export_delta(
             since = present.transaction_version(_REPLACED) or 0
             if added is not None and added >= since and not replace:
                 return ExportReport(answers.path, target, answers.rows, added, written=False)
+            others = present.transaction_version(of_job)
+            if others is not None and others >= since and not replace:
+                raise answers.refuse_others(target, others)
             next_version = present.version() + 1
         deltalake.write_deltalake(
             target,

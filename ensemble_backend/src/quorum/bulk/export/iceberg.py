@@ -20,7 +20,7 @@ from quorum.bulk.export.answers import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_DIGEST, _REPLACED = f"{APPLICATION}.sha256", f"{APPLICATION}.replaced"
+_DIGEST, _JOB, _REPLACED = (f"{APPLICATION}.{name}" for name in ("sha256", "job", "replaced"))
 # Rows that are in memory at a time; a file of the table has at most as many.
 _ROWS = 200_000
 
@@ -46,7 +46,8 @@ def export_iceberg(
         options: Properties of the catalog and its file store, as of ``pyiceberg.catalog.load_catalog``.
 
     Raises:
-        ExportError: pyiceberg is not installed, or the source, the catalog or the table does not fit.
+        ExportError: pyiceberg is not installed, the source, the catalog or the table does not fit, the job
+            that writes the source is not complete, or the table has other answers of that job.
     """
     try:
         from pyiceberg.catalog import load_catalog
@@ -63,7 +64,7 @@ def export_iceberg(
         except NoSuchTableError:
             store.create_namespace_if_not_exists(table.rpartition(".")[0])
             target = store.create_table(table, schema=answers.schema)
-        if not replace and (added := _snapshot_with(target, answers.digest)) is not None:
+        if not replace and (added := _snapshot_with(target, answers, table)) is not None:
             return ExportReport(answers.path, table, answers.rows, added, written=False)
         # It prints how columns differ, and standard output is the caller's.
         with redirect_stdout(sys.stderr):
@@ -80,12 +81,17 @@ def export_iceberg(
     return ExportReport(answers.path, table, answers.rows, snapshot.snapshot_id, written=True)
 
 
-def _snapshot_with(table: Any, digest: str) -> int | None:
-    """The snapshot that added the answers with this digest, unless all was replaced since; else None."""
+def _snapshot_with(table: Any, answers: ParquetAnswers, name: str) -> int | None:
+    """The snapshot that added these answers, unless all was replaced since; else None.
+
+    Raises ExportError where one added other answers of the same job.
+    """
     for snapshot in reversed(table.snapshots()):
         summary = snapshot.summary or {}
-        if summary.get(_DIGEST) == digest:
+        if summary.get(_DIGEST) == answers.digest:
             return int(snapshot.snapshot_id)
+        if answers.job is not None and summary.get(_JOB) == answers.job:
+            raise answers.refuse_others(name, snapshot.snapshot_id)
         if summary.get(_REPLACED):
             return None
     return None
@@ -95,7 +101,8 @@ def _write(table: Any, answers: ParquetAnswers, *, replace: bool) -> None:
     """Add the answers, in chunks that fit into memory; all of them become visible by one commit."""
     from pyiceberg.expressions import AlwaysTrue
 
-    noted = {_DIGEST: answers.digest} | ({_REPLACED: "true"} if replace else {})
+    noted = {_DIGEST: answers.digest} | ({_JOB: answers.job} if answers.job else {})
+    noted |= {_REPLACED: "true"} if replace else {}
     with table.transaction() as change:
         if replace and table.current_snapshot() is not None:
             change.delete(AlwaysTrue(), snapshot_properties=noted)

@@ -189,10 +189,10 @@ class Ledger:
             retried = retry_failed and number in self._records and self._records[number].tally.failed > 0
             if number in self._committed and not retried:
                 continue
-            entries = self._opened(number).entries
-            if retry_failed:
-                entries = {row: entry for row, entry in entries.items() if entry.error is None}
-            yield Pending(part, dict(entries))
+            entries = self._opened(number).entries.items()
+            if number in self._committed:
+                del self._open[number]  # What is only looked at takes no memory until it changes.
+            yield Pending(part, {row: e for row, e in entries if not retry_failed or e.error is None})
 
     def append(self, part_number: int, entry: Entry) -> None:
         """Write an outcome; a later one of the same row replaces an earlier one.

@@ -3,9 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from quorum.bulk.callbacks import Note
 from quorum.bulk.ledger.errors import NewWeights
 from quorum.bulk.ledger.folder import JobFolder
+
+
+def check_seen(seen: Mapping[str, Sequence[int]], channel: str, version: int) -> None:
+    """Raise NewWeights where only others of these versions answered on this channel."""
+    before = seen.get(channel)
+    if before and version not in before:
+        versions = ", ".join(map(str, before))
+        raise NewWeights(
+            f"version {version} of the weights answers on channel {channel!r} now, version {versions} "
+            f"answered this job so far. Promote version {before[-1]} again (`quorum promote "
+            f"{before[-1]}`) and run the same command, or go on with both by --accept-new-weights: each "
+            "row of the output says its version"
+        )
 
 
 class WeightsSeen:
@@ -18,15 +33,8 @@ class WeightsSeen:
 
     def check(self, channel: str, version: int) -> None:
         """Raise NewWeights where only others answered on this channel, unless new ones are accepted."""
-        before = self._seen.get(channel)
-        if before and version not in before and not self._accept_new:
-            versions = ", ".join(map(str, before))
-            raise NewWeights(
-                f"version {version} of the weights answers on channel {channel!r} now, version {versions} "
-                f"answered this job so far. Promote version {before[-1]} again (`quorum promote "
-                f"{before[-1]}`) and run the same command, or go on with both by --accept-new-weights: each "
-                "row of the output says its version"
-            )
+        if not self._accept_new:
+            check_seen(self._seen, channel, version)
 
     def add(self, channel: str, version: int) -> None:
         """Note a version that answers, before its answer is written.
