@@ -22,11 +22,13 @@ from support.deployment import write_deployment
 from typer.testing import CliRunner
 
 import quorum
+from quorum.bulk import patience
 from quorum.bulk import run as job_run
 from quorum.bulk.ask import NoAttributesError, UnknownAttributeError, attributes_of
 from quorum.bulk.job_input import TooManyBad
 from quorum.bulk.ledger import JobLocked, LedgerError, NewWeights
 from quorum.bulk.outputs import OutputError
+from quorum.bulk.patience import Patience
 from quorum.bulk.progress import JobProgress
 from quorum.cli import app
 from quorum.deployment.schema import AttributeSpec
@@ -251,6 +253,39 @@ def test_a_row_that_breaks_the_connection_fails_alone(
     assert (report.answered, report.failed) == (ROWS - 1, 1)
     assert report.to_json()["errors"]["DISCONNECTED"]["listings"] == 1
     assert [row["sku"] for row in rows_of() if row["error"]] == ["s7"]
+
+
+@pytest.mark.parametrize("bad", [[ROWS - 1], [0], [47, 48, 49]])
+def test_a_row_that_breaks_the_connection_does_not_block_the_job(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, bad: list[int]
+) -> None:
+    """As the last or first row, where no other is answered in between: the server says that it is well."""
+
+    async def is_ready(*_: Any) -> bool:
+        return True
+
+    serve(monkeypatch, [], failing(dict.fromkeys(bad, Disconnected("broke off"))))
+    monkeypatch.setattr(AsyncClient, "is_ready", is_ready)
+    report = quorum.extract(deployment, "in.csv", options(patience_s=60.0))
+    assert (report.ended, report.answered, report.failed) == ("complete", ROWS - len(bad), len(bad))
+    assert [row["sku"] for row in rows_of() if row["error"]] == [f"s{n}" for n in bad]
+
+
+@pytest.mark.parametrize("is_well", [False, True])
+def test_a_server_that_breaks_every_connection_is_waited_for(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, is_well: bool
+) -> None:
+    """It may say that it is well: then a few rows fail, and the others wait."""
+
+    async def is_ready(*_: Any) -> bool:
+        return is_well
+
+    serve(monkeypatch, [], failing(dict.fromkeys(range(5, ROWS), Disconnected("broke off"))))
+    monkeypatch.setattr(AsyncClient, "is_ready", is_ready)
+    monkeypatch.setattr(patience, "MOST_FAILURES", 2)
+    monkeypatch.setattr(Patience, "next_pause_s", lambda _: 0.01)
+    report = quorum.extract(deployment, "in.csv", options(patience_s=0.5))
+    assert (report.ended, report.answered, report.failed) == ("unavailable", 5, 2 if is_well else 0)
 
 
 def test_other_weights_are_refused_unless_they_are_accepted(

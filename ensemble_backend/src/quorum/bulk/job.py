@@ -148,6 +148,7 @@ class Job:
                 while not await self._round():
                     if self._holds:
                         await asyncio.sleep(self.patience.next_pause_s())
+                        await self._ask_if_well()
         except TimeoutError:
             return False
         finally:
@@ -174,6 +175,17 @@ class Job:
             async for item, result in outcomes:
                 self._take(item, result)
         return not (self._again or self._alone or self._holds or self._parts)
+
+    async def _ask_if_well(self) -> None:
+        """Where a connection broke and nothing was answered since, find out whether the server is up."""
+        if not self.patience.in_doubt:
+            return
+        try:
+            is_well = await self._client.is_ready(self._options.asked_channel)
+        except QuorumError:
+            return
+        if is_well:
+            self.patience.well()
 
     def _feed(self) -> Iterator[RowItem]:
         """Rows to ask: those that are asked again first."""
