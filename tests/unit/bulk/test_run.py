@@ -115,9 +115,9 @@ def test_a_complete_job(deployment: quorum.Deployment, asked: list[str]) -> None
     report = quorum.extract(deployment, "in.csv", options(), progress=seen.append)
     assert asked == [str(n) for n in range(ROWS)]
     assert report.to_json() == {
-        "ended": "complete", "rows": ROWS, "answered": ROWS, "failed": 0, "bad": 0, "left": 0, "asked": ROWS,
-        "outputs": ["out.csv", "voted.jsonl"], "job": "out.csv.job", "errors": {}, "voted": ROWS,
-        "abstained": {}, "decided": ROWS, "undecided": {}, "weights": {"1": ROWS},
+        "ended": "complete", "rows": ROWS, "answered": ROWS, "voteless": 0, "failed": 0, "bad": 0, "left": 0,
+        "asked": ROWS, "outputs": ["out.csv", "voted.jsonl"], "job": "out.csv.job", "errors": {},
+        "voted": ROWS, "abstained": {}, "decided": ROWS, "undecided": {}, "weights": {"1": ROWS},
     }  # fmt: skip
     assert [(row["sku"], row["color"]) for row in rows_of()] == [(f"s{n}", f"red {n}") for n in range(ROWS)]
     assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
@@ -253,6 +253,51 @@ def test_a_row_that_breaks_the_connection_fails_alone(
     assert (report.answered, report.failed) == (ROWS - 1, 1)
     assert report.to_json()["errors"]["DISCONNECTED"]["listings"] == 1
     assert [row["sku"] for row in rows_of() if row["error"]] == ["s7"]
+
+
+def without_votes(text: str, *statuses: Status) -> Extraction:
+    votes = tuple(Vote(name, None, status) for name, status in zip(("alpha", "beta"), statuses, strict=True))
+    found = Answer("color", None, 0.0, votes, status=DecisionStatus.NO_ANSWER)
+    return Extraction("id", (found,), 1, 0.01)
+
+
+def test_rows_that_no_member_answered_are_asked_again_on_demand(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an outage of every LLM; where none was asked, or knew a value, there is nothing to repair."""
+    outage = {
+        "3": (Status.ERROR, Status.TIMEOUT),
+        "4": (Status.BUDGET, Status.NOT_ASKED),
+        "5": (Status.NOT_ASKED, Status.NOT_ASKED),
+        "6": (Status.NOT_FOUND, Status.UNPARSABLE),
+        "45": (Status.OVERLOADED, Status.REFUSED),
+    }
+    texts: list[str] = []
+    serve(
+        monkeypatch,
+        texts,
+        lambda text: without_votes(text, *outage[text]) if text in outage else answer(text),
+    )
+    result = CliRunner().invoke(app, [*COMMAND])
+    assert result.exit_code == 1
+    assert result.stderr.endswith("3 rows answered by no member: --retry-failed asks them again\n")
+    del texts[:]
+    serve(monkeypatch, texts, answer)
+    result = CliRunner().invoke(app, [*COMMAND, "--retry-failed", "--json"])
+    assert (result.exit_code, sorted(texts)) == (0, ["3", "4", "45"])
+    assert json.loads(result.stdout)["voteless"] == 0
+    assert [row["color"] for row in rows_of("o.csv") if row["sku"] in ("s3", "s5")] == ["red 3", ""]
+
+
+def test_where_no_member_answers_any_more_the_rest_waits(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "MOST_FAILURES", 4)
+    lost = Status.ERROR, Status.ERROR
+    serve(monkeypatch, [], lambda text: answer(text) if int(text) < 7 else without_votes(text, *lost))
+    report = quorum.extract(deployment, "in.csv", options(patience_s=0.3))
+    assert (report.ended, report.answered, report.voteless) == ("unavailable", 11, 4)
+    assert str(report.last_error) == "no member answered: alpha ERROR, beta ERROR"
 
 
 @pytest.mark.parametrize("bad", [[ROWS - 1], [0], [47, 48, 49]])

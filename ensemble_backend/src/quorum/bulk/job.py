@@ -20,7 +20,7 @@ from quorum.bulk.job_input import SHOWN_BAD, ListingOf, too_many_bad
 from quorum.bulk.ledger import Counts, Entry, Pending
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import ExtractOptions
-from quorum.bulk.patience import Fate, Patience
+from quorum.bulk.patience import Fate, NoVotes, Patience
 from quorum.bulk.progress import OnProgress, Pace, progress_of
 from quorum.bulk.spent import BudgetWatch
 from quorum.server.exposure import client_key
@@ -223,16 +223,19 @@ class Job:
 
     def _take(self, item: RowItem, result: Extraction | QuorumError) -> None:
         """Keep the outcome of a row, or ask it again."""
-        if isinstance(result, QuorumError):
-            fate = self.patience.fate(item.row, result)
+        entry = Entry.of(item.row, item.product_id or "", result)
+        if entry.is_retriable:
+            error = result if isinstance(result, QuorumError) else _no_votes(result)
+            fate = self.patience.fate(item.row, error)
             if fate is not Fate.KEEP:
                 self._holds = True
                 (self._alone if fate is Fate.ALONE else self._again).append(item)
                 return
         else:
             self.patience.answered(item.row)
+        if isinstance(result, Extraction):
             self.budgets.add(item.row + 1, result)
-        self._ledger.append(item.part, Entry.of(item.row, item.product_id or "", result))
+        self._ledger.append(item.part, entry)
         if isinstance(result, InvalidRequest):
             self._invalid += 1
             self._count_bad(BadRow(item.row, f"row {item.row + 1}", str(result), ""))
@@ -270,3 +273,9 @@ class Job:
         self._shown = now
         bad = sum(part.bad for part in self._parts.values())
         self._progress(progress_of(self._ledger.counts, self._pace, bad=bad, waits=self.patience.waits))
+
+
+def _no_votes(answer: Extraction) -> NoVotes:
+    """What is wrong with an answer that no member gave."""
+    votes = {vote.member: vote.status.name for found in answer.answers for vote in found.votes}
+    return NoVotes("no member answered: " + ", ".join(f"{name} {status}" for name, status in votes.items()))

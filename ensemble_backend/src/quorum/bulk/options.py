@@ -57,7 +57,7 @@ class ExtractOptions:
         priority: "bulk": the server admits listings while it has little else to do; "interactive": as
             requests of people who wait.
         lazy: Ask members in rows, see :meth:`quorum_client.Client.extract`.
-        retry_failed: Ask the rows of the job that failed once more.
+        retry_failed: Ask the rows of the job that failed, or that no member answered, once more.
         accept_new_weights: Go on where other weights decide than before; each row has its version.
         force: Replace files at ``out`` and ``votes`` that are not of this job; folders are never replaced.
         escaped: Make CSV cells harmless, see :func:`quorum.safe_text.safe_cell`. False: cells as they are,

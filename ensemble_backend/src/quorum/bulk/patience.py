@@ -29,6 +29,12 @@ _MOST_DOUBLED = 10
 _AWAY = Unavailable | ChannelNotFound | DeadlineExceeded
 
 
+class NoVotes(QuorumError):
+    """No member answered a row, as some failed; the message says who failed how."""
+
+    code = "NO_VOTES"
+
+
 class Fate(Enum):
     """What becomes of a row that failed.
 
