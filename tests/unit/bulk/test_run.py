@@ -594,6 +594,23 @@ def test_files_that_hold_something_are_replaced_only_if_asked_for(
     assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
 
 
+def test_gold_of_the_wrong_kind_is_found_before_anything_is_asked(
+    deployment: quorum.Deployment, asked: list[str]
+) -> None:
+    gold = ['{"color": ["red"]}'] * 8 + ['{"color": [["red", "shade"]]}'] * 2
+    lines = [json.dumps({"sku": f"s{n}", "title": str(n), "gold": json.loads(g)}) for n, g in enumerate(gold)]
+    Path("in.jsonl").write_text("\n".join(lines), "utf-8")
+    with pytest.raises(
+        TooManyBad, match=r"^2 of 10 rows are bad, 1 are allowed\. .*in\.jsonl: row 9: gold of"
+    ):
+        quorum.extract(deployment, "in.jsonl", options())
+    assert asked == []
+    report = quorum.extract(deployment, "in.jsonl", options(max_bad=2))
+    assert (len(asked), report.answered, report.bad) == (8, 8, 2)
+    letters = [json.loads(line) for line in Path("out.csv.dead.jsonl").read_text("utf-8").splitlines()]
+    assert [letter["reason"][:15] for letter in letters] == ["gold of 'color'"] * 2
+
+
 def test_several_files_make_one_job(deployment: quorum.Deployment, asked: list[str]) -> None:
     Path("more").mkdir()
     Path("more/a.jsonl").write_text('{"sku": "t1", "title": "101"}\n{"sku": "t2", "title": "102"}\n', "utf-8")
