@@ -558,6 +558,7 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
         ({"canary_share": 2.0}, "canary_share"),
         ({"patience_s": -1.0}, "patience_s"),
         ({"part_rows": 0}, "part_rows"),
+        ({"channel": "stabel"}, "channel: 'stabel' is none of quorum, quorum_canary"),
         ({"timeout_s": -1.0}, "timeout"),
         ({"votes": "votes.csv"}, r"votes\.csv: cannot tell the format from '\.csv'"),
         ({"votes": "absent/votes.jsonl"}, "absent/votes.jsonl: there is no such folder"),
@@ -592,6 +593,34 @@ def test_files_that_hold_something_are_replaced_only_if_asked_for(
     assert asked == []
     quorum.extract(deployment, "in.csv", options(force=True))
     assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
+
+
+def test_refused_rows_count_as_bad_over_all_runs(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both runs end in the middle, after as many refused rows as are too many, those of before included."""
+    texts: list[str] = []
+    failures: dict[int, Any] = {n: InvalidRequest("too long") for n in (5, 25, 30, 35)}
+    serve(monkeypatch, texts, failing(failures | {27: [KeyboardInterrupt()]}))
+    report = quorum.extract(deployment, "in.csv", options(max_bad=2))
+    assert (report.ended, report.failed) == ("interrupted", 2)
+    del texts[:]
+    with pytest.raises(TooManyBad, match=r"^3 of 50 rows are bad, 2 are allowed\. .*row 31: too long"):
+        quorum.extract(deployment, "in.csv", options(max_bad=2))
+    assert "35" not in texts
+    report = quorum.extract(deployment, "in.csv", options(max_bad=4))
+    assert (report.ended, report.failed) == ("complete", 4)
+
+
+def test_bad_rows_count_once_where_failed_rows_are_asked_again(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "".join(f"s{n},{'' if n == 5 else n}\n" for n in range(ROWS))
+    Path("in.csv").write_text("sku,title\n" + lines, "utf-8")
+    serve(monkeypatch, [], failing({9: [DeadlineExceeded("late")]}))
+    assert quorum.extract(deployment, "in.csv", options()).failed == 1
+    report = quorum.extract(deployment, "in.csv", options(retry_failed=True))
+    assert (report.answered, report.failed, report.bad) == (ROWS - 1, 0, 1)
 
 
 def test_gold_of_the_wrong_kind_is_found_before_anything_is_asked(

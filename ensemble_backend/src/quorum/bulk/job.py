@@ -117,8 +117,7 @@ class Job:
         self._limit = asyncio.Timeout(None)
         self._pace, self._shown = Pace(), 0.0
         self._parts: dict[int, _OpenPart] = {}
-        self._examples: list[BadRow] = []
-        self._invalid = 0
+        self._refused: list[BadRow] = []
         self._rows = self._new_rows()
         self._again: deque[RowItem] = deque()
         self._alone: deque[RowItem] = deque()
@@ -128,11 +127,6 @@ class Job:
     def reason(self) -> QuorumError | None:
         """Why the server was unavailable; None: it was not."""
         return self.patience.reason
-
-    @property
-    def bad(self) -> int:
-        """Rows so far that no server can answer: they cannot be read, or break the contract."""
-        return self._ledger.counts.tally.bad + sum(part.bad for part in self._parts.values()) + self._invalid
 
     async def run(self) -> bool:
         """Ask until every row has an outcome; whether that is so, False: the patience is over.
@@ -213,7 +207,6 @@ class Job:
             part.listings.append((row.index, listing))
             if isinstance(listing, BadRow):
                 part.bad += 1
-                self._count_bad(listing)
             elif row.index not in pending.entries:
                 part.left += 1
                 text, category, product = listing.text, listing.category, listing.product
@@ -237,8 +230,7 @@ class Job:
             self.budgets.add(item.row + 1, result)
         self._ledger.append(item.part, entry)
         if isinstance(result, InvalidRequest):
-            self._invalid += 1
-            self._count_bad(BadRow(item.row, f"row {item.row + 1}", str(result), ""))
+            self._check_bad(BadRow(item.row, f"row {item.row + 1}", str(result), ""))
         self.asked += 1
         self._pace.add()
         self._parts[item.part].left -= 1
@@ -252,12 +244,14 @@ class Job:
             self._ledger.commit(number, part.listings)
             del self._parts[number]
 
-    def _count_bad(self, row: BadRow) -> None:
-        if len(self._examples) < SHOWN_BAD:
-            self._examples.append(row)
-        allowed = self._options.bad_allowed(self._scan.rows)
-        if self.bad > allowed:
-            raise too_many_bad(allowed, self._scan.rows, self.bad, self._examples)
+    def _check_bad(self, row: BadRow) -> None:
+        """Refuse more bad rows than the run allows; this one was just refused by the server."""
+        if len(self._refused) < SHOWN_BAD:
+            self._refused.append(row)
+        scan, allowed = self._scan, self._options.bad_allowed(self._scan.rows)
+        bad = scan.bad_rows + self._ledger.counts.tally.refused
+        if bad > allowed:
+            raise too_many_bad(allowed, scan.rows, bad, [*self._refused, *scan.bad])
 
     def _remind(self, at: float | None) -> None:
         if self._limit.expired():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from quorum.bulk.inputs.options import InputOptions
-from quorum_contract import BULK, LAZY_OF, STABLE, Priority
+from quorum_contract import BULK, CHANNELS, LAZY_CHANNELS, LAZY_OF, STABLE, Priority
 from quorum_contract.errors import InvalidRequest
 
 IN_FLIGHT = 16
@@ -97,6 +97,8 @@ class ExtractOptions:
         Raises:
             InvalidRequest: Names the setting.
         """
+        if self.channel not in (known := (*CHANNELS, *LAZY_CHANNELS)):
+            raise InvalidRequest(f"channel: {self.channel!r} is none of {', '.join(known)}; name one of them")
         if self.concurrency != "auto" and self.concurrency < 1:
             raise InvalidRequest(f"concurrency: {self.concurrency!r}; give a whole number above 0, or 'auto'")
         if not self.patience_s >= 0:

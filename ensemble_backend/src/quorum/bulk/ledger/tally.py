@@ -9,7 +9,7 @@ from typing import Any
 
 from quorum.bulk.ledger.entry import Entry
 from quorum.bulk.spent import Totals
-from quorum_client import DecisionStatus, Extraction
+from quorum_client import DecisionStatus, Extraction, InvalidRequest
 
 
 @dataclass(slots=True)
@@ -50,6 +50,11 @@ class Tally:
     def done(self) -> int:
         """Rows with an outcome."""
         return self.answered + self.failed + self.bad
+
+    @property
+    def refused(self) -> int:
+        """Rows of ``failed`` that no server takes, as they break the contract."""
+        return self.errors.get(InvalidRequest.code, 0)
 
     @property
     def retriable(self) -> int:
