@@ -22,15 +22,18 @@ from support.deployment import write_deployment
 from typer.testing import CliRunner
 
 import quorum
+from quorum.bulk import job as bulk_job
 from quorum.bulk import patience
 from quorum.bulk import run as job_run
 from quorum.bulk.ask import NoAttributesError, UnknownAttributeError, attributes_of
 from quorum.bulk.job_input import TooManyBad
-from quorum.bulk.ledger import JobLocked, LedgerError, NewWeights
+from quorum.bulk.ledger import JobLocked, LedgerError, NewWeights, StorageFailed
+from quorum.bulk.ledger.journal import Journal
 from quorum.bulk.outputs import OutputError
 from quorum.bulk.patience import Patience
 from quorum.bulk.progress import JobProgress
 from quorum.cli import app
+from quorum.cli.job_progress import JobDisplay
 from quorum.deployment.schema import AttributeSpec
 from quorum_client import (
     Answer,
@@ -593,6 +596,66 @@ def test_files_that_hold_something_are_replaced_only_if_asked_for(
     assert asked == []
     quorum.extract(deployment, "in.csv", options(force=True))
     assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
+
+
+def waiting_job(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, progress: Callable[[JobProgress], None]
+) -> quorum.ExtractReport:
+    """A job whose server goes away for good after seven answers; it waits for a second."""
+    monkeypatch.setattr(bulk_job, "_WATCH_S", 0.05)
+    serve(monkeypatch, [], failing(dict.fromkeys(range(7, ROWS), Unreachable("gone"))))
+    return quorum.extract(deployment, "in.csv", options(patience_s=1.0), progress=progress)
+
+
+def test_the_state_is_shown_while_the_server_is_waited_for(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[JobProgress] = []
+    display = JobDisplay("EUR", 0.2)
+
+    def show(state: JobProgress) -> None:
+        seen.append(state)
+        display(state)
+
+    report = waiting_job(deployment, monkeypatch, show)
+    assert (report.ended, report.answered) == ("unavailable", 7)
+    assert sum(state.waits for state in seen) >= 5
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("7 of 50 rows (14%), waiting for the server" in line for line in lines) >= 2
+
+
+def test_what_was_answered_is_on_the_disk_while_the_server_is_waited_for(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+
+    def show(state: JobProgress) -> None:
+        if state.waits:
+            synced.append(all(journal.is_synced for journal in journals))
+
+    journals: list[Journal] = []
+    begin = Journal.__init__
+
+    def noted(journal: Journal, *given: Any) -> None:
+        begin(journal, *given)
+        journals.append(journal)
+
+    monkeypatch.setattr(Journal, "__init__", noted)
+    waiting_job(deployment, monkeypatch, show)
+    assert journals
+    assert synced[1:], "shown while it waited"
+    assert all(synced[1:])
+
+
+def test_a_disk_that_fails_while_the_server_is_waited_for_ends_the_job(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sync(_: Journal) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Journal, "sync", sync)
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        waiting_job(deployment, monkeypatch, lambda _: None)
 
 
 def test_refused_rows_count_as_bad_over_all_runs(

@@ -17,7 +17,7 @@ from quorum.bulk.inputs.parts import PartReader
 from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.inputs.scan import Scan
 from quorum.bulk.job_input import SHOWN_BAD, ListingOf, too_many_bad
-from quorum.bulk.ledger import Counts, Entry, Pending
+from quorum.bulk.ledger import Counts, Entry, Pending, StorageFailed
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import ExtractOptions
 from quorum.bulk.patience import Fate, NoVotes, Patience
@@ -29,7 +29,7 @@ from quorum_contract.errors import QuorumError
 
 Listings = Sequence[tuple[int, Listing | BadRow]]
 Results = AsyncGenerator["tuple[RowItem, Extraction | QuorumError]"]
-_SHOW_S = 0.1
+_SHOW_S, _WATCH_S = 0.1, 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,8 @@ class Outcomes(Protocol):
 
     def commit(self, part_number: int, listings: Listings) -> None: ...  # noqa: D102
 
+    def sync(self) -> None: ...  # noqa: D102
+
 
 class Job:
     """One run of a job, in one event loop.
@@ -122,6 +124,7 @@ class Job:
         self._again: deque[RowItem] = deque()
         self._alone: deque[RowItem] = deque()
         self._holds = False
+        self._storage: StorageFailed | None = None
 
     @property
     def reason(self) -> QuorumError | None:
@@ -137,6 +140,7 @@ class Job:
             StorageFailed: Something cannot be written.
         """
         self._show(force=True)
+        watch = asyncio.create_task(self._watch())
         try:
             async with self._client, self._limit:
                 while not await self._round():
@@ -144,10 +148,29 @@ class Job:
                         await asyncio.sleep(self.patience.next_pause_s())
                         await self._ask_if_well()
         except TimeoutError:
+            if self._storage is not None:
+                raise self._storage from None
             return False
         finally:
+            watch.cancel()
+            await asyncio.wait([watch])
             self._show(force=True)
         return True
+
+    async def _watch(self) -> None:
+        """While the server is waited for, show the state, and have on the disk what was answered before."""
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            if not self.patience.waits:
+                continue
+            try:
+                self._ledger.sync()
+            except StorageFailed as error:
+                self._storage = error
+                # Ends the run now.
+                self._limit.reschedule(0.0)
+                return
+            self._show(force=True)
 
     async def _round(self) -> bool:
         """Ask what is to be asked; whether nothing is left. It ends early where the server is waited for."""
@@ -254,10 +277,11 @@ class Job:
             raise too_many_bad(allowed, scan.rows, bad, [*self._refused, *scan.bad])
 
     def _remind(self, at: float | None) -> None:
-        if self._limit.expired():
+        if self._limit.expired() or self._storage is not None:
             return
         loop = asyncio.get_running_loop()
         self._limit.reschedule(None if at is None else loop.time() + max(0.0, at - time.monotonic()))
+        self._show(force=True)
 
     def _show(self, *, force: bool = False) -> None:
         """Report the state, some times a second."""

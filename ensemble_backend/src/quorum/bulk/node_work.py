@@ -152,6 +152,11 @@ class NodeLedger:
         del listings
         self.complete.append(part_number)
 
+    def sync(self) -> None:
+        """Have every outcome on the disk."""
+        for journal in self._journals.values():
+            journal.sync()
+
     def close(self) -> None:
         """Close the journals, so that the driver sees all of them."""
         self._files.close()
