@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from quorum.bulk.inputs.options import InputOptions
+from quorum.bulk.inputs.options import PART_ROWS, InputOptions
 from quorum_contract import BULK, CHANNELS, LAZY_CHANNELS, LAZY_OF, STABLE, Priority
 from quorum_contract.errors import InvalidRequest
 
 IN_FLIGHT = 16
 """Requests in flight where "auto" cannot search: of some listings, or of one member."""
-PART_ROWS = 1000
 PATIENCE_S = 600.0
 MAX_BAD = "1%"
 """Rows that may be bad unless others are given. A share is rounded up, so that one always may."""

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from quorum.bulk.ledger import Tally
+from quorum.bulk.outcomes import Ended
 from quorum.bulk.spent import BudgetSpent, Totals
 from quorum.records import Record, plain
 from quorum_contract.errors import QuorumError
-
-Ended = Literal["complete", "interrupted", "unavailable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,11 +25,12 @@ from quorum.bulk.node_journal import take_over
 from quorum.bulk.node_work import NodeSettings, for_nodes
 from quorum.bulk.only_run import extract_only
 from quorum.bulk.options import ExtractOptions
+from quorum.bulk.outcomes import Ended
 from quorum.bulk.outputs import Outputs, dead_letters_of, target_of
 from quorum.bulk.patience import Patience
 from quorum.bulk.progress import OnProgress
 from quorum.bulk.ray_engine import RayJob
-from quorum.bulk.report import Ended, ExtractReport
+from quorum.bulk.report import ExtractReport
 from quorum.bulk.spent import money
 from quorum.deployment.schema import Deployment
 from quorum.server.probe import served_version

@@ -11,7 +11,8 @@ import typer
 import quorum
 from quorum.bulk.dry_run import in_words as in_words_of_run
 from quorum.bulk.durations import in_words
-from quorum.bulk.inputs.options import InputOptions
+from quorum.bulk.inputs.options import PART_ROWS, InputOptions
+from quorum.bulk.options import MAX_BAD
 from quorum.cli import extract_options as given
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, counted, note, print_json
 from quorum.cli.job_progress import JobDisplay
@@ -31,7 +32,7 @@ def extract(
     output: given.OutOption = None,
     votes: given.VotesOption = None,
     force: given.ForceOption = False,
-    part_rows: given.PartRowsOption = 1000,
+    part_rows: given.PartRowsOption = PART_ROWS,
     escape: given.EscapeOption = True,
     job: given.JobOption = None,
     text: given.TextOption = None,
@@ -56,7 +57,7 @@ def extract(
     timeout: given.TimeoutOption = 60.0,
     patience: given.PatienceOption = "10m",
     retry_failed: given.RetryFailedOption = False,
-    max_bad: given.MaxBadOption = "1%",
+    max_bad: given.MaxBadOption = MAX_BAD,
     accept_new_weights: given.AcceptNewWeightsOption = False,
     progress_every: given.ProgressEveryOption = "30s",
     deploy: DeployOption = DEPLOY,
