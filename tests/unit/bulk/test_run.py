@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -317,6 +318,29 @@ def test_a_row_that_breaks_the_connection_does_not_block_the_job(
     report = quorum.extract(deployment, "in.csv", options(patience_s=60.0))
     assert (report.ended, report.answered, report.failed) == ("complete", ROWS - len(bad), len(bad))
     assert [row["sku"] for row in rows_of() if row["error"]] == [f"s{n}" for n in bad]
+
+
+def test_a_last_row_that_ends_a_server_which_starts_slowly_fails(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_at = 0.0
+
+    def server(text: str) -> Extraction:
+        nonlocal back_at
+        if time.monotonic() < back_at:
+            raise Unreachable("gone")
+        if text == str(ROWS - 1):
+            back_at = time.monotonic() + 0.5
+            raise Disconnected("broke off")
+        return answer(text)
+
+    async def is_ready(*_: Any) -> bool:
+        return time.monotonic() >= back_at
+
+    serve(monkeypatch, [], server)
+    monkeypatch.setattr(AsyncClient, "is_ready", is_ready)
+    report = quorum.extract(deployment, "in.csv", options(patience_s=1.2))
+    assert (report.ended, report.answered, report.failed) == ("complete", ROWS - 1, 1)
 
 
 @pytest.mark.parametrize("is_well", [False, True])

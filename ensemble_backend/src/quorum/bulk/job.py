@@ -146,7 +146,7 @@ class Job:
                 while not await self._round():
                     if self._holds:
                         await asyncio.sleep(self.patience.next_pause_s())
-                        await self._ask_if_well()
+                        await self._wait_until_well()
         except TimeoutError:
             if self._storage is not None:
                 raise self._storage from None
@@ -193,16 +193,20 @@ class Job:
                 self._take(item, result)
         return not (self._again or self._alone or self._holds or self._parts)
 
-    async def _ask_if_well(self) -> None:
-        """Where a connection broke and nothing was answered since, find out whether the server is up."""
-        if not self.patience.in_doubt:
-            return
-        try:
-            is_well = await self._client.is_ready(self._options.asked_channel)
-        except QuorumError:
-            return
-        if is_well:
-            self.patience.well()
+    async def _wait_until_well(self) -> None:
+        """Where a connection broke and nothing was answered since, wait until the server says it is ready.
+
+        Only so can be told whether a row ends the server: the client would send it at the moment it is back.
+        """
+        while self.patience.in_doubt:
+            try:
+                if await self._client.is_ready(self._options.asked_channel):
+                    self.patience.well()
+                    return
+            except QuorumError:
+                # It does not say: what the rows get has to tell.
+                return
+            await asyncio.sleep(self.patience.next_pause_s())
 
     def _feed(self) -> Iterator[RowItem]:
         """Rows to ask: those that are asked again first."""

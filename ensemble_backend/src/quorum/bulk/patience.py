@@ -148,6 +148,7 @@ class Patience:
         It counts as an answer in between, and the wait begins anew, until too many rows have failed so.
         """
         self.in_doubt = False
+        self._pauses = 0
         self._answers += 1
         if self._since is not None and self._failures <= MOST_FAILURES:
             self._since = time.monotonic()
