@@ -299,5 +299,5 @@ class Job:
 
 def _no_votes(answer: Extraction) -> NoVotes:
     """What is wrong with an answer that no member gave."""
-    votes = {vote.member: vote.status.name for found in answer.answers for vote in found.votes}
+    votes = {vote.member: vote.status.name for decision in answer.answers for vote in decision.votes}
     return NoVotes("no member answered: " + ", ".join(f"{name} {status}" for name, status in votes.items()))
