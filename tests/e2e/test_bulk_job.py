@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from support.command import quorum, wait_for_note
+from support.deployment import title, write_jsonl
 from support.jobs import Command, Paid, paid_deployment, write_rows
 from support.supervised import Supervised, supervised, until
 
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 LONG = bool(os.environ.get("QUORUM_LONG"))
 ROWS, KILLS = (10_000, 50) if LONG else (180, 5)
 IN_FLIGHT = 8
+LAST = 20
+"""The last row of a short job."""
 LATENCY_MS = 20.0
 OPTIONS = ("--concurrency", str(IN_FLIGHT), "--part-rows", str(ROWS // 6), "--votes", "votes.parquet")
 
@@ -106,6 +109,23 @@ def test_killed_jobs_answer_every_row_once_and_pay_for_no_more_than_was_in_fligh
     votes = read_votes(paid.folder / "votes.parquet")
     assert votes.n_products == ROWS
     assert len(votes.cells) == ROWS * 3
+
+
+@pytest.mark.timeout(120)
+def test_a_last_row_that_ends_the_server_each_time_fails_alone(paid: Paid, up: Supervised) -> None:
+    rows = [{"sku": f"s{n}", "title": "a poisoned cup" if n == LAST else title(n)} for n in range(LAST + 1)]
+    write_jsonl(paid.folder / "poisoned.jsonl", rows)
+    kills: list[float] = []
+    paid.when_asked("a poisoned cup", lambda: kills.append(up.strike("server", signal.SIGKILL)))
+    job = Command(paid.folder, "poisoned.jsonl", "--out", "poisoned.csv", *OPTIONS[:2])
+    try:
+        job.start()
+        assert job.ended() == 1, job.said
+    finally:
+        job.close()
+    assert f"{LAST} answered, 1 failed" in job.said
+    assert "1 failed with DISCONNECTED" in job.said
+    assert len(kills) >= 3
 
 
 def test_ctrl_c_and_the_same_command_say_what_is_done_and_what_it_cost(

@@ -89,7 +89,7 @@ def test_a_node_asks_all_servers_and_leaves_each_row_once_in_its_journals(
     options, job = options_of(tmp_path, steady), tmp_path / "job"
     job.mkdir()
     names = column_names(steady.spec, ["brand"], options)
-    found = find_input([str(write_input(tmp_path))], names, options, job, print)
+    found = find_input([str(write_input(tmp_path))], names, options, job, print, steady.spec.catalogue())
     listing_of = listings_by(found, steady.spec)
     settings = NodeSettings(job, found, listing_of, ("brand",), options, two_names(steady), 1)
     # Rows 0 to 4 are in the ledger.

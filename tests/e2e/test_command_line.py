@@ -101,8 +101,9 @@ def test_extract_answers_every_row_in_order(up: Up, suffix: str) -> None:
     assert (done.pop("decided"), done.pop("undecided")) == (30 * len(ATTRIBUTES), {})
     assert done.pop("spent")["calls"] == 30 * len(MEMBERS)
     assert done == {
-        "ended": "complete", "rows": 30, "answered": 30, "failed": 0, "bad": 0, "left": 0, "asked": 30,
-        "outputs": [str(out), str(votes)], "job": f"{out}.job", "errors": {}, "weights": {"1": 30},
+        "ended": "complete", "rows": 30, "answered": 30, "voteless": 0, "failed": 0, "bad": 0, "left": 0,
+        "asked": 30, "outputs": [str(out), str(votes)], "job": f"{out}.job", "errors": {},
+        "weights": {"1": 30},
     }  # fmt: skip
     with out.open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file)) if suffix == "csv" else [json.loads(line) for line in file]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,17 @@ class Paid:
 
     def __init__(self, folder: Path, endpoint: FaultServer) -> None:
         self.folder, self._endpoint = folder, endpoint
+
+    def when_asked(self, text: str, act: Callable[[], object]) -> None:
+        """Do something whenever the paid LLM is asked about this text, before it answers."""
+        note = self._endpoint.note
+
+        def noted(request: dict[str, Any]) -> str:
+            if text in str(request["messages"]):
+                act()
+            return note(request)
+
+        self._endpoint.note = noted  # type: ignore[method-assign]
 
     @property
     def calls(self) -> int:

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +23,18 @@ from support.deployment import write_deployment
 from typer.testing import CliRunner
 
 import quorum
+from quorum.bulk import job as bulk_job
+from quorum.bulk import patience
 from quorum.bulk import run as job_run
 from quorum.bulk.ask import NoAttributesError, UnknownAttributeError, attributes_of
 from quorum.bulk.job_input import TooManyBad
-from quorum.bulk.ledger import JobLocked, LedgerError, NewWeights
+from quorum.bulk.ledger import JobLocked, LedgerError, NewWeights, StorageFailed
+from quorum.bulk.ledger.journal import Journal
 from quorum.bulk.outputs import OutputError
+from quorum.bulk.patience import Patience
 from quorum.bulk.progress import JobProgress
 from quorum.cli import app
+from quorum.cli.job_progress import JobDisplay
 from quorum.deployment.schema import AttributeSpec
 from quorum_client import (
     Answer,
@@ -113,9 +119,9 @@ def test_a_complete_job(deployment: quorum.Deployment, asked: list[str]) -> None
     report = quorum.extract(deployment, "in.csv", options(), progress=seen.append)
     assert asked == [str(n) for n in range(ROWS)]
     assert report.to_json() == {
-        "ended": "complete", "rows": ROWS, "answered": ROWS, "failed": 0, "bad": 0, "left": 0, "asked": ROWS,
-        "outputs": ["out.csv", "voted.jsonl"], "job": "out.csv.job", "errors": {}, "voted": ROWS,
-        "abstained": {}, "decided": ROWS, "undecided": {}, "weights": {"1": ROWS},
+        "ended": "complete", "rows": ROWS, "answered": ROWS, "voteless": 0, "failed": 0, "bad": 0, "left": 0,
+        "asked": ROWS, "outputs": ["out.csv", "voted.jsonl"], "job": "out.csv.job", "errors": {},
+        "voted": ROWS, "abstained": {}, "decided": ROWS, "undecided": {}, "weights": {"1": ROWS},
     }  # fmt: skip
     assert [(row["sku"], row["color"]) for row in rows_of()] == [(f"s{n}", f"red {n}") for n in range(ROWS)]
     assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
@@ -251,6 +257,107 @@ def test_a_row_that_breaks_the_connection_fails_alone(
     assert (report.answered, report.failed) == (ROWS - 1, 1)
     assert report.to_json()["errors"]["DISCONNECTED"]["listings"] == 1
     assert [row["sku"] for row in rows_of() if row["error"]] == ["s7"]
+
+
+def without_votes(text: str, *statuses: Status) -> Extraction:
+    votes = tuple(Vote(name, None, status) for name, status in zip(("alpha", "beta"), statuses, strict=True))
+    found = Answer("color", None, 0.0, votes, status=DecisionStatus.NO_ANSWER)
+    return Extraction("id", (found,), 1, 0.01)
+
+
+def test_rows_that_no_member_answered_are_asked_again_on_demand(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an outage of every LLM; where none was asked, or knew a value, there is nothing to repair."""
+    outage = {
+        "3": (Status.ERROR, Status.TIMEOUT),
+        "4": (Status.BUDGET, Status.NOT_ASKED),
+        "5": (Status.NOT_ASKED, Status.NOT_ASKED),
+        "6": (Status.NOT_FOUND, Status.UNPARSABLE),
+        "45": (Status.OVERLOADED, Status.REFUSED),
+    }
+    texts: list[str] = []
+    serve(
+        monkeypatch,
+        texts,
+        lambda text: without_votes(text, *outage[text]) if text in outage else answer(text),
+    )
+    result = CliRunner().invoke(app, [*COMMAND])
+    assert result.exit_code == 1
+    assert result.stderr.endswith("3 rows answered by no member: --retry-failed asks them again\n")
+    del texts[:]
+    serve(monkeypatch, texts, answer)
+    result = CliRunner().invoke(app, [*COMMAND, "--retry-failed", "--json"])
+    assert (result.exit_code, sorted(texts)) == (0, ["3", "4", "45"])
+    assert json.loads(result.stdout)["voteless"] == 0
+    assert [row["color"] for row in rows_of("o.csv") if row["sku"] in ("s3", "s5")] == ["red 3", ""]
+
+
+def test_where_no_member_answers_any_more_the_rest_waits(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "MOST_FAILURES", 4)
+    lost = Status.ERROR, Status.ERROR
+    serve(monkeypatch, [], lambda text: answer(text) if int(text) < 7 else without_votes(text, *lost))
+    report = quorum.extract(deployment, "in.csv", options(patience_s=0.3))
+    assert (report.ended, report.answered, report.voteless) == ("unavailable", 11, 4)
+    assert str(report.last_error) == "no member answered: alpha ERROR, beta ERROR"
+
+
+@pytest.mark.parametrize("bad", [[ROWS - 1], [0], [47, 48, 49]])
+def test_a_row_that_breaks_the_connection_does_not_block_the_job(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, bad: list[int]
+) -> None:
+    """As the last or first row, where no other is answered in between: the server says that it is well."""
+
+    async def is_ready(*_: Any) -> bool:
+        return True
+
+    serve(monkeypatch, [], failing(dict.fromkeys(bad, Disconnected("broke off"))))
+    monkeypatch.setattr(AsyncClient, "is_ready", is_ready)
+    report = quorum.extract(deployment, "in.csv", options(patience_s=60.0))
+    assert (report.ended, report.answered, report.failed) == ("complete", ROWS - len(bad), len(bad))
+    assert [row["sku"] for row in rows_of() if row["error"]] == [f"s{n}" for n in bad]
+
+
+def test_a_last_row_that_ends_a_server_which_starts_slowly_fails(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_at = 0.0
+
+    def server(text: str) -> Extraction:
+        nonlocal back_at
+        if time.monotonic() < back_at:
+            raise Unreachable("gone")
+        if text == str(ROWS - 1):
+            back_at = time.monotonic() + 0.5
+            raise Disconnected("broke off")
+        return answer(text)
+
+    async def is_ready(*_: Any) -> bool:
+        return time.monotonic() >= back_at
+
+    serve(monkeypatch, [], server)
+    monkeypatch.setattr(AsyncClient, "is_ready", is_ready)
+    report = quorum.extract(deployment, "in.csv", options(patience_s=1.2))
+    assert (report.ended, report.answered, report.failed) == ("complete", ROWS - 1, 1)
+
+
+@pytest.mark.parametrize("is_well", [False, True])
+def test_a_server_that_breaks_every_connection_is_waited_for(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, is_well: bool
+) -> None:
+    """It may say that it is well: then a few rows fail, and the others wait."""
+
+    async def is_ready(*_: Any) -> bool:
+        return is_well
+
+    serve(monkeypatch, [], failing(dict.fromkeys(range(5, ROWS), Disconnected("broke off"))))
+    monkeypatch.setattr(AsyncClient, "is_ready", is_ready)
+    monkeypatch.setattr(patience, "MOST_FAILURES", 2)
+    monkeypatch.setattr(Patience, "next_pause_s", lambda _: 0.01)
+    report = quorum.extract(deployment, "in.csv", options(patience_s=0.5))
+    assert (report.ended, report.answered, report.failed) == ("unavailable", 5, 2 if is_well else 0)
 
 
 def test_other_weights_are_refused_unless_they_are_accepted(
@@ -478,6 +585,7 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
         ({"canary_share": 2.0}, "canary_share"),
         ({"patience_s": -1.0}, "patience_s"),
         ({"part_rows": 0}, "part_rows"),
+        ({"channel": "stabel"}, "channel: 'stabel' is none of quorum, quorum_canary"),
         ({"timeout_s": -1.0}, "timeout"),
         ({"votes": "votes.csv"}, r"votes\.csv: cannot tell the format from '\.csv'"),
         ({"votes": "absent/votes.jsonl"}, "absent/votes.jsonl: there is no such folder"),
@@ -512,6 +620,111 @@ def test_files_that_hold_something_are_replaced_only_if_asked_for(
     assert asked == []
     quorum.extract(deployment, "in.csv", options(force=True))
     assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
+
+
+def waiting_job(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, progress: Callable[[JobProgress], None]
+) -> quorum.ExtractReport:
+    """A job whose server goes away for good after seven answers; it waits for a second."""
+    monkeypatch.setattr(bulk_job, "_WATCH_S", 0.05)
+    serve(monkeypatch, [], failing(dict.fromkeys(range(7, ROWS), Unreachable("gone"))))
+    return quorum.extract(deployment, "in.csv", options(patience_s=1.0), progress=progress)
+
+
+def test_the_state_is_shown_while_the_server_is_waited_for(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[JobProgress] = []
+    display = JobDisplay("EUR", 0.2)
+
+    def show(state: JobProgress) -> None:
+        seen.append(state)
+        display(state)
+
+    report = waiting_job(deployment, monkeypatch, show)
+    assert (report.ended, report.answered) == ("unavailable", 7)
+    assert sum(state.waits for state in seen) >= 5
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("7 of 50 rows (14%), waiting for the server" in line for line in lines) >= 2
+
+
+def test_what_was_answered_is_on_the_disk_while_the_server_is_waited_for(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+
+    def show(state: JobProgress) -> None:
+        if state.waits:
+            synced.append(all(journal.is_synced for journal in journals))
+
+    journals: list[Journal] = []
+    begin = Journal.__init__
+
+    def noted(journal: Journal, *given: Any) -> None:
+        begin(journal, *given)
+        journals.append(journal)
+
+    monkeypatch.setattr(Journal, "__init__", noted)
+    waiting_job(deployment, monkeypatch, show)
+    assert journals
+    assert synced[1:], "shown while it waited"
+    assert all(synced[1:])
+
+
+def test_a_disk_that_fails_while_the_server_is_waited_for_ends_the_job(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sync(_: Journal) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Journal, "sync", sync)
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        waiting_job(deployment, monkeypatch, lambda _: None)
+
+
+def test_refused_rows_count_as_bad_over_all_runs(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both runs end in the middle, after as many refused rows as are too many, those of before included."""
+    texts: list[str] = []
+    failures: dict[int, Any] = {n: InvalidRequest("too long") for n in (5, 25, 30, 35)}
+    serve(monkeypatch, texts, failing(failures | {27: [KeyboardInterrupt()]}))
+    report = quorum.extract(deployment, "in.csv", options(max_bad=2))
+    assert (report.ended, report.failed) == ("interrupted", 2)
+    del texts[:]
+    with pytest.raises(TooManyBad, match=r"^3 of 50 rows are bad, 2 are allowed\. .*row 31: too long"):
+        quorum.extract(deployment, "in.csv", options(max_bad=2))
+    assert "35" not in texts
+    report = quorum.extract(deployment, "in.csv", options(max_bad=4))
+    assert (report.ended, report.failed) == ("complete", 4)
+
+
+def test_bad_rows_count_once_where_failed_rows_are_asked_again(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "".join(f"s{n},{'' if n == 5 else n}\n" for n in range(ROWS))
+    Path("in.csv").write_text("sku,title\n" + lines, "utf-8")
+    serve(monkeypatch, [], failing({9: [DeadlineExceeded("late")]}))
+    assert quorum.extract(deployment, "in.csv", options()).failed == 1
+    report = quorum.extract(deployment, "in.csv", options(retry_failed=True))
+    assert (report.answered, report.failed, report.bad) == (ROWS - 1, 0, 1)
+
+
+def test_gold_of_the_wrong_kind_is_found_before_anything_is_asked(
+    deployment: quorum.Deployment, asked: list[str]
+) -> None:
+    gold = ['{"color": ["red"]}'] * 8 + ['{"color": [["red", "shade"]]}'] * 2
+    lines = [json.dumps({"sku": f"s{n}", "title": str(n), "gold": json.loads(g)}) for n, g in enumerate(gold)]
+    Path("in.jsonl").write_text("\n".join(lines), "utf-8")
+    with pytest.raises(
+        TooManyBad, match=r"^2 of 10 rows are bad, 1 are allowed\. .*in\.jsonl: row 9: gold of"
+    ):
+        quorum.extract(deployment, "in.jsonl", options())
+    assert asked == []
+    report = quorum.extract(deployment, "in.jsonl", options(max_bad=2))
+    assert (len(asked), report.answered, report.bad) == (8, 8, 2)
+    letters = [json.loads(line) for line in Path("out.csv.dead.jsonl").read_text("utf-8").splitlines()]
+    assert [letter["reason"][:15] for letter in letters] == ["gold of 'color'"] * 2
 
 
 def test_several_files_make_one_job(deployment: quorum.Deployment, asked: list[str]) -> None:

@@ -17,10 +17,10 @@ from quorum.bulk.inputs.parts import PartReader
 from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.inputs.scan import Scan
 from quorum.bulk.job_input import SHOWN_BAD, ListingOf, too_many_bad
-from quorum.bulk.ledger import Counts, Entry, Pending
+from quorum.bulk.ledger import Counts, Entry, Pending, StorageFailed
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import ExtractOptions
-from quorum.bulk.patience import Fate, Patience
+from quorum.bulk.patience import Fate, NoVotes, Patience
 from quorum.bulk.progress import OnProgress, Pace, progress_of
 from quorum.bulk.spent import BudgetWatch
 from quorum.server.exposure import client_key
@@ -29,7 +29,7 @@ from quorum_contract.errors import QuorumError
 
 Listings = Sequence[tuple[int, Listing | BadRow]]
 Results = AsyncGenerator["tuple[RowItem, Extraction | QuorumError]"]
-_SHOW_S = 0.1
+_SHOW_S, _WATCH_S = 0.1, 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,8 @@ class Outcomes(Protocol):
 
     def commit(self, part_number: int, listings: Listings) -> None: ...  # noqa: D102
 
+    def sync(self) -> None: ...  # noqa: D102
+
 
 class Job:
     """One run of a job, in one event loop.
@@ -117,22 +119,17 @@ class Job:
         self._limit = asyncio.Timeout(None)
         self._pace, self._shown = Pace(), 0.0
         self._parts: dict[int, _OpenPart] = {}
-        self._examples: list[BadRow] = []
-        self._invalid = 0
+        self._refused: list[BadRow] = []
         self._rows = self._new_rows()
         self._again: deque[RowItem] = deque()
         self._alone: deque[RowItem] = deque()
         self._holds = False
+        self._storage: StorageFailed | None = None
 
     @property
     def reason(self) -> QuorumError | None:
         """Why the server was unavailable; None: it was not."""
         return self.patience.reason
-
-    @property
-    def bad(self) -> int:
-        """Rows so far that no server can answer: they cannot be read, or break the contract."""
-        return self._ledger.counts.tally.bad + sum(part.bad for part in self._parts.values()) + self._invalid
 
     async def run(self) -> bool:
         """Ask until every row has an outcome; whether that is so, False: the patience is over.
@@ -143,16 +140,37 @@ class Job:
             StorageFailed: Something cannot be written.
         """
         self._show(force=True)
+        watch = asyncio.create_task(self._watch())
         try:
             async with self._client, self._limit:
                 while not await self._round():
                     if self._holds:
                         await asyncio.sleep(self.patience.next_pause_s())
+                        await self._wait_until_well()
         except TimeoutError:
+            if self._storage is not None:
+                raise self._storage from None
             return False
         finally:
+            watch.cancel()
+            await asyncio.wait([watch])
             self._show(force=True)
         return True
+
+    async def _watch(self) -> None:
+        """While the server is waited for, show the state, and have on the disk what was answered before."""
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            if not self.patience.waits:
+                continue
+            try:
+                self._ledger.sync()
+            except StorageFailed as error:
+                self._storage = error
+                # Ends the run now.
+                self._limit.reschedule(0.0)
+                return
+            self._show(force=True)
 
     async def _round(self) -> bool:
         """Ask what is to be asked; whether nothing is left. It ends early where the server is waited for."""
@@ -174,6 +192,21 @@ class Job:
             async for item, result in outcomes:
                 self._take(item, result)
         return not (self._again or self._alone or self._holds or self._parts)
+
+    async def _wait_until_well(self) -> None:
+        """Where a connection broke and nothing was answered since, wait until the server says it is ready.
+
+        Only so can be told whether a row ends the server: the client would send it at the moment it is back.
+        """
+        while self.patience.in_doubt:
+            try:
+                if await self._client.is_ready(self._options.asked_channel):
+                    self.patience.well()
+                    return
+            except QuorumError:
+                # It does not say: what the rows get has to tell.
+                return
+            await asyncio.sleep(self.patience.next_pause_s())
 
     def _feed(self) -> Iterator[RowItem]:
         """Rows to ask: those that are asked again first."""
@@ -201,7 +234,6 @@ class Job:
             part.listings.append((row.index, listing))
             if isinstance(listing, BadRow):
                 part.bad += 1
-                self._count_bad(listing)
             elif row.index not in pending.entries:
                 part.left += 1
                 text, category, product = listing.text, listing.category, listing.product
@@ -211,19 +243,21 @@ class Job:
 
     def _take(self, item: RowItem, result: Extraction | QuorumError) -> None:
         """Keep the outcome of a row, or ask it again."""
-        if isinstance(result, QuorumError):
-            fate = self.patience.fate(item.row, result)
+        entry = Entry.of(item.row, item.product_id or "", result)
+        if entry.is_retriable:
+            error = result if isinstance(result, QuorumError) else _no_votes(result)
+            fate = self.patience.fate(item.row, error)
             if fate is not Fate.KEEP:
                 self._holds = True
                 (self._alone if fate is Fate.ALONE else self._again).append(item)
                 return
         else:
             self.patience.answered(item.row)
+        if isinstance(result, Extraction):
             self.budgets.add(item.row + 1, result)
-        self._ledger.append(item.part, Entry.of(item.row, item.product_id or "", result))
+        self._ledger.append(item.part, entry)
         if isinstance(result, InvalidRequest):
-            self._invalid += 1
-            self._count_bad(BadRow(item.row, f"row {item.row + 1}", str(result), ""))
+            self._check_bad(BadRow(item.row, f"row {item.row + 1}", str(result), ""))
         self.asked += 1
         self._pace.add()
         self._parts[item.part].left -= 1
@@ -237,18 +271,21 @@ class Job:
             self._ledger.commit(number, part.listings)
             del self._parts[number]
 
-    def _count_bad(self, row: BadRow) -> None:
-        if len(self._examples) < SHOWN_BAD:
-            self._examples.append(row)
-        allowed = self._options.bad_allowed(self._scan.rows)
-        if self.bad > allowed:
-            raise too_many_bad(allowed, self._scan.rows, self.bad, self._examples)
+    def _check_bad(self, row: BadRow) -> None:
+        """Refuse more bad rows than the run allows; this one was just refused by the server."""
+        if len(self._refused) < SHOWN_BAD:
+            self._refused.append(row)
+        scan, allowed = self._scan, self._options.bad_allowed(self._scan.rows)
+        bad = scan.bad_rows + self._ledger.counts.tally.refused
+        if bad > allowed:
+            raise too_many_bad(allowed, scan.rows, bad, [*self._refused, *scan.bad])
 
     def _remind(self, at: float | None) -> None:
-        if self._limit.expired():
+        if self._limit.expired() or self._storage is not None:
             return
         loop = asyncio.get_running_loop()
         self._limit.reschedule(None if at is None else loop.time() + max(0.0, at - time.monotonic()))
+        self._show(force=True)
 
     def _show(self, *, force: bool = False) -> None:
         """Report the state, some times a second."""
@@ -258,3 +295,9 @@ class Job:
         self._shown = now
         bad = sum(part.bad for part in self._parts.values())
         self._progress(progress_of(self._ledger.counts, self._pace, bad=bad, waits=self.patience.waits))
+
+
+def _no_votes(answer: Extraction) -> NoVotes:
+    """What is wrong with an answer that no member gave."""
+    votes = {vote.member: vote.status.name for decision in answer.answers for vote in decision.votes}
+    return NoVotes("no member answered: " + ", ".join(f"{name} {status}" for name, status in votes.items()))

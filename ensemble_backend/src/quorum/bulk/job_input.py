@@ -18,11 +18,12 @@ from quorum.bulk.inputs.scan import Scan, check_unchanged, scan
 from quorum.bulk.inputs.sources import STDIN, find_files
 from quorum.bulk.ledger import Ledger, LedgerError
 from quorum.bulk.ledger.folder import JobFolder
-from quorum.bulk.listings import Listing, ListingsError, check_gold
+from quorum.bulk.listings import Listing, gold_flaw
 from quorum.bulk.mapping import ColumnNames, raw_of
 from quorum.bulk.options import ExtractOptions
 from quorum.bulk.outputs import OutputError, Outputs
 from quorum.deployment.schema import Deployment
+from quorum.tasks.catalogue import Catalogue
 from quorum_contract.errors import QuorumError
 
 Files = str | Path | Sequence[str | Path]
@@ -52,9 +53,16 @@ def column_names(deployment: Deployment, attributes: Sequence[str], options: Ext
 
 
 def find_input(
-    names: Sequence[str], columns: ColumnNames, options: ExtractOptions, folder: Path, note: Note
+    names: Sequence[str],
+    columns: ColumnNames,
+    options: ExtractOptions,
+    folder: Path,
+    note: Note,
+    catalogue: Catalogue,
 ) -> Scan:
     """What the input is: as the job has it, if that is of the same command, else scanned now.
+
+    A row whose gold is of another kind than its attribute in the catalogue is bad.
 
     Raises:
         ListingsError: It cannot be read, or has changed since the job began.
@@ -66,7 +74,14 @@ def find_input(
         _check_same_files(names, found, folder)
         check_unchanged(found)
         return found
-    found = scan(names, options.inputs, options.part_rows, columns=columns, spool=JobFolder(folder).input)
+    found = scan(
+        names,
+        options.inputs,
+        options.part_rows,
+        columns=columns,
+        check=lambda listing: gold_flaw(listing, catalogue),
+        spool=JobFolder(folder).input,
+    )
     for remark in found.notes:
         note(remark)
     return found
@@ -139,18 +154,14 @@ def too_many_bad(allowed: int, rows: int, bad: int, examples: Sequence[BadRow]) 
 
 
 def listings_by(found: Scan, deployment: Deployment) -> ListingOf:
-    """A function that makes a listing of a row; one whose gold is of another kind is bad."""
+    """A function that makes a listing of a row; one that the scan found bad is bad."""
     columns, catalogue = found.mapping, deployment.catalogue()
     assert columns is not None
 
     def listing_of(row: Row) -> Listing | BadRow:
         listing = columns.listing(row)
-        if isinstance(listing, BadRow) or not listing.gold:
-            return listing
-        try:
-            check_gold([listing], catalogue)
-        except ListingsError as error:
-            return BadRow(row.index, row.place, str(error), raw_of(row.values))
+        if isinstance(listing, Listing) and (flaw := gold_flaw(listing, catalogue)):
+            return BadRow(row.index, row.place, flaw, raw_of(row.values))
         return listing
 
     return listing_of

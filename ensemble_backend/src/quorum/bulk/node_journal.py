@@ -54,9 +54,14 @@ class NodeJournal:
         with storing(self._path):
             self._file.write(entry.to_line())
             self._file.flush()
-            if time.monotonic() - self._synced >= SYNC_S:
-                os.fsync(self._file.fileno())
-                self._synced = time.monotonic()
+        if time.monotonic() - self._synced >= SYNC_S:
+            self.sync()
+
+    def sync(self) -> None:
+        """Have every outcome on the disk."""
+        with storing(self._path):
+            os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
 
     def __enter__(self) -> Self:
         """Return the journal."""
@@ -66,8 +71,8 @@ class NodeJournal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Have everything on the disk, where other nodes see it, and close."""
+        self.sync()
         with storing(self._path):
-            os.fsync(self._file.fileno())
             self._file.close()
 
 

@@ -175,6 +175,11 @@ class NodeLedger:
         begun = self._journals.items()
         return {number: journal.name for number, journal in begun if number not in self.complete}
 
+    def sync(self) -> None:
+        """Have every outcome on the disk."""
+        for journal in self._journals.values():
+            journal.sync()
+
     def close(self) -> None:
         """Close the journals, so that the driver sees all of them."""
         self._files.close()

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from quorum.bulk.inputs.options import InputOptions
-from quorum_contract import BULK, LAZY_OF, STABLE, Priority
+from quorum.bulk.inputs.options import PART_ROWS, InputOptions
+from quorum_contract import BULK, CHANNELS, LAZY_CHANNELS, LAZY_OF, STABLE, Priority
 from quorum_contract.errors import InvalidRequest
 
 IN_FLIGHT = 16
 """Requests in flight where "auto" cannot search: of some listings, or of one member."""
-PART_ROWS = 1000
 PATIENCE_S = 600.0
 MAX_BAD = "1%"
 """Rows that may be bad unless others are given. A share is rounded up, so that one always may."""
@@ -57,7 +56,7 @@ class ExtractOptions:
         priority: "bulk": the server admits listings while it has little else to do; "interactive": as
             requests of people who wait.
         lazy: Ask members in rows, see :meth:`quorum_client.Client.extract`.
-        retry_failed: Ask the rows of the job that failed once more.
+        retry_failed: Ask the rows of the job that failed, or that no member answered, once more.
         accept_new_weights: Go on where other weights decide than before; each row has its version.
         force: Replace files at ``out`` and ``votes`` that are not of this job; folders are never replaced.
         escaped: Make CSV cells harmless, see :func:`quorum.safe_text.safe_cell`. False: cells as they are,
@@ -97,6 +96,8 @@ class ExtractOptions:
         Raises:
             InvalidRequest: Names the setting.
         """
+        if self.channel not in (known := (*CHANNELS, *LAZY_CHANNELS)):
+            raise InvalidRequest(f"channel: {self.channel!r} is none of {', '.join(known)}; name one of them")
         if self.concurrency != "auto" and self.concurrency < 1:
             raise InvalidRequest(f"concurrency: {self.concurrency!r}; give a whole number above 0, or 'auto'")
         if not self.patience_s >= 0:

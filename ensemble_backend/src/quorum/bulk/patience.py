@@ -21,12 +21,18 @@ from quorum_client import (
 from quorum_contract.errors import QuorumError
 
 STRIKES = 3
-"""A row that the connection breaks off at so often, while others are answered in between, has failed."""
+"""A row that the connection breaks off at so often, while the server is well in between, has failed."""
 MOST_FAILURES = 100
 """Where more rows than these fail in a row, with no answer in between, the server is broken."""
 _FIRST_PAUSE_S, _LAST_PAUSE_S, _JITTER = 0.1, 10.0, 0.2
 _MOST_DOUBLED = 10
 _AWAY = Unavailable | ChannelNotFound | DeadlineExceeded
+
+
+class NoVotes(QuorumError):
+    """No member answered a row, as some failed; the message says who failed how."""
+
+    code = "NO_VOTES"
 
 
 class Fate(Enum):
@@ -49,6 +55,11 @@ class Patience:
         note: Takes a remark when a wait begins, and when it ends.
         remind: Called with the time by which an answer must have come, by the clock of
             :func:`time.monotonic`; None: no wait is on.
+
+    Attributes:
+        seconds: As given.
+        reason: Of the last wait; None: there was none.
+        in_doubt: Whether a connection broke since the last answer: the server, or a row, broke it.
     """
 
     def __init__(
@@ -62,6 +73,7 @@ class Patience:
         self._answers = self._failures = 0
         self._is_held = False
         self._strikes: dict[int, tuple[int, int]] = {}
+        self.in_doubt = False
         self.reason: QuorumError | None = None
 
     @property
@@ -81,12 +93,16 @@ class Patience:
         self.wait(error)
         if not isinstance(error, Disconnected):
             return Fate.AGAIN
+        self.in_doubt = True
         strikes, at = self._strikes.get(row, (0, -1))
         # Where nothing is answered in between it is the server that is broken, and not the row.
         if self._answers > at:
             strikes += 1
         self._strikes[row] = strikes, self._answers
-        return Fate.KEEP if strikes >= STRIKES else Fate.ALONE if strikes > 1 else Fate.AGAIN
+        if strikes < STRIKES:
+            return Fate.ALONE if strikes > 1 else Fate.AGAIN
+        self._failures += 1
+        return Fate.KEEP if self._failures <= MOST_FAILURES else Fate.ALONE
 
     def on_wait(self, reason: QuorumError | None) -> None:
         """Take the reason of a wait of the client, and its end, see :data:`quorum_client.OnWait`."""
@@ -116,6 +132,7 @@ class Patience:
         """Take note of an answer, to this row: the wait is over."""
         self._answers += 1
         self._failures = 0
+        self.in_doubt = False
         self._strikes.pop(row, None)
         self._pauses = 0
         if self._since is None or self._is_held:
@@ -124,6 +141,18 @@ class Patience:
         self._remind(None)
         if not isinstance(self.reason, Overloaded):
             self._note(f"the server answers again after {in_words(waited_s)}")
+
+    def well(self) -> None:
+        """Take note that the server says it is well after a connection broke: a row may have broken it.
+
+        It counts as an answer in between, and the wait begins anew, until too many rows have failed so.
+        """
+        self.in_doubt = False
+        self._pauses = 0
+        self._answers += 1
+        if self._since is not None and self._failures <= MOST_FAILURES:
+            self._since = time.monotonic()
+            self._remind(self._since + self.seconds)
 
     def next_pause_s(self) -> float:
         """Seconds to pause before the next attempt: longer each time until an answer comes."""

@@ -42,7 +42,8 @@ class JobProgress:
 
 
 OnProgress = Callable[[JobProgress], None]
-"""Called with the state of a job a few times a second while something changes, first and last always."""
+"""Called with the state of a job: first, last, a few times a second while something changes, and each second
+of a wait."""
 
 
 class Pace:

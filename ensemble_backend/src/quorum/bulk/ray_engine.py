@@ -27,7 +27,7 @@ from quorum.bulk.node_journal import drop_journal, drop_journals, node_entries, 
 from quorum.bulk.node_work import NodeReport, NodeSettings, NodeWorker, OpenPart, shares
 from quorum.bulk.progress import OnProgress, Pace, progress_of
 from quorum.bulk.spent import BudgetWatch
-from quorum_contract.errors import InvalidRequest, QuorumError
+from quorum_contract.errors import QuorumError
 
 _CPUS = 0.01
 
@@ -155,8 +155,7 @@ class RayJob:
 
     def _check_bad(self) -> None:
         """Refuse more bad rows than the run allows; each node sees only its own."""
-        rows, tally = self._settings.scan.rows, self._ledger.counts.tally
-        bad = tally.bad + tally.errors.get(InvalidRequest.code, 0)
+        rows, bad = self._settings.scan.rows, self._settings.scan.bad_rows + self._ledger.counts.tally.refused
         allowed = self._settings.options.bad_allowed(rows)
         if bad > allowed:
             raise too_many_bad(allowed, rows, bad, self._examples)

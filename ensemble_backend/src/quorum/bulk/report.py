@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from quorum.bulk.ledger import Tally
+from quorum.bulk.outcomes import Ended
 from quorum.bulk.spent import BudgetSpent, Totals
 from quorum.records import Record, plain
 from quorum_contract.errors import QuorumError
-
-Ended = Literal["complete", "interrupted", "unavailable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +53,11 @@ class ExtractReport(Record):
         return self.tally.failed
 
     @property
+    def voteless(self) -> int:
+        """Rows of ``answered`` that no member answered, as some failed; ``retry_failed`` asks them again."""
+        return self.tally.voteless
+
+    @property
     def bad(self) -> int:
         """Rows that could not be read; they are in the dead letters."""
         return self.tally.bad
@@ -73,7 +77,18 @@ class ExtractReport(Record):
         tally = self.tally
         data: dict[str, Any] = {
             name: plain(getattr(self, name))
-            for name in ("ended", "rows", "answered", "failed", "bad", "left", "asked", "outputs", "job")
+            for name in (
+                "ended",
+                "rows",
+                "answered",
+                "voteless",
+                "failed",
+                "bad",
+                "left",
+                "asked",
+                "outputs",
+                "job",
+            )
         }
         data["errors"] = {
             code: {"listings": rows, "first": tally.messages.get(code, "")}

@@ -25,11 +25,12 @@ from quorum.bulk.node_journal import take_over
 from quorum.bulk.node_work import NodeSettings, for_nodes
 from quorum.bulk.only_run import extract_only
 from quorum.bulk.options import ExtractOptions
+from quorum.bulk.outcomes import Ended
 from quorum.bulk.outputs import Outputs, dead_letters_of, target_of
 from quorum.bulk.patience import Patience
 from quorum.bulk.progress import OnProgress
 from quorum.bulk.ray_engine import RayJob
-from quorum.bulk.report import Ended, ExtractReport
+from quorum.bulk.report import ExtractReport
 from quorum.bulk.spent import money
 from quorum.deployment.schema import Deployment
 from quorum.server.probe import served_version
@@ -89,7 +90,7 @@ def extract(
     url = options.url or endpoint_of(deployment).grpc_url
     folder = job_folder(outputs, options)
     columns = column_names(deployment, attributes, options)
-    found = find_input(names, columns, options, folder, note)
+    found = find_input(names, columns, options, folder, note, deployment.catalogue())
     check_apart(names, outputs, found)
     check_bad(found, options, note)
     spec = JobSpec(

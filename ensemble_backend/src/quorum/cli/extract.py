@@ -11,7 +11,8 @@ import typer
 import quorum
 from quorum.bulk.dry_run import in_words as in_words_of_run
 from quorum.bulk.durations import in_words
-from quorum.bulk.inputs.options import InputOptions
+from quorum.bulk.inputs.options import PART_ROWS, InputOptions
+from quorum.bulk.options import MAX_BAD
 from quorum.cli import extract_options as given
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, counted, note, print_json
 from quorum.cli.job_progress import JobDisplay
@@ -31,7 +32,7 @@ def extract(
     output: given.OutOption = None,
     votes: given.VotesOption = None,
     force: given.ForceOption = False,
-    part_rows: given.PartRowsOption = 1000,
+    part_rows: given.PartRowsOption = PART_ROWS,
     escape: given.EscapeOption = True,
     job: given.JobOption = None,
     text: given.TextOption = None,
@@ -56,7 +57,7 @@ def extract(
     timeout: given.TimeoutOption = 60.0,
     patience: given.PatienceOption = "10m",
     retry_failed: given.RetryFailedOption = False,
-    max_bad: given.MaxBadOption = "1%",
+    max_bad: given.MaxBadOption = MAX_BAD,
     accept_new_weights: given.AcceptNewWeightsOption = False,
     progress_every: given.ProgressEveryOption = "30s",
     deploy: DeployOption = DEPLOY,
@@ -71,11 +72,12 @@ def extract(
     **A server that is away, full or starting** is waited for, up to --patience. Then the job stops with exit
     code 75, and the same command goes on.
 
-    **Rows that fail** are marked in the output; --retry-failed asks them again. Rows that cannot be read are
-    listed in OUT.dead.jsonl with their reason and row; more than --max-bad end the run.
+    **Rows that fail** are marked in the output; --retry-failed asks them again, and those that no member
+    answered because members failed. Rows that cannot be read are listed in OUT.dead.jsonl with their reason
+    and row; more than --max-bad end the run.
 
-    Exit codes: 0 every row answered; 1 some failed, or refused; 75 the server was away: type it again;
-    130 Ctrl-C or SIGTERM: type it again.
+    Exit codes: 0 every row answered; 1 some failed, were answered by no member, or refused; 75 the server was
+    away: type it again; 130 Ctrl-C or SIGTERM: type it again.
 
     With --only, a member that is new, or was replaced, is asked on a server of its own, and no other member
     is: its votes go into the recorded table --votes.
@@ -157,7 +159,7 @@ def _run(
             f" ({report.last_error}). Once `quorum status` says that the channel answers, {_AGAIN}"
         )
         raise typer.Exit(_TRY_AGAIN)
-    if report.failed or report.bad:
+    if report.failed or report.bad or report.voteless:
         raise typer.Exit(1)
 
 
@@ -200,6 +202,9 @@ def _show(report: quorum.ExtractReport, currency: str) -> None:
         reasons = "; ".join(f"{name} {_counts(found)}" for name, found in tally.abstained.items())
         again = "; they are asked again by the next run" if report.only else ""
         note(f"no vote in {tally.absent} of {tally.voted + tally.absent} cases: {reasons}{again}")
+    if report.voteless:
+        again = "" if report.only else ": --retry-failed asks them again"
+        note(f"{counted(report.voteless, 'row')} answered by no member{again}")
 
 
 def _counts(found: Mapping[str, int]) -> str:

@@ -206,7 +206,9 @@ PatienceOption = Annotated[
 RetryFailedOption = Annotated[
     bool,
     typer.Option(
-        "--retry-failed", help="Ask the rows of the job that failed once more.", rich_help_panel=_TROUBLE
+        "--retry-failed",
+        help="Ask the rows of the job that failed, or that no member answered, once more.",
+        rich_help_panel=_TROUBLE,
     ),
 ]
 AcceptNewWeightsOption = Annotated[

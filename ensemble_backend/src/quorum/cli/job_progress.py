@@ -45,7 +45,7 @@ class JobDisplay:
 
     Args:
         currency: Of the cost.
-        every_s: Seconds between two lines where standard error is no terminal; 0: none but the first.
+        every_s: Seconds to the first line, and between two, where standard error is no terminal; 0: none.
     """
 
     def __init__(self, currency: str, every_s: float) -> None:

@@ -12,6 +12,8 @@ from quorum.bulk.inputs.records import ListingsError
 Format = Literal["csv", "jsonl", "parquet"]
 Compression = Literal["", "gz", "bz2", "xz", "zst"]
 
+PART_ROWS = 1_000
+"""Rows of a part, unless another number is given."""
 NO_QUOTES = "none"
 """As ``quote``: quotes are characters like all others."""
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}

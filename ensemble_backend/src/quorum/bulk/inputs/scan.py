@@ -18,12 +18,11 @@ from quorum.bulk.inputs.formats.parquet import ParquetCursor
 from quorum.bulk.inputs.ids import Ids
 from quorum.bulk.inputs.layout import Source
 from quorum.bulk.inputs.notes import columns_in_words, sources_in_words
-from quorum.bulk.inputs.options import InputOptions
+from quorum.bulk.inputs.options import PART_ROWS, InputOptions
 from quorum.bulk.inputs.records import BadRow, ListingsError, Row
 from quorum.bulk.inputs.sources import find_files
 from quorum.bulk.mapping import ColumnMap, ColumnNames, Listing, raw_of
 
-PART_ROWS = 1_000
 MOST_BAD = 1_000
 """Bad rows that a scan keeps; the others are only counted."""
 _RAW = 2_000

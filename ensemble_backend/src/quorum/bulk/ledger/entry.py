@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
-from quorum_client import Extraction
+from quorum_client import Extraction, Status
 from quorum_contract.errors import QuorumError
+
+_FAILED = frozenset({Status.TIMEOUT, Status.OVERLOADED, Status.ERROR, Status.BUDGET})
 
 
 class FailedRow(QuorumError):
@@ -49,6 +51,19 @@ class Entry:
         if isinstance(result, Extraction):
             return cls(row, product, answer=result)
         return cls(row, product, error=(result.code, str(result)))
+
+    @property
+    def is_voteless(self) -> bool:
+        """Whether no member answered anything, and at least one failed: it may answer when asked again."""
+        if self.answer is None:
+            return False
+        statuses = {vote.status for answer in self.answer.answers for vote in answer.votes}
+        return Status.ANSWERED not in statuses and not _FAILED.isdisjoint(statuses)
+
+    @property
+    def is_retriable(self) -> bool:
+        """Whether ``--retry-failed`` asks its row again."""
+        return self.error is not None or self.is_voteless
 
     @property
     def result(self) -> Extraction | FailedRow:

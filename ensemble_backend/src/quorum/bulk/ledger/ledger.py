@@ -180,19 +180,20 @@ class Ledger:
         """The parts to work on, in order, read as they are asked for.
 
         Args:
-            retry_failed: Leave failed rows out of ``entries``, and yield committed parts that have some.
+            retry_failed: Leave failed rows, and those that no member answered, out of ``entries``, and yield
+                committed parts that have some.
 
         Raises:
             LedgerError: A journal is damaged, or of another job.
         """
         for number, part in self._parts.items():
-            retried = retry_failed and number in self._records and self._records[number].tally.failed > 0
+            retried = retry_failed and number in self._records and self._records[number].tally.retriable > 0
             if number in self._committed and not retried:
                 continue
             entries = self._opened(number).entries.items()
             if number in self._committed:
                 del self._open[number]  # What is only looked at takes no memory until it changes.
-            yield Pending(part, {row: e for row, e in entries if not retry_failed or e.error is None})
+            yield Pending(part, {row: e for row, e in entries if not (retry_failed and e.is_retriable)})
 
     def append(self, part_number: int, entry: Entry) -> None:
         """Write an outcome; a later one of the same row replaces an earlier one.
@@ -259,8 +260,8 @@ class Ledger:
     def finish(self) -> tuple[str, ...]:
         """Join the parts into outputs that are one file each; with that the job is complete.
 
-        A complete job is left as it is. Where no row failed, nothing can be asked again, and the parts that
-        were joined are removed.
+        A complete job is left as it is. Where no row can be asked again, the parts that were joined are
+        removed.
 
         Returns:
             Names of the outputs; dead letters only where there are some.
@@ -279,7 +280,7 @@ class Ledger:
             if not self._folder.complete.exists():
                 self._writer.join((number, self._records[number].waiting) for number in self._parts)
                 self._folder.write(self._folder.complete, self._tally.to_json())
-            if not self._tally.failed:
+            if not self._tally.retriable:
                 for number in self._parts:
                     for name in self._records[number].waiting:
                         (self._folder.parts / name).unlink(missing_ok=True)

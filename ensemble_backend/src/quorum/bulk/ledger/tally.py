@@ -9,7 +9,7 @@ from typing import Any
 
 from quorum.bulk.ledger.entry import Entry
 from quorum.bulk.spent import Totals
-from quorum_client import DecisionStatus, Extraction
+from quorum_client import DecisionStatus, Extraction, InvalidRequest
 
 
 @dataclass(slots=True)
@@ -20,6 +20,7 @@ class Tally:
         answered: Rows with an answer.
         failed: Rows with an error.
         bad: Rows that could not be read; they are in the dead letters.
+        voteless: Rows of ``answered`` that no member answered, as some failed, see :attr:`Entry.is_voteless`.
         decided: Answers to an attribute with a value, "n/a" included.
         undecided: Name of a :class:`quorum_contract.status.DecisionStatus` -> answers without a value.
         voted: Votes with a value, "n/a" included.
@@ -34,6 +35,7 @@ class Tally:
     answered: int = 0
     failed: int = 0
     bad: int = 0
+    voteless: int = 0
     decided: int = 0
     undecided: dict[str, int] = field(default_factory=dict)
     voted: int = 0
@@ -50,9 +52,19 @@ class Tally:
         return self.answered + self.failed + self.bad
 
     @property
+    def refused(self) -> int:
+        """Rows of ``failed`` that no server takes, as they break the contract."""
+        return self.errors.get(InvalidRequest.code, 0)
+
+    @property
+    def retriable(self) -> int:
+        """Rows that ``--retry-failed`` asks again."""
+        return self.failed + self.voteless
+
+    @property
     def absent(self) -> int:
         """Votes without a value."""
-        return sum(sum(found.values()) for found in self.abstained.values())
+        return sum(sum(statuses.values()) for statuses in self.abstained.values())
 
     @property
     def absent_share(self) -> float | None:
@@ -62,11 +74,12 @@ class Tally:
     def add(self, entry: Entry, sign: int = 1) -> None:
         """Count an outcome; with ``sign`` -1 take it off again."""
         if sign < 0:
-            one = Tally()
-            one.add(entry)
-            self.add_all(one, sign)
+            tally = Tally()
+            tally.add(entry)
+            self.add_all(tally, sign)
         elif entry.answer is not None:
             self._add_answer(entry.answer)
+            self.voteless += entry.is_voteless
         elif entry.error is not None:
             code, message = entry.error
             self.failed += 1
@@ -79,12 +92,12 @@ class Tally:
         _count(self.channels, f"{answer.channel}{came_from}")
         _count(self.weights, str(answer.weights_version))
         self.spent.add(answer)
-        for one in answer.answers:
-            if one.status is DecisionStatus.DECIDED:
+        for decision in answer.answers:
+            if decision.status is DecisionStatus.DECIDED:
                 self.decided += 1
             else:
-                _count(self.undecided, one.status.name)
-            for vote in one.votes:
+                _count(self.undecided, decision.status.name)
+            for vote in decision.votes:
                 if vote.value is None:
                     _count(self.abstained.setdefault(vote.member, {}), vote.status.name)
                 else:
@@ -96,9 +109,9 @@ class Tally:
             setattr(self, name, getattr(self, name) + sign * getattr(other, name))
         for name in _COUNTERS:
             _add(getattr(self, name), getattr(other, name), sign)
-        for member, found in other.abstained.items():
+        for member, statuses in other.abstained.items():
             own = self.abstained.setdefault(member, {})
-            _add(own, found, sign)
+            _add(own, statuses, sign)
             if not own:
                 del self.abstained[member]
         self.messages = {
@@ -113,7 +126,7 @@ class Tally:
         return asdict(self)
 
 
-_NUMBERS = ("answered", "failed", "bad", "decided", "voted")
+_NUMBERS = ("answered", "failed", "bad", "voteless", "decided", "voted")
 _COUNTERS = ("undecided", "errors", "channels", "weights")
 
 
