@@ -363,6 +363,32 @@ def test_a_folder_with_other_files_is_no_job(job: Job) -> None:
     assert Ledger.stored(job.path) is None
 
 
+@pytest.mark.parametrize("name", ["input/feed.csv", "input/stdin-notes", "parts/wheel.stl", "lock"])
+def test_files_of_others_in_folders_that_a_job_has_too_are_kept(job: Job, name: str) -> None:
+    path = job.path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(LedgerError, match=f"is the folder of no job: it holds '{name}'"):
+        job.begin()
+    assert [found for found in job.path.rglob("*") if found.is_file()] == [path]
+
+
+def test_a_job_that_nothing_was_asked_of_leaves_nothing(job: Job) -> None:
+    job.begin().close()
+    assert not job.path.exists()
+    (job.folder / "answers.csv").write_text("theirs")
+    with pytest.raises(OutputError):
+        job.begin()
+    assert not job.path.exists()
+
+
+def test_only_the_own_files_of_a_job_are_removed(job: Job) -> None:
+    with job.begin():
+        (job.path / "input").mkdir()
+        (job.path / "input" / "feed.csv").write_text("mine")
+    assert [found for found in job.path.rglob("*") if found.is_file()] == [job.path / "input" / "feed.csv"]
+
+
 def test_what_a_job_is_of_can_be_read(job: Job) -> None:
     assert Ledger.stored(job.path) is None
     begun(job)

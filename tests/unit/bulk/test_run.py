@@ -466,6 +466,22 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
     assert not Path("o.csv.job").exists()
 
 
+def test_a_failed_start_keeps_the_input_in_the_folder_that_is_named_as_the_job(
+    deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> int:
+        raise Unreachable("gone")
+
+    monkeypatch.setattr(job_run, "served_version", away)
+    feed = Path("data/input/feed.csv")
+    feed.parent.mkdir(parents=True)
+    shutil.copy("in.csv", feed)
+    with pytest.raises(LedgerError, match=r"data is the folder of no job: it holds 'input/feed\.csv'"):
+        quorum.extract(deployment, str(feed), options(job="data"))
+    assert feed.read_bytes() == Path("in.csv").read_bytes()
+    assert list(Path("data").iterdir()) == [feed.parent]
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [

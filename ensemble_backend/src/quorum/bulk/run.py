@@ -124,7 +124,7 @@ def extract(
             job = Job(client_of(url, options), found, listing_of, ledger, attributes, options, note, progress)
         return _run(job, ledger, folder, deployment.currency, options, note)
     finally:
-        ledger.close_untouched()
+        ledger.close()
 
 
 def _run(

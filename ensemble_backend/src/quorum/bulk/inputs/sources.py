@@ -6,6 +6,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from quorum.bulk.inputs.records import ListingsError
 
 STDIN = "-"
 _BLOCK = 1 << 20
+_SPOOLED = re.compile(r"stdin-[0-9a-f]{16}|\.stdin-\w{8}")
 
 
 class Named(NamedTuple):
@@ -103,6 +105,11 @@ def _known(folder: str, files: Iterable[str], notes: list[str]) -> list[str]:
         other = next(file for file in every if ending_of(file) not in FORMATS)
         notes.append(f"{folder}: {left} files of other endings are left out, such as {other}")
     return known
+
+
+def is_spooled(path: Path) -> bool:
+    """Whether a file is a copy of standard input, or the beginning of one, by its name."""
+    return _SPOOLED.fullmatch(path.name) is not None
 
 
 def _spooled(folder: Path | None) -> Path:

@@ -22,7 +22,6 @@ packed journal, then its record, each by rename, and at last removing its journa
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -153,6 +152,7 @@ class Ledger:
         files = JobFolder(folder)
         with storing(folder), ExitStack() as stack:
             stack.enter_context(files.locked())
+            stack.callback(files.discard_untouched)
             job, begun = files.begin(spec)
             weights = WeightsSeen(files, accept_new=accept_new_weights, note=note)
             if spec.weights_version is not None:
@@ -294,7 +294,7 @@ class Ledger:
         self._synced_at = time.monotonic()
 
     def close(self) -> None:
-        """Close the journals, and let others have the job."""
+        """Close the journals, and let others have the job; one that nothing was asked of is removed."""
         for opened in self._open.values():
             if opened.journal is not None:
                 with suppress(OSError):
@@ -302,12 +302,6 @@ class Ledger:
                 opened.journal.close()
         self._open.clear()
         self._lock.close()
-
-    def close_untouched(self) -> None:
-        """Close a job that nothing was asked of, and remove its folder; any other is only closed."""
-        if self._folder.is_untouched:
-            shutil.rmtree(self._folder.path, ignore_errors=True)
-        self.close()
 
     def __enter__(self) -> Ledger:
         """Return the ledger."""
