@@ -20,7 +20,7 @@ from support.bulk_jobs import CATALOGUE, Job, answer, listing, scan_of
 
 from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.inputs.scan import Scan
-from quorum.bulk.ledger import Entry, JobLocked, Ledger, LedgerError, NewWeights, StorageFailed
+from quorum.bulk.ledger import Entry, JobLocked, Ledger, LedgerError, NewWeights, StorageFailed, folder
 from quorum.bulk.outputs import OutputError, Outputs, target_of
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
@@ -270,16 +270,45 @@ def test_a_part_file_of_others_is_not_overwritten(tmp_path: Path) -> None:
     assert job.asked == [0, 1, 2, 3, 4]
 
 
-def test_an_output_that_is_gone_is_written_again_from_the_journals(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["answers.csv", "votes/part-000001.parquet", "votes"])
+def test_an_output_that_is_gone_is_written_again_from_the_journals(tmp_path: Path, name: str) -> None:
     job = Job(tmp_path / "files", votes="votes/")
     job.run()
-    written = job.written()
-    for name in ("answers.csv", "votes/part-000001.parquet"):
-        if "votes" not in name:
-            (job.folder / name).unlink()
-        job.run()
-        assert (job.written(), job.asked) == (written, [0, 1, 2, 3, 4])
+    written, path = job.written(), job.folder / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    job.run()
+    assert (job.written(), job.asked) == (written, [0, 1, 2, 3, 4])
     assert "is gone; it is written again" in job.notes[0]
+    job.run()
+    assert len(job.notes) == 1
+
+
+def test_a_part_without_votes_is_not_missed(tmp_path: Path) -> None:
+    job = Job(tmp_path / "files", votes="votes/", bad=frozenset({0, 1}))
+    job.run()
+    job.run()
+    assert [path.name for path in (job.folder / "votes").iterdir()] == ["part-000001.parquet"]
+    assert job.notes == []
+
+
+def test_it_is_on_the_disk_that_a_job_is_not_complete_before_a_part_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(tmp_path / "files", failing=frozenset({0}))
+    job.run()
+    synced: list[bool] = []
+    monkeypatch.setattr(
+        folder,
+        "sync_folder",
+        lambda path: synced.append(path == job.path and not (path / "complete.json").exists()),
+    )
+    with job.begin() as ledger:
+        assert next(ledger.pending(retry_failed=True))
+        ledger.append(0, Entry.of(0, "s-0", job.ask(0)))
+    assert synced == [True]
 
 
 def test_a_retry_asks_what_failed_and_writes_its_parts_anew(tmp_path: Path) -> None:

@@ -151,6 +151,12 @@ class JobFolder:
         whole = {"kind": KIND, "schema_version": SCHEMA_VERSION, "spec": spec.to_json()}
         self.write(self.manifest, whole)
 
+    def mark_incomplete(self) -> None:
+        """Have it on the disk that outputs are to be written; raises OSError if that fails."""
+        if self.complete.exists():
+            self.complete.unlink()
+            sync_folder(self.path)
+
     def read(self, path: Path) -> Any:
         """The JSON of a file of the job; None: there is none. Raises LedgerError if it is damaged."""
         return self.read_as(path, Any) if path.exists() else None

@@ -44,6 +44,7 @@ from quorum.bulk.ledger.weights import WeightsSeen
 from quorum.bulk.listings import Listing
 from quorum.bulk.outputs.outcome import Outcome
 from quorum.bulk.outputs.owned import Owned
+from quorum.bulk.outputs.targets import Kind
 from quorum.bulk.outputs.writer import Layout, Writer
 
 SYNC_S = 1.0
@@ -74,10 +75,11 @@ class _Open:
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """Says that a part is committed: what it counts, and its outputs that wait to be joined."""
+    """Says that a part is committed: its counts, its outputs that wait to be joined, and those in folders."""
 
     tally: Tally
     waiting: list[str] = field(default_factory=list)
+    placed: list[Kind] = field(default_factory=list)
 
 
 class Ledger:
@@ -243,7 +245,7 @@ class Ledger:
             if opened.journal is not None:
                 opened.journal.sync()
             self._uncommit(part_number)
-            record = _Record(tally, self._writer.write_part(part_number, outcomes, bad))
+            record = _Record(tally, *self._writer.write_part(part_number, outcomes, bad))
             lines = (opened.lines.get(entry.row) or entry.to_line() for entry in ordered)
             pack(self._folder.packed(part_number), header_of(self._job, part), lines)
             self._folder.write(self._folder.record(part_number), msgspec.to_builtins(record))
@@ -320,11 +322,11 @@ class Ledger:
                 self._records[number] = self._folder.read_as(path, _Record)
         has_bad = any(record.tally.bad for record in self._records.values())
         complete = self._folder.complete.exists()
-        lost = self._writer.missing_parts(self._records)
+        lost = self._writer.missing_parts({number: record.placed for number, record in self._records.items()})
         gone = self._writer.missing(has_bad=has_bad) if complete else []
         if complete and (gone or lost):
             note(f"{gone[0] if gone else 'a part file'} is gone; it is written again from the journals")
-            self._folder.complete.unlink()
+            self._folder.mark_incomplete()
             complete = False
         for number, record in self._records.items():
             journal = self._folder.journal(number).name in present
@@ -359,7 +361,7 @@ class Ledger:
 
     def _uncommit(self, number: int) -> None:
         """Have it on the disk that the outputs are not complete, before a part changes."""
-        self._folder.complete.unlink(missing_ok=True)
+        self._folder.mark_incomplete()
         if number in self._committed:
             self._committed.remove(number)
             self._tally.bad -= self._records[number].tally.bad
