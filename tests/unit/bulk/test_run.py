@@ -569,6 +569,24 @@ def test_outputs_that_are_read_are_refused(
     assert asked == []
 
 
+@pytest.mark.parametrize(
+    ("files", "change"),
+    [("**/*.csv", {"out": "all.csv"}), ("feed", {"job": "feed/job"}), ("feed/**", {"job": "feed/job"})],
+)
+def test_a_pattern_does_not_stand_for_what_the_job_writes(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, files: str, change: dict[str, Any]
+) -> None:
+    Path("feed").mkdir()
+    shutil.move("in.csv", "feed/in.csv")
+    texts: list[str] = []
+    serve(monkeypatch, texts, failing({30: KeyboardInterrupt()}))
+    assert quorum.extract(deployment, files, options(**change)).ended == "interrupted"
+    serve(monkeypatch, texts, answer)
+    for _ in range(2):
+        report = quorum.extract(deployment, files, options(**change))
+        assert (report.ended, report.answered, report.rows) == ("complete", ROWS, ROWS)
+
+
 def test_a_file_that_is_new_in_a_folder_is_not_left_out(
     deployment: quorum.Deployment, asked: list[str]
 ) -> None:

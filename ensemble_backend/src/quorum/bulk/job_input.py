@@ -52,29 +52,40 @@ def column_names(deployment: Deployment, attributes: Sequence[str], options: Ext
 
 
 def find_input(
-    names: Sequence[str], columns: ColumnNames, options: ExtractOptions, folder: Path, note: Note
+    names: Sequence[str],
+    columns: ColumnNames,
+    options: ExtractOptions,
+    folder: Path,
+    note: Note,
+    outputs: Outputs | None = None,
 ) -> Scan:
     """What the input is: as the job has it, if that is of the same command, else scanned now.
+
+    Folders and patterns do not stand for the files of the job's folder, nor for outputs.
 
     Raises:
         ListingsError: It cannot be read, or has changed since the job began.
     """
+    own = [str(folder), *(target.name for target in (outputs.targets if outputs else ()))]
+    JobFolder(folder).check()
     stored = Ledger.stored(folder)
     # Standard input is a file again only once it is read again.
     if stored and STDIN not in names and stored["columns"] == asked_of(names, columns, options):
         found = Scan.from_json(stored["input"])
-        _check_same_files(names, found, folder)
+        _check_same_files(names, found, folder, own)
         check_unchanged(found)
         return found
-    found = scan(names, options.inputs, options.part_rows, columns=columns, spool=JobFolder(folder).input)
+    found = scan(
+        names, options.inputs, options.part_rows, columns=columns, spool=JobFolder(folder).input, own=own
+    )
     for remark in found.notes:
         note(remark)
     return found
 
 
-def _check_same_files(names: Sequence[str], found: Scan, folder: Path) -> None:
+def _check_same_files(names: Sequence[str], found: Scan, folder: Path, own: Sequence[str]) -> None:
     """Refuse files that a folder, or a pattern, did not stand for when the job began."""
-    files, _ = find_files(names, None)
+    files, _ = find_files(names, None, own)
     if new := [file.name for file in files if file.url not in {source.url for source in found.sources}]:
         raise LedgerError(
             f"{new[0]}: is new since the job in {folder} began; ask about it by a job of its own, with other"

@@ -89,7 +89,7 @@ def extract(
     url = options.url or endpoint_of(deployment).grpc_url
     folder = job_folder(outputs, options)
     columns = column_names(deployment, attributes, options)
-    found = find_input(names, columns, options, folder, note)
+    found = find_input(names, columns, options, folder, note, outputs)
     check_apart(names, outputs, found)
     check_bad(found, options, note)
     spec = JobSpec(

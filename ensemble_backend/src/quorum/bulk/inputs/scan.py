@@ -104,6 +104,7 @@ def scan(
     columns: ColumnNames | None = None,
     check: Check | None = None,
     spool: Path | None = None,
+    own: Sequence[str] = (),
     progress: Scanned | None = None,
 ) -> Scan:
     """Read every row of the inputs, and say what they are.
@@ -119,6 +120,7 @@ def scan(
             rows can be read.
         check: Says what else is wrong with a listing; "" for nothing. Such rows are bad, too.
         spool: Folder for standard input.
+        own: What the reader itself writes, see :func:`quorum.bulk.inputs.sources.find_files`.
         progress: Called now and then.
 
     Raises:
@@ -127,7 +129,7 @@ def scan(
     """
     if rows_per_part < 1:
         raise ListingsError(f"{rows_per_part} rows in a part; give a whole number above 0")
-    files, notes = find_files(names, spool)
+    files, notes = find_files(names, spool, own)
     scanner = _Scanner(options or InputOptions(), rows_per_part, columns, check, progress, notes)
     for file in files:
         scanner.add(describe(file.url, file.name, scanner.options, scanner.rows))
