@@ -338,6 +338,24 @@ def test_a_retry_asks_what_failed_and_writes_its_parts_anew(tmp_path: Path) -> N
     assert job.asked == [0, 1, 2, 3, 4, 5, 2]
 
 
+def test_it_is_known_without_reading_parts_whether_a_row_is_to_be_asked(tmp_path: Path) -> None:
+    job = Job(tmp_path / "files", bad=frozenset({0}), failing=frozenset({4}))
+    with job.begin() as ledger:
+        assert ledger.has_rows_to_ask()
+        for row in range(1, 5):
+            ledger.append(row // 2 - row // 4, Entry.of(row, f"s-{row}", job.ask(row)))
+        assert ledger.has_rows_to_ask(), "it is not known yet that row 0 is bad"
+    job.run()
+    (job.path / "complete.json").unlink()
+    with job.begin() as ledger:
+        assert (ledger.has_rows_to_ask(), ledger.has_rows_to_ask(retry_failed=True)) == (False, True)
+    (job.path / "parts" / "000001.journal.gz").unlink()
+    (job.folder / "answers.csv").unlink()
+    (job.path / "parts" / "000001.answers.csv").unlink()
+    with job.begin() as ledger:
+        assert ledger.has_rows_to_ask(), "outcomes are gone"
+
+
 def test_bad_rows_are_dead_letters(tmp_path: Path) -> None:
     job = Job(tmp_path / "files", bad=frozenset({1, 2, 3, 4}))
     job.row = lambda row: (  # type: ignore[method-assign]

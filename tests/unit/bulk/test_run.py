@@ -482,6 +482,82 @@ def test_a_failed_start_keeps_the_input_in_the_folder_that_is_named_as_the_job(
     assert list(Path("data").iterdir()) == [feed.parent]
 
 
+def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_a_job_over_standard_input_goes_on_with_its_copy(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = Path("in.csv").read_bytes()
+
+    def away(*_: Any) -> int:
+        raise Unreachable("gone")
+
+    pipe(monkeypatch, content)
+    with monkeypatch.context() as patch:
+        patch.setattr(job_run, "served_version", away)
+        with pytest.raises(Unreachable):
+            quorum.extract(deployment, "-", options())
+    texts: list[str] = []
+    pipe(monkeypatch, b"")
+    serve(monkeypatch, texts, failing({30: KeyboardInterrupt()}))
+    assert quorum.extract(deployment, "-", options()).ended == "interrupted"
+    serve(monkeypatch, texts, answer)
+    pipe(monkeypatch, b"sku,title\na,1\n")
+    with pytest.raises(LedgerError, match=r"standard input: is not what the job in out\.csv\.job began with"):
+        quorum.extract(deployment, "-", options())
+    for again in (b"", content):
+        pipe(monkeypatch, again)
+        report = quorum.extract(deployment, "-", options())
+        assert (report.ended, report.answered) == ("complete", ROWS)
+    (copy,) = Path("out.csv.job/input").iterdir()
+    assert copy.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"sku,price\na,1\n", b'sku,title\na,"1\n'])
+def test_standard_input_that_is_refused_leaves_nothing(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    pipe(monkeypatch, content)
+    with pytest.raises(QuorumError):
+        quorum.extract(deployment, "-", options())
+    assert not Path("out.csv.job").exists()
+
+
+def test_copies_of_standard_input_that_no_job_has_are_removed(
+    deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path("out.csv.job/input")
+    folder.mkdir(parents=True)
+    for name in (".stdin-abcdefgh", "stdin-0123456789abcdef"):
+        (folder / name).write_text("of a killed run")
+    pipe(monkeypatch, Path("in.csv").read_bytes())
+    quorum.extract(deployment, "-", options())
+    (copy,) = folder.iterdir()
+    assert copy.read_bytes() == Path("in.csv").read_bytes()
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_rewrite_that_was_killed_waits_for_no_server(
+    deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch, retry: bool
+) -> None:
+    with Path("in.csv").open("a", encoding="utf-8") as file:
+        file.write("bad,\n")
+    quorum.extract(deployment, "in.csv", options(max_bad="5%"))
+    before = Path("out.csv").read_bytes()
+
+    def away(*_: Any) -> int:
+        raise Unreachable("gone")
+
+    monkeypatch.setattr(job_run, "served_version", away)
+    Path("out.csv").unlink()
+    Path("out.csv.job/complete.json").unlink()
+    report = quorum.extract(deployment, "in.csv", options(max_bad="5%", retry_failed=retry))
+    assert (report.ended, report.asked, report.bad) == ("complete", 0, 1)
+    assert Path("out.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [

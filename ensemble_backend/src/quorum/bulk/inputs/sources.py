@@ -54,7 +54,7 @@ def find_files(
     notes: list[str] = []
     for name in names:
         if name == STDIN:
-            files = [Named(str(_spooled(spool)), STDIN_NAME)]
+            files = [Named(str(spooled(spool)), STDIN_NAME)]
         elif is_url(name) and not name.startswith("file://"):
             with reading(name):
                 files = [Named(url, url) for url in _remote(name, is_read, notes)]
@@ -129,8 +129,13 @@ def is_spooled(path: Path) -> bool:
     return _SPOOLED.fullmatch(path.name) is not None
 
 
-def _spooled(folder: Path | None) -> Path:
-    """Standard input as a file, named by its content, so that the same input is the same file."""
+def spooled(folder: Path | None) -> Path:
+    """Standard input as a file in a folder, named by its content, so that the same input is the same file.
+
+    Raises:
+        ListingsError: There is no folder for it.
+        OSError: It cannot be read, or written.
+    """
     if folder is None:
         raise ListingsError("standard input cannot be read here; write it to a file")
     folder.mkdir(parents=True, exist_ok=True)

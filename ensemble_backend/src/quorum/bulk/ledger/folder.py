@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from quorum.bulk.inputs.layout import Source
 from quorum.bulk.inputs.sources import is_spooled
 from quorum.bulk.ledger.errors import JobLocked, LedgerError
 from quorum.bulk.ledger.spec import JobSpec, first_difference, hash_of
@@ -119,14 +120,27 @@ class JobFolder:
 
         One that has read standard input stays once it is begun: it may have the only copy.
         """
-        has_copy = self.input.is_dir() and any(map(is_spooled, self.input.iterdir()))
-        if not self.is_untouched or (has_copy and self.manifest.exists()):
+        if not self.is_untouched or (self.copies() and self.manifest.exists()):
             return
         own = (self.manifest, self.weights, self.written, self.complete)
         with suppress(OSError):
             for path in (*own, *map(_draft, own), self.lock):
                 path.unlink(missing_ok=True)
         for folder in (self.parts, self.nodes, self.input, self.path):
+            with suppress(OSError):
+                folder.rmdir()
+
+    def copies(self) -> set[Path]:
+        """Copies of standard input, and what is left of such; raises OSError if the folder cannot be read."""
+        return set(filter(is_spooled, self.input.iterdir())) if self.input.is_dir() else set()
+
+    def drop(self, copies: Iterable[Path], sources: Iterable[Source]) -> None:
+        """Remove copies of standard input that are no source, and the folders that are empty then."""
+        read = {Path(source.url).name for source in sources}
+        for copy in copies:
+            if copy.name not in read:
+                copy.unlink(missing_ok=True)
+        for folder in (self.input, self.path):
             with suppress(OSError):
                 folder.rmdir()
 

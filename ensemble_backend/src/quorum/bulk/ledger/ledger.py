@@ -38,11 +38,11 @@ from quorum.bulk.ledger.entry import Entry
 from quorum.bulk.ledger.errors import LedgerError, storing
 from quorum.bulk.ledger.folder import JobFolder
 from quorum.bulk.ledger.journal import Journal, header_of, pack, read_journal
+from quorum.bulk.ledger.matching import matched
 from quorum.bulk.ledger.spec import JobSpec
 from quorum.bulk.ledger.tally import Counts, Tally
 from quorum.bulk.ledger.weights import WeightsSeen
 from quorum.bulk.listings import Listing
-from quorum.bulk.outputs.outcome import Outcome
 from quorum.bulk.outputs.owned import Owned
 from quorum.bulk.outputs.targets import Kind
 from quorum.bulk.outputs.writer import Layout, Writer
@@ -119,11 +119,6 @@ class Ledger:
         """
         return JobFolder(folder).stored()
 
-    @staticmethod
-    def is_complete(folder: Path) -> bool:
-        """Whether the job in a folder is complete, as far as it knows."""
-        return JobFolder(folder).complete.exists()
-
     @classmethod
     def begin(
         cls,
@@ -164,6 +159,7 @@ class Ledger:
             writer.check(begun=begun)
             if not begun:
                 files.write_manifest(spec)
+            files.drop(files.copies(), spec.scan.sources)
             ledger = cls(files, job, spec, writer, weights, stack)
             ledger._load(note)
             ledger._lock = stack.pop_all()
@@ -195,6 +191,24 @@ class Ledger:
             if retry_failed:
                 entries = {row: entry for row, entry in entries.items() if entry.error is None}
             yield Pending(part, dict(entries))
+
+    def has_rows_to_ask(self, retry_failed: bool = False) -> bool:
+        """Whether a row has no outcome, or a failed one that is asked again; no part is read for it.
+
+        True too where rows of a part that was never committed are bad, which is known once they are read.
+        """
+        for number, part in self._parts.items():
+            record, opened = self._records.get(number), self._open.get(number)
+            if opened is not None:
+                known = len(opened.entries) + (record.tally.bad if record else 0)
+                failed = any(entry.error is not None for entry in opened.entries.values())
+            elif record is not None and (number in self._committed or self._folder.packed(number).exists()):
+                known, failed = part.rows, record.tally.failed > 0
+            else:
+                return True
+            if known < part.rows or (retry_failed and failed):
+                return True
+        return False
 
     def append(self, part_number: int, entry: Entry) -> None:
         """Write an outcome; a later one of the same row replaces an earlier one.
@@ -236,7 +250,7 @@ class Ledger:
             StorageFailed: It cannot be written; the journal is kept.
         """
         opened, part = self._opened(part_number), self._parts[part_number]
-        outcomes, bad = _matched(part, opened.entries, listings)
+        outcomes, bad = matched(part, opened.entries, listings)
         ordered = [opened.entries[row] for row in sorted(opened.entries)]
         tally = Tally(bad=len(bad))
         for entry in ordered:
@@ -365,32 +379,3 @@ class Ledger:
         if number in self._committed:
             self._committed.remove(number)
             self._tally.bad -= self._records[number].tally.bad
-
-
-def _matched(
-    part: Part, entries: Mapping[int, Entry], listings: Iterable[tuple[int, Listing | BadRow]]
-) -> tuple[list[Outcome], list[BadRow]]:
-    """The listings of a part with their outcomes, and its bad rows; raises LedgerError if they do not fit."""
-    outcomes: list[Outcome] = []
-    bad: list[BadRow] = []
-    for wanted, (row, found) in enumerate(listings, part.first):
-        if row != wanted:
-            raise LedgerError(f"part {part.number}: row {wanted + 1} of the input is missing; it has changed")
-        if not isinstance(found, Listing):
-            bad.append(found)
-            continue
-        entry = entries.get(row)
-        if entry is None:
-            raise LedgerError(f"{found.place or found.product}: no outcome yet; its part cannot be written")
-        if entry.product != found.product:
-            raise LedgerError(
-                f"{found.place}: the journal has {entry.product!r} as row {row + 1}, the input "
-                f"{found.product!r}; the input has changed, so begin the job anew"
-            )
-        outcomes.append(Outcome(found, entry.result))
-    if len(outcomes) + len(bad) != part.rows:
-        raise LedgerError(
-            f"part {part.number}: {len(outcomes) + len(bad)} rows, {part.rows} when the job was begun; the "
-            "input has changed"
-        )
-    return outcomes, bad
