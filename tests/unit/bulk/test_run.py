@@ -14,9 +14,13 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.deployment import write_deployment
 from typer.testing import CliRunner
@@ -614,6 +618,23 @@ def test_several_files_make_one_job(deployment: quorum.Deployment, asked: list[s
     parts = sorted(Path("answers").iterdir())
     assert [path.suffix for path in parts] == [".parquet"] * 4
     shutil.rmtree("answers")
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_parquet_with_times_and_decimals_is_written_in_every_format(
+    deployment: quorum.Deployment, asked: list[str], ending: str
+) -> None:
+    at, price = datetime(2026, 12, 1, 8, tzinfo=UTC), Decimal("1.20")
+    row = {
+        "sku": Decimal(7),
+        "title": "7",
+        "seen": at,
+        "prices": [price],
+        "first": {"at": at, "raw": b"\xff"},
+    }
+    pq.write_table(pa.Table.from_pylist([row]), "in.parquet")
+    report = quorum.extract(deployment, "in.parquet", options(out=f"out.{ending}", id="sku"))
+    assert (report.ended, report.answered) == ("complete", 1)
 
 
 def test_what_cannot_be_written_or_asked(deployment: quorum.Deployment) -> None:
