@@ -67,7 +67,7 @@ class Scan:
         parts: All their rows.
         rows: Number of rows, bad ones too.
         bad: The first :data:`MOST_BAD` bad rows, their raw texts cut;
-            :func:`quorum.bulk.inputs.parts.read_part` gives all of them whole.
+            :class:`quorum.bulk.inputs.parts.PartReader` gives all of them whole.
         bad_rows: Number of bad rows.
         mapping: Which columns make a listing; None if the scan was not asked for listings.
         notes: What was detected and what is remarkable, in words, for people.

@@ -140,7 +140,6 @@ class Ledger:
 
         Raises:
             JobLocked: Another process works on it.
-            NewWeights: ``spec.weights_version`` is not the version that answered so far.
             LedgerError: The folder has another job; the message says what differs.
             StorageFailed: It cannot be written.
             OutputError: An output exists that is not of this job, or has no room for a column.
@@ -152,8 +151,6 @@ class Ledger:
             stack.callback(files.discard_untouched)
             job, begun = files.begin(spec)
             weights = WeightsSeen(files, accept_new=accept_new_weights, note=note)
-            if spec.weights_version is not None:
-                weights.check(spec.channel, spec.weights_version)
             layout = Layout(spec.scan.columns, spec.attributes, spec.catalogue)
             writer = Writer(spec.outputs, layout, files.parts, Owned(files.written), force=force)
             writer.check(begun=begun)

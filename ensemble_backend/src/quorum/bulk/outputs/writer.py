@@ -207,7 +207,7 @@ class Writer:
                 Path(target.name).mkdir(parents=True, exist_ok=True)
             draft = destination.draft(self._folder, target.suffix)
             if is_written := form.write(draft, outcomes, bad):
-                put(destination, draft, self._owned, force=False, option=target.option)
+                put(destination, draft, self._owned, option=target.option, in_folder=True)
             else:
                 draft.unlink()
         return is_written
