@@ -20,7 +20,7 @@ from support.bulk_jobs import CATALOGUE, Job, answer, listing, scan_of
 
 from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.inputs.scan import Scan
-from quorum.bulk.ledger import Entry, JobLocked, Ledger, LedgerError, NewWeights, StorageFailed
+from quorum.bulk.ledger import Entry, JobLocked, Ledger, LedgerError, NewWeights, StorageFailed, folder
 from quorum.bulk.outputs import OutputError, Outputs, target_of
 from quorum.tasks.attribute import Attribute
 from quorum.tasks.catalogue import Catalogue
@@ -200,7 +200,8 @@ def test_a_place_that_cannot_be_written_is_named(job: Job) -> None:
 def test_an_output_of_others_is_not_overwritten(job: Job, name: str) -> None:
     path = job.folder / name
     path.write_text("theirs")
-    with pytest.raises(OutputError, match=f"{name} exists.*--force"):
+    option = {"answers.csv": "--out", "votes.jsonl": "--votes"}.get(name, "the dead letters")
+    with pytest.raises(OutputError, match=f"^{option} .*{name} exists.*--force"):
         job.run()
     assert (path.read_text(), job.asked) == ("theirs", [])
 
@@ -262,7 +263,7 @@ def test_a_part_file_of_others_is_not_overwritten(tmp_path: Path) -> None:
     with job.begin() as ledger:
         (job.folder / "answers").mkdir()
         (job.folder / "answers" / "part-000001.parquet").write_text("theirs")
-        with pytest.raises(OutputError, match=r"part-000001.parquet exists"):
+        with pytest.raises(OutputError, match=r"part-000001.parquet exists.*or name another folder$"):
             job.work_on(ledger)
     assert (job.folder / "answers" / "part-000001.parquet").read_text() == "theirs"
     (job.folder / "answers" / "part-000001.parquet").unlink()
@@ -270,16 +271,45 @@ def test_a_part_file_of_others_is_not_overwritten(tmp_path: Path) -> None:
     assert job.asked == [0, 1, 2, 3, 4]
 
 
-def test_an_output_that_is_gone_is_written_again_from_the_journals(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["answers.csv", "votes/part-000001.parquet", "votes"])
+def test_an_output_that_is_gone_is_written_again_from_the_journals(tmp_path: Path, name: str) -> None:
     job = Job(tmp_path / "files", votes="votes/")
     job.run()
-    written = job.written()
-    for name in ("answers.csv", "votes/part-000001.parquet"):
-        if "votes" not in name:
-            (job.folder / name).unlink()
-        job.run()
-        assert (job.written(), job.asked) == (written, [0, 1, 2, 3, 4])
+    written, path = job.written(), job.folder / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    job.run()
+    assert (job.written(), job.asked) == (written, [0, 1, 2, 3, 4])
     assert "is gone; it is written again" in job.notes[0]
+    job.run()
+    assert len(job.notes) == 1
+
+
+def test_a_part_without_votes_is_not_missed(tmp_path: Path) -> None:
+    job = Job(tmp_path / "files", votes="votes/", bad=frozenset({0, 1}))
+    job.run()
+    job.run()
+    assert [path.name for path in (job.folder / "votes").iterdir()] == ["part-000001.parquet"]
+    assert job.notes == []
+
+
+def test_it_is_on_the_disk_that_a_job_is_not_complete_before_a_part_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(tmp_path / "files", failing=frozenset({0}))
+    job.run()
+    synced: list[bool] = []
+    monkeypatch.setattr(
+        folder,
+        "sync_folder",
+        lambda path: synced.append(path == job.path and not (path / "complete.json").exists()),
+    )
+    with job.begin() as ledger:
+        assert next(ledger.pending(retry_failed=True))
+        ledger.append(0, Entry.of(0, "s-0", job.ask(0)))
+    assert synced == [True]
 
 
 def test_a_retry_asks_what_failed_and_writes_its_parts_anew(tmp_path: Path) -> None:
@@ -307,6 +337,24 @@ def test_a_retry_asks_what_failed_and_writes_its_parts_anew(tmp_path: Path) -> N
     right.run()
     assert job.written() == right.written()
     assert job.asked == [0, 1, 2, 3, 4, 5, 2]
+
+
+def test_it_is_known_without_reading_parts_whether_a_row_is_to_be_asked(tmp_path: Path) -> None:
+    job = Job(tmp_path / "files", bad=frozenset({0}), failing=frozenset({4}))
+    with job.begin() as ledger:
+        assert ledger.has_rows_to_ask()
+        for row in range(1, 5):
+            ledger.append(row // 2 - row // 4, Entry.of(row, f"s-{row}", job.ask(row)))
+        assert ledger.has_rows_to_ask(), "it is not known yet that row 0 is bad"
+    job.run()
+    (job.path / "complete.json").unlink()
+    with job.begin() as ledger:
+        assert (ledger.has_rows_to_ask(), ledger.has_rows_to_ask(retry_failed=True)) == (False, True)
+    (job.path / "parts" / "000001.journal.gz").unlink()
+    (job.folder / "answers.csv").unlink()
+    (job.path / "parts" / "000001.answers.csv").unlink()
+    with job.begin() as ledger:
+        assert ledger.has_rows_to_ask(), "outcomes are gone"
 
 
 def test_bad_rows_are_dead_letters(tmp_path: Path) -> None:
@@ -363,6 +411,32 @@ def test_a_folder_with_other_files_is_no_job(job: Job) -> None:
     assert Ledger.stored(job.path) is None
 
 
+@pytest.mark.parametrize("name", ["input/feed.csv", "input/stdin-notes", "parts/wheel.stl", "lock"])
+def test_files_of_others_in_folders_that_a_job_has_too_are_kept(job: Job, name: str) -> None:
+    path = job.path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(LedgerError, match=f"is the folder of no job: it holds '{name}'"):
+        job.begin()
+    assert [found for found in job.path.rglob("*") if found.is_file()] == [path]
+
+
+def test_a_job_that_nothing_was_asked_of_leaves_nothing(job: Job) -> None:
+    job.begin().close()
+    assert not job.path.exists()
+    (job.folder / "answers.csv").write_text("theirs")
+    with pytest.raises(OutputError):
+        job.begin()
+    assert not job.path.exists()
+
+
+def test_only_the_own_files_of_a_job_are_removed(job: Job) -> None:
+    with job.begin():
+        (job.path / "input").mkdir()
+        (job.path / "input" / "feed.csv").write_text("mine")
+    assert [found for found in job.path.rglob("*") if found.is_file()] == [job.path / "input" / "feed.csv"]
+
+
 def test_what_a_job_is_of_can_be_read(job: Job) -> None:
     assert Ledger.stored(job.path) is None
     begun(job)
@@ -384,11 +458,8 @@ def test_other_weights_are_refused_before_their_answer_is_written(job: Job) -> N
     with pytest.raises(NewWeights, match=r"version 4 .* now, version 3 answered .*`quorum promote 3`"):
         job.run()
     assert journal.read_bytes() == before
-    job.changes = {"weights_version": 4}
-    asked = job.asked
-    with pytest.raises(NewWeights, match="--accept-new-weights"):
-        job.run()
-    assert job.asked == asked, "it is refused before anything is asked"
+    with job.begin() as ledger, pytest.raises(NewWeights, match="--accept-new-weights"):
+        ledger.check_weights("quorum", 4)
     job.run(accept_new_weights=True)
     assert [row["weights_version"] for row in rows_of(job)] == ["3", "3", "3", "4", "4"]
     assert job.notes == ["version 4 of the weights answers on channel 'quorum' from here on"]

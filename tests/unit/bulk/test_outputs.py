@@ -9,6 +9,8 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +182,24 @@ def test_columns_of_the_input_are_kept_as_text(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["answers.csv", "answers.jsonl", "answers.parquet"])
+def test_columns_of_times_and_decimals_are_written(tmp_path: Path, name: str) -> None:
+    form = format_of(target_of("answers", name), LAYOUT, escaped=True)
+    at, price = datetime(2026, 12, 1, 8, tzinfo=UTC), Decimal("1.20")
+    row = {"sku": price, "title": {"at": at, "prices": [price]}}
+    form.write(tmp_path / name, [Outcome(type(listing(0))("p", "t", "", {}, row), answer(0))], [])
+    nested = '{"at": "2026-12-01 08:00:00+00:00", "prices": ["1.20"]}'
+    if name == "answers.csv":
+        with (tmp_path / name).open(newline="", encoding="utf-8") as file:
+            (found,) = csv.DictReader(file)
+        assert (found["sku"], found["title"]) == ("1.20", nested)
+    elif name == "answers.parquet":
+        (found,) = pq.read_table(tmp_path / name).to_pylist()
+        assert (found["sku"], found["title"]) == ('"1.20"', nested)
+    else:
+        assert json.loads((tmp_path / name).read_text("utf-8"))["product"] == "p"
+
+
 @pytest.mark.parametrize("name", ["answers.csv", "answers.parquet"])
 @pytest.mark.parametrize("column", ["color", "size_status", "weights_version", "quorum_cost", "error"])
 def test_a_column_of_the_input_is_not_overwritten(tmp_path: Path, name: str, column: str) -> None:
@@ -208,7 +228,6 @@ def test_a_name_says_where_and_how(kind: Any, name: str, target: Target) -> None
 
 def test_a_folder_that_exists_is_one(tmp_path: Path) -> None:
     assert target_of("answers", str(tmp_path)).is_folder
-    assert target_of("answers", f"{tmp_path}/", "csv").suffix == ".csv"
     assert dead_letters_of(target_of("answers", "a/")).name == "a.dead.jsonl"
 
 
@@ -218,6 +237,14 @@ def test_a_folder_that_exists_is_one(tmp_path: Path) -> None:
 def test_an_ending_of_no_format_is_refused(kind: Any, name: str) -> None:
     with pytest.raises(OutputError, match=r"cannot tell the format from .*use .jsonl|use .csv, .jsonl"):
         target_of(kind, name)
+
+
+@pytest.mark.parametrize("name", [".", "./", "/", "answers/..", "../"])
+def test_a_folder_without_a_name_is_refused(name: str) -> None:
+    with pytest.raises(
+        OutputError, match=r"--out .*: has no name of its own; name a file, or a folder such as"
+    ):
+        target_of("answers", name)
 
 
 def test_two_outputs_in_one_place_are_refused(tmp_path: Path) -> None:

@@ -15,9 +15,13 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.deployment import write_deployment
 from typer.testing import CliRunner
@@ -573,6 +577,98 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
     assert not Path("o.csv.job").exists()
 
 
+def test_a_failed_start_keeps_the_input_in_the_folder_that_is_named_as_the_job(
+    deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> int:
+        raise Unreachable("gone")
+
+    monkeypatch.setattr(job_run, "served_version", away)
+    feed = Path("data/input/feed.csv")
+    feed.parent.mkdir(parents=True)
+    shutil.copy("in.csv", feed)
+    with pytest.raises(LedgerError, match=r"data is the folder of no job: it holds 'input/feed\.csv'"):
+        quorum.extract(deployment, str(feed), options(job="data"))
+    assert feed.read_bytes() == Path("in.csv").read_bytes()
+    assert list(Path("data").iterdir()) == [feed.parent]
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_a_job_over_standard_input_goes_on_with_its_copy(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = Path("in.csv").read_bytes()
+
+    def away(*_: Any) -> int:
+        raise Unreachable("gone")
+
+    pipe(monkeypatch, content)
+    with monkeypatch.context() as patch:
+        patch.setattr(job_run, "served_version", away)
+        with pytest.raises(Unreachable):
+            quorum.extract(deployment, "-", options())
+    texts: list[str] = []
+    pipe(monkeypatch, b"")
+    serve(monkeypatch, texts, failing({30: KeyboardInterrupt()}))
+    assert quorum.extract(deployment, "-", options()).ended == "interrupted"
+    serve(monkeypatch, texts, answer)
+    pipe(monkeypatch, b"sku,title\na,1\n")
+    with pytest.raises(LedgerError, match=r"standard input: is not what the job in out\.csv\.job began with"):
+        quorum.extract(deployment, "-", options())
+    for again in (b"", content):
+        pipe(monkeypatch, again)
+        report = quorum.extract(deployment, "-", options())
+        assert (report.ended, report.answered) == ("complete", ROWS)
+    (copy,) = Path("out.csv.job/input").iterdir()
+    assert copy.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"sku,price\na,1\n", b'sku,title\na,"1\n'])
+def test_standard_input_that_is_refused_leaves_nothing(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    pipe(monkeypatch, content)
+    with pytest.raises(QuorumError):
+        quorum.extract(deployment, "-", options())
+    assert not Path("out.csv.job").exists()
+
+
+def test_copies_of_standard_input_that_no_job_has_are_removed(
+    deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path("out.csv.job/input")
+    folder.mkdir(parents=True)
+    for name in (".stdin-abcdefgh", "stdin-0123456789abcdef"):
+        (folder / name).write_text("of a killed run")
+    pipe(monkeypatch, Path("in.csv").read_bytes())
+    quorum.extract(deployment, "-", options())
+    (copy,) = folder.iterdir()
+    assert copy.read_bytes() == Path("in.csv").read_bytes()
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_rewrite_that_was_killed_waits_for_no_server(
+    deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch, retry: bool
+) -> None:
+    with Path("in.csv").open("a", encoding="utf-8") as file:
+        file.write("bad,\n")
+    quorum.extract(deployment, "in.csv", options(max_bad="5%"))
+    before = Path("out.csv").read_bytes()
+
+    def away(*_: Any) -> int:
+        raise Unreachable("gone")
+
+    monkeypatch.setattr(job_run, "served_version", away)
+    Path("out.csv").unlink()
+    Path("out.csv.job/complete.json").unlink()
+    report = quorum.extract(deployment, "in.csv", options(max_bad="5%", retry_failed=retry))
+    assert (report.ended, report.asked, report.bad) == ("complete", 0, 1)
+    assert Path("out.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
@@ -737,6 +833,23 @@ def test_several_files_make_one_job(deployment: quorum.Deployment, asked: list[s
     shutil.rmtree("answers")
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_parquet_with_times_and_decimals_is_written_in_every_format(
+    deployment: quorum.Deployment, asked: list[str], ending: str
+) -> None:
+    at, price = datetime(2026, 12, 1, 8, tzinfo=UTC), Decimal("1.20")
+    row = {
+        "sku": Decimal(7),
+        "title": "7",
+        "seen": at,
+        "prices": [price],
+        "first": {"at": at, "raw": b"\xff"},
+    }
+    pq.write_table(pa.Table.from_pylist([row]), "in.parquet")
+    report = quorum.extract(deployment, "in.parquet", options(out=f"out.{ending}", id="sku"))
+    assert (report.ended, report.answered) == ("complete", 1)
+
+
 def test_what_cannot_be_written_or_asked(deployment: quorum.Deployment) -> None:
     with pytest.raises(OutputError, match="nothing to write"):
         quorum.extract(deployment, "in.csv", quorum.ExtractOptions())
@@ -764,6 +877,24 @@ def test_outputs_that_are_read_are_refused(
         quorum.extract(deployment, files, options(out=out, force=True))
     assert Path("in.csv").read_bytes() == before
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("files", "change"),
+    [("**/*.csv", {"out": "all.csv"}), ("feed", {"job": "feed/job"}), ("feed/**", {"job": "feed/job"})],
+)
+def test_a_pattern_does_not_stand_for_what_the_job_writes(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, files: str, change: dict[str, Any]
+) -> None:
+    Path("feed").mkdir()
+    shutil.move("in.csv", "feed/in.csv")
+    texts: list[str] = []
+    serve(monkeypatch, texts, failing({30: KeyboardInterrupt()}))
+    assert quorum.extract(deployment, files, options(**change)).ended == "interrupted"
+    serve(monkeypatch, texts, answer)
+    for _ in range(2):
+        report = quorum.extract(deployment, files, options(**change))
+        assert (report.ended, report.answered, report.rows) == ("complete", ROWS, ROWS)
 
 
 def test_a_file_that_is_new_in_a_folder_is_not_left_out(

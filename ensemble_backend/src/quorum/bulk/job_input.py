@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,7 +17,7 @@ from quorum.bulk.ask import fields_of
 from quorum.bulk.callbacks import Note
 from quorum.bulk.inputs.records import BadRow, Row
 from quorum.bulk.inputs.scan import Scan, check_unchanged, scan
-from quorum.bulk.inputs.sources import STDIN, find_files
+from quorum.bulk.inputs.sources import STDIN, find_files, spooled
 from quorum.bulk.ledger import Ledger, LedgerError
 from quorum.bulk.ledger.folder import JobFolder
 from quorum.bulk.listings import Listing, gold_flaw
@@ -59,19 +61,24 @@ def find_input(
     folder: Path,
     note: Note,
     catalogue: Catalogue,
+    outputs: Outputs | None = None,
 ) -> Scan:
     """What the input is: as the job has it, if that is of the same command, else scanned now.
 
-    A row whose gold is of another kind than its attribute in the catalogue is bad.
+    Folders and patterns do not stand for the files of the job's folder, nor for outputs. A row whose gold is
+    of another kind than its attribute in the catalogue is bad.
 
     Raises:
         ListingsError: It cannot be read, or has changed since the job began.
     """
+    own = [str(folder), *(target.name for target in (outputs.targets if outputs else ()))]
+    JobFolder(folder).check()
     stored = Ledger.stored(folder)
-    # Standard input is a file again only once it is read again.
-    if stored and STDIN not in names and stored["columns"] == asked_of(names, columns, options):
+    if stored and stored["columns"] == asked_of(names, columns, options):
         found = Scan.from_json(stored["input"])
-        _check_same_files(names, found, folder)
+        if STDIN in names:
+            _check_same_stdin(found, folder)
+        _check_same_files(names, found, folder, own)
         check_unchanged(found)
         return found
     found = scan(
@@ -81,20 +88,54 @@ def find_input(
         columns=columns,
         check=lambda listing: gold_flaw(listing, catalogue),
         spool=JobFolder(folder).input,
+        own=own,
     )
     for remark in found.notes:
         note(remark)
     return found
 
 
-def _check_same_files(names: Sequence[str], found: Scan, folder: Path) -> None:
+def _check_same_files(names: Sequence[str], found: Scan, folder: Path, own: Sequence[str]) -> None:
     """Refuse files that a folder, or a pattern, did not stand for when the job began."""
-    files, _ = find_files(names, None)
+    if not (files_only := [name for name in names if name != STDIN]):
+        return
+    files, _ = find_files(files_only, None, own)
     if new := [file.name for file in files if file.url not in {source.url for source in found.sources}]:
         raise LedgerError(
             f"{new[0]}: is new since the job in {folder} began; ask about it by a job of its own, with other"
             " outputs, or move it away to go on with this one"
         )
+
+
+def _check_same_stdin(found: Scan, folder: Path) -> None:
+    """Refuse standard input that is other than the copy that the job has; nothing is as good as the same."""
+    if sys.stdin.isatty():
+        return
+    copy = spooled(JobFolder(folder).input)
+    if copy.name in {Path(source.url).name for source in found.sources}:
+        return
+    is_empty = not copy.stat().st_size
+    copy.unlink()
+    if not is_empty:
+        raise LedgerError(
+            f"standard input: is not what the job in {folder} began with, of which it has a copy; go on with"
+            f" that by the same command with </dev/null, or name other outputs, or remove {folder}"
+        )
+
+
+@contextmanager
+def keeping_no_stdin(folder: Path) -> Iterator[None]:
+    """If the block fails, remove what it has read of standard input, unless the job is begun with that."""
+    job = JobFolder(folder)
+    before = job.copies()
+    try:
+        yield
+    except BaseException:
+        if new := job.copies() - before:
+            stored = job.stored()
+            sources = Scan.from_json(stored["input"]).sources if stored else ()
+            job.drop(new, sources)
+        raise
 
 
 def check_apart(names: Sequence[str], outputs: Outputs, found: Scan) -> None:

@@ -17,6 +17,7 @@ from quorum.bulk.job_input import (
     check_bad,
     column_names,
     find_input,
+    keeping_no_stdin,
     listings_by,
     names_of,
 )
@@ -90,28 +91,27 @@ def extract(
     url = options.url or endpoint_of(deployment).grpc_url
     folder = job_folder(outputs, options)
     columns = column_names(deployment, attributes, options)
-    found = find_input(names, columns, options, folder, note, deployment.catalogue())
-    check_apart(names, outputs, found)
-    check_bad(found, options, note)
-    spec = JobSpec(
-        scan=found,
-        mapping=asked_of(names, columns, options),
-        attributes=tuple(attributes),
-        catalogue=deployment.catalogue(),
-        members=tuple(deployment.member_names),
-        outputs=outputs,
-        channel=options.asked_channel,
-        canary_share=options.canary_share,
-        lazy=options.lazy,
-    )
-    # Nothing is asked of a complete job.
-    is_asked = options.retry_failed or not Ledger.is_complete(folder)
-    ledger = Ledger.begin(
-        folder, spec, accept_new_weights=options.accept_new_weights, force=options.force, note=note
-    )
+    with keeping_no_stdin(folder):
+        found = find_input(names, columns, options, folder, note, deployment.catalogue(), outputs)
+        check_apart(names, outputs, found)
+        check_bad(found, options, note)
+        spec = JobSpec(
+            scan=found,
+            mapping=asked_of(names, columns, options),
+            attributes=tuple(attributes),
+            catalogue=deployment.catalogue(),
+            members=tuple(deployment.member_names),
+            outputs=outputs,
+            channel=options.asked_channel,
+            canary_share=options.canary_share,
+            lazy=options.lazy,
+        )
+        ledger = Ledger.begin(
+            folder, spec, accept_new_weights=options.accept_new_weights, force=options.force, note=note
+        )
     version: int | None = None
     try:
-        if is_asked:
+        if ledger.has_rows_to_ask(options.retry_failed):
             version = wait_for_version(deployment, url, options, note)
             ledger.check_weights(options.asked_channel, version)
         take_over(folder, ledger, note, retry_failed=options.retry_failed)
@@ -126,7 +126,7 @@ def extract(
             job = Job(client_of(url, options), found, listing_of, ledger, attributes, options, note, progress)
         return _run(job, ledger, folder, deployment.currency, options, note)
     finally:
-        ledger.close_untouched()
+        ledger.close()
 
 
 def _run(

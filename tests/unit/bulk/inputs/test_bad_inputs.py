@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.input_rows import read_part
 
 from quorum.bulk.inputs.options import InputOptions
-from quorum.bulk.inputs.parts import PartReader, read_part
+from quorum.bulk.inputs.parts import PartReader
 from quorum.bulk.inputs.records import BadRow, ListingsError, Row
 from quorum.bulk.inputs.scan import Scan, check_unchanged, scan
 from quorum.bulk.listings import gold_flaw

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.input_rows import read_part
 
 from quorum.bulk.inputs.options import InputOptions
-from quorum.bulk.inputs.parts import PartReader, read_part
+from quorum.bulk.inputs.parts import PartReader
 from quorum.bulk.inputs.records import BadRow, ListingsError, Row
 from quorum.bulk.inputs.scan import Scan, scan
 

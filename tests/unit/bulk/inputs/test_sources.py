@@ -14,9 +14,9 @@ from threading import Thread
 from types import SimpleNamespace
 
 import pytest
+from support.input_rows import read_part
 
 from quorum.bulk.inputs.options import InputOptions
-from quorum.bulk.inputs.parts import read_part
 from quorum.bulk.inputs.records import ListingsError
 from quorum.bulk.inputs.scan import check_unchanged, place_of, scan
 from quorum.bulk.inputs.sources import find_files

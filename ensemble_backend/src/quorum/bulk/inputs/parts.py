@@ -81,9 +81,3 @@ class PartReader:
             )
         self._next += 1
         return values
-
-
-def read_part(scan: Scan, part: Part) -> Iterator[Row | BadRow]:
-    """The rows of one part, see :meth:`PartReader.read`."""
-    with PartReader(scan) as reader:
-        yield from reader.read(part)

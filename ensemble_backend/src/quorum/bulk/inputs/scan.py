@@ -66,7 +66,7 @@ class Scan:
         parts: All their rows.
         rows: Number of rows, bad ones too.
         bad: The first :data:`MOST_BAD` bad rows, their raw texts cut;
-            :func:`quorum.bulk.inputs.parts.read_part` gives all of them whole.
+            :class:`quorum.bulk.inputs.parts.PartReader` gives all of them whole.
         bad_rows: Number of bad rows.
         mapping: Which columns make a listing; None if the scan was not asked for listings.
         notes: What was detected and what is remarkable, in words, for people.
@@ -103,6 +103,7 @@ def scan(
     columns: ColumnNames | None = None,
     check: Check | None = None,
     spool: Path | None = None,
+    own: Sequence[str] = (),
     progress: Scanned | None = None,
 ) -> Scan:
     """Read every row of the inputs, and say what they are.
@@ -118,6 +119,7 @@ def scan(
             rows can be read.
         check: Says what else is wrong with a listing; "" for nothing. Such rows are bad, too.
         spool: Folder for standard input.
+        own: What the reader itself writes, see :func:`quorum.bulk.inputs.sources.find_files`.
         progress: Called now and then.
 
     Raises:
@@ -126,7 +128,7 @@ def scan(
     """
     if rows_per_part < 1:
         raise ListingsError(f"{rows_per_part} rows in a part; give a whole number above 0")
-    files, notes = find_files(names, spool)
+    files, notes = find_files(names, spool, own)
     scanner = _Scanner(options or InputOptions(), rows_per_part, columns, check, progress, notes)
     for file in files:
         scanner.add(describe(file.url, file.name, scanner.options, scanner.rows))

@@ -6,9 +6,10 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from quorum.bulk.inputs.records import ListingsError
 
 STDIN = "-"
 _BLOCK = 1 << 20
+_SPOOLED = re.compile(r"stdin-[0-9a-f]{16}|\.stdin-\w{8}")
 
 
 class Named(NamedTuple):
@@ -27,28 +29,38 @@ class Named(NamedTuple):
     name: str
 
 
-def find_files(names: Sequence[str], spool: Path | None) -> tuple[list[Named], list[str]]:
+def find_files(
+    names: Sequence[str], spool: Path | None, own: Sequence[str] = ()
+) -> tuple[list[Named], list[str]]:
     """The files that names stand for, each once and in a steady order, and remarks for people.
 
     Args:
         names: Files, folders (every file of a known ending below them), patterns such as ``data/*.csv.gz``,
             ``-`` for standard input, and URLs of any of these.
         spool: Folder to put standard input into, which can be read only once.
+        own: Files, folders and URLs that the reader writes: folders and patterns do not stand for what they
+            are or hold.
 
     Raises:
         ListingsError: A name stands for no file.
     """
+    places = [_place(one) for one in own]
+
+    def is_read(file: str) -> bool:
+        place = _place(file)
+        return not any(place == one or place.startswith(f"{one}/") for one in places)
+
     found: dict[str, Named] = {}
     notes: list[str] = []
     for name in names:
         if name == STDIN:
-            files = [Named(str(_spooled(spool)), STDIN_NAME)]
+            files = [Named(str(spooled(spool)), STDIN_NAME)]
         elif is_url(name) and not name.startswith("file://"):
             with reading(name):
-                files = [Named(url, url) for url in _remote(name, notes)]
+                files = [Named(url, url) for url in _remote(name, is_read, notes)]
         else:
             local = name.removeprefix("file://")
-            files = [Named(path, path) for path in _local(local, notes)]
+            files = [Named(path, path) for path in _local(local, is_read, notes)]
         if again := [file.name for file in files if file.url in found]:
             notes.append(f"{again[0]} is named more than once, and read once")
         found |= {file.url: file for file in files if file.url not in found}
@@ -57,15 +69,22 @@ def find_files(names: Sequence[str], spool: Path | None) -> tuple[list[Named], l
     return list(found.values()), notes
 
 
-def _local(name: str, notes: list[str]) -> list[str]:
+def _place(name: str) -> str:
+    """The same text for each name of a place."""
+    local = name.removeprefix("file://")
+    return local.rstrip("/") if is_url(local) else str(Path(local).resolve())
+
+
+def _local(name: str, is_read: Callable[[str], bool], notes: list[str]) -> list[str]:
     """The files of a path or a pattern."""
     path = Path(name)
     if path.is_dir():
-        below = (file for file in path.rglob("*") if file.is_file())
-        return _known(name, (str(file) for file in below if not _is_hidden(file, path)), notes)
+        below = (file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path))
+        return _known(name, filter(is_read, map(str, below)), notes)
     if path.exists() or not glob.has_magic(name):
         return [name]
-    found = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())  # noqa: PTH207
+    every = glob.glob(name, recursive=True)  # noqa: PTH207
+    found = sorted(file for file in every if Path(file).is_file() and is_read(file))
     if not found:
         raise ListingsError(f"{name}: no file has such a name; quote the pattern if the shell expands it")
     return found
@@ -76,18 +95,18 @@ def _is_hidden(file: PurePath, folder: PurePath) -> bool:
     return any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
 
 
-def _remote(url: str, notes: list[str]) -> list[str]:
+def _remote(url: str, is_read: Callable[[str], bool], notes: list[str]) -> list[str]:
     """The files of a URL, which may be a folder or a pattern."""
     system, path = file_system(url)
     if url.startswith(("http://", "https://")):
         return [url]
     if glob.has_magic(path):
-        found = sorted(system.glob(path))
+        found = sorted(one for one in system.glob(path) if is_read(system.unstrip_protocol(one)))
         if not found:
             raise ListingsError(f"{url}: no object has such a name")
     elif system.isdir(path):
         below = (one for one in system.find(path) if not _is_hidden(PurePosixPath(one), PurePosixPath(path)))
-        found = _known(url, below, notes)
+        found = _known(url, (one for one in below if is_read(system.unstrip_protocol(one))), notes)
     else:
         return [url]
     return [system.unstrip_protocol(one) for one in found]
@@ -105,8 +124,18 @@ def _known(folder: str, files: Iterable[str], notes: list[str]) -> list[str]:
     return known
 
 
-def _spooled(folder: Path | None) -> Path:
-    """Standard input as a file, named by its content, so that the same input is the same file."""
+def is_spooled(path: Path) -> bool:
+    """Whether a file is a copy of standard input, or the beginning of one, by its name."""
+    return _SPOOLED.fullmatch(path.name) is not None
+
+
+def spooled(folder: Path | None) -> Path:
+    """Standard input as a file in a folder, named by its content, so that the same input is the same file.
+
+    Raises:
+        ListingsError: There is no folder for it.
+        OSError: It cannot be read, or written.
+    """
     if folder is None:
         raise ListingsError("standard input cannot be read here; write it to a file")
     folder.mkdir(parents=True, exist_ok=True)

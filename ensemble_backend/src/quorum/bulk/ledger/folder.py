@@ -4,20 +4,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from quorum.bulk.inputs.layout import Source
+from quorum.bulk.inputs.sources import is_spooled
 from quorum.bulk.ledger.errors import JobLocked, LedgerError
 from quorum.bulk.ledger.spec import JobSpec, first_difference, hash_of
 from quorum.files import locked, sync_file, sync_folder
 
 KIND = "quorum.extract"
 SCHEMA_VERSION = 1
-_LOCK = "lock"
 T = TypeVar("T")
 
 
@@ -33,6 +34,7 @@ class JobFolder:
         self.written = path / "written.jsonl"
         self.complete = path / "complete.json"
         self.input = path / "input"
+        self.lock = path / "lock"
 
     def journal(self, number: int) -> Path:
         """The journal of a part."""
@@ -46,6 +48,27 @@ class JobFolder:
         """The record that a part is committed."""
         return self.parts / f"{number:06d}.json"
 
+    def check(self) -> None:
+        """Refuse a folder without a manifest that holds more than a job has before its manifest is written.
+
+        Raises:
+            LedgerError: Names what it holds.
+            OSError: It cannot be looked at.
+        """
+        if self.path.is_dir() and not self.manifest.exists() and (other := sorted(self._of_others())):
+            raise LedgerError(
+                f"{self.path} is the folder of no job: it holds {other[0]!r}; name another, or move it away"
+            )
+
+    def _of_others(self) -> Iterator[str]:
+        for found in self.path.iterdir():
+            if found == self.input and found.is_dir():
+                yield from (f"input/{path.name}" for path in found.iterdir() if not is_spooled(path))
+            elif found == self.parts and found.is_dir():
+                yield from (f"parts/{path.name}" for path in found.iterdir())
+            elif found != _draft(self.manifest) and not (found == self.lock and not found.stat().st_size):
+                yield found.name
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out, until the block or the process ends.
@@ -55,19 +78,12 @@ class JobFolder:
             LedgerError: The folder holds other files.
             OSError: It cannot be made.
         """
-        if self.path.is_dir() and not self.manifest.exists():
-            known = {_LOCK, _draft(self.manifest).name, self.parts.name, self.input.name}
-            if other := sorted({found.name for found in self.path.iterdir()} - known):
-                raise LedgerError(
-                    f"{self.path} is the folder of no job: it holds {other[0]!r}; name another, or move it "
-                    "away"
-                )
+        self.check()
         self.parts.mkdir(parents=True, exist_ok=True)
-        lock = self.path / _LOCK
-        lock.touch()
+        self.lock.touch()
         with ExitStack() as stack:
             try:
-                stack.enter_context(locked(lock))
+                stack.enter_context(locked(self.lock))
             except BlockingIOError as error:
                 raise JobLocked(
                     f"{self.path}: another process works on this job; wait for its end, or stop it"
@@ -99,6 +115,35 @@ class JobFolder:
         """Whether nothing was ever asked, so that nothing is lost with the folder."""
         return not any(folder.is_dir() and any(folder.iterdir()) for folder in (self.parts, self.nodes))
 
+    def discard_untouched(self) -> None:
+        """Remove a job that nothing was asked of: its own files, then the folder if nothing else is in it.
+
+        One that has read standard input stays once it is begun: it may have the only copy.
+        """
+        if not self.is_untouched or (self.copies() and self.manifest.exists()):
+            return
+        own = (self.manifest, self.weights, self.written, self.complete)
+        with suppress(OSError):
+            for path in (*own, *map(_draft, own), self.lock):
+                path.unlink(missing_ok=True)
+        for folder in (self.parts, self.nodes, self.input, self.path):
+            with suppress(OSError):
+                folder.rmdir()
+
+    def copies(self) -> set[Path]:
+        """Copies of standard input, and what is left of such; raises OSError if the folder cannot be read."""
+        return set(filter(is_spooled, self.input.iterdir())) if self.input.is_dir() else set()
+
+    def drop(self, copies: Iterable[Path], sources: Iterable[Source]) -> None:
+        """Remove copies of standard input that are no source, and the folders that are empty then."""
+        read = {Path(source.url).name for source in sources}
+        for copy in copies:
+            if copy.name not in read:
+                copy.unlink(missing_ok=True)
+        for folder in (self.input, self.path):
+            with suppress(OSError):
+                folder.rmdir()
+
     def stored(self) -> dict[str, Any] | None:
         """What the manifest says that the job is of; None: there is none."""
         found = self.read(self.manifest)
@@ -119,6 +164,12 @@ class JobFolder:
         """Begin the job."""
         whole = {"kind": KIND, "schema_version": SCHEMA_VERSION, "spec": spec.to_json()}
         self.write(self.manifest, whole)
+
+    def mark_incomplete(self) -> None:
+        """Have it on the disk that outputs are to be written; raises OSError if that fails."""
+        if self.complete.exists():
+            self.complete.unlink()
+            sync_folder(self.path)
 
     def read(self, path: Path) -> Any:
         """The JSON of a file of the job; None: there is none. Raises LedgerError if it is damaged."""

@@ -22,7 +22,6 @@ packed journal, then its record, each by rename, and at last removing its journa
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -39,12 +38,13 @@ from quorum.bulk.ledger.entry import Entry
 from quorum.bulk.ledger.errors import LedgerError, storing
 from quorum.bulk.ledger.folder import JobFolder
 from quorum.bulk.ledger.journal import Journal, header_of, pack, read_journal
+from quorum.bulk.ledger.matching import matched
 from quorum.bulk.ledger.spec import JobSpec
 from quorum.bulk.ledger.tally import Counts, Tally
 from quorum.bulk.ledger.weights import WeightsSeen
 from quorum.bulk.listings import Listing
-from quorum.bulk.outputs.outcome import Outcome
 from quorum.bulk.outputs.owned import Owned
+from quorum.bulk.outputs.targets import Kind
 from quorum.bulk.outputs.writer import Layout, Writer
 
 SYNC_S = 1.0
@@ -75,10 +75,11 @@ class _Open:
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """Says that a part is committed: what it counts, and its outputs that wait to be joined."""
+    """Says that a part is committed: its counts, its outputs that wait to be joined, and those in folders."""
 
     tally: Tally
     waiting: list[str] = field(default_factory=list)
+    placed: list[Kind] = field(default_factory=list)
 
 
 class Ledger:
@@ -118,11 +119,6 @@ class Ledger:
         """
         return JobFolder(folder).stored()
 
-    @staticmethod
-    def is_complete(folder: Path) -> bool:
-        """Whether the job in a folder is complete, as far as it knows."""
-        return JobFolder(folder).complete.exists()
-
     @classmethod
     def begin(
         cls,
@@ -144,7 +140,6 @@ class Ledger:
 
         Raises:
             JobLocked: Another process works on it.
-            NewWeights: ``spec.weights_version`` is not the version that answered so far.
             LedgerError: The folder has another job; the message says what differs.
             StorageFailed: It cannot be written.
             OutputError: An output exists that is not of this job, or has no room for a column.
@@ -153,15 +148,15 @@ class Ledger:
         files = JobFolder(folder)
         with storing(folder), ExitStack() as stack:
             stack.enter_context(files.locked())
+            stack.callback(files.discard_untouched)
             job, begun = files.begin(spec)
             weights = WeightsSeen(files, accept_new=accept_new_weights, note=note)
-            if spec.weights_version is not None:
-                weights.check(spec.channel, spec.weights_version)
             layout = Layout(spec.scan.columns, spec.attributes, spec.catalogue)
             writer = Writer(spec.outputs, layout, files.parts, Owned(files.written), force=force)
             writer.check(begun=begun)
             if not begun:
                 files.write_manifest(spec)
+            files.drop(files.copies(), spec.scan.sources)
             ledger = cls(files, job, spec, writer, weights, stack)
             ledger._load(note)
             ledger._lock = stack.pop_all()
@@ -194,6 +189,24 @@ class Ledger:
             if number in self._committed:
                 del self._open[number]  # What is only looked at takes no memory until it changes.
             yield Pending(part, {row: e for row, e in entries if not (retry_failed and e.is_retriable)})
+
+    def has_rows_to_ask(self, retry_failed: bool = False) -> bool:
+        """Whether a row has no outcome, or a failed one that is asked again; no part is read for it.
+
+        True too where rows of a part that was never committed are bad, which is known once they are read.
+        """
+        for number, part in self._parts.items():
+            record, opened = self._records.get(number), self._open.get(number)
+            if opened is not None:
+                known = len(opened.entries) + (record.tally.bad if record else 0)
+                failed = any(entry.error is not None for entry in opened.entries.values())
+            elif record is not None and (number in self._committed or self._folder.packed(number).exists()):
+                known, failed = part.rows, record.tally.failed > 0
+            else:
+                return True
+            if known < part.rows or (retry_failed and failed):
+                return True
+        return False
 
     def append(self, part_number: int, entry: Entry) -> None:
         """Write an outcome; a later one of the same row replaces an earlier one.
@@ -235,7 +248,7 @@ class Ledger:
             StorageFailed: It cannot be written; the journal is kept.
         """
         opened, part = self._opened(part_number), self._parts[part_number]
-        outcomes, bad = _matched(part, opened.entries, listings)
+        outcomes, bad = matched(part, opened.entries, listings)
         ordered = [opened.entries[row] for row in sorted(opened.entries)]
         tally = Tally(bad=len(bad))
         for entry in ordered:
@@ -244,7 +257,7 @@ class Ledger:
             if opened.journal is not None:
                 opened.journal.sync()
             self._uncommit(part_number)
-            record = _Record(tally, self._writer.write_part(part_number, outcomes, bad))
+            record = _Record(tally, *self._writer.write_part(part_number, outcomes, bad))
             lines = (opened.lines.get(entry.row) or entry.to_line() for entry in ordered)
             pack(self._folder.packed(part_number), header_of(self._job, part), lines)
             self._folder.write(self._folder.record(part_number), msgspec.to_builtins(record))
@@ -295,7 +308,7 @@ class Ledger:
         self._synced_at = time.monotonic()
 
     def close(self) -> None:
-        """Close the journals, and let others have the job."""
+        """Close the journals, and let others have the job; one that nothing was asked of is removed."""
         for opened in self._open.values():
             if opened.journal is not None:
                 with suppress(OSError):
@@ -303,12 +316,6 @@ class Ledger:
                 opened.journal.close()
         self._open.clear()
         self._lock.close()
-
-    def close_untouched(self) -> None:
-        """Close a job that nothing was asked of, and remove its folder; any other is only closed."""
-        if self._folder.is_untouched:
-            shutil.rmtree(self._folder.path, ignore_errors=True)
-        self.close()
 
     def __enter__(self) -> Ledger:
         """Return the ledger."""
@@ -327,11 +334,11 @@ class Ledger:
                 self._records[number] = self._folder.read_as(path, _Record)
         has_bad = any(record.tally.bad for record in self._records.values())
         complete = self._folder.complete.exists()
-        lost = self._writer.missing_parts(self._records)
+        lost = self._writer.missing_parts({number: record.placed for number, record in self._records.items()})
         gone = self._writer.missing(has_bad=has_bad) if complete else []
         if complete and (gone or lost):
             note(f"{gone[0] if gone else 'a part file'} is gone; it is written again from the journals")
-            self._folder.complete.unlink()
+            self._folder.mark_incomplete()
             complete = False
         for number, record in self._records.items():
             journal = self._folder.journal(number).name in present
@@ -366,36 +373,7 @@ class Ledger:
 
     def _uncommit(self, number: int) -> None:
         """Have it on the disk that the outputs are not complete, before a part changes."""
-        self._folder.complete.unlink(missing_ok=True)
+        self._folder.mark_incomplete()
         if number in self._committed:
             self._committed.remove(number)
             self._tally.bad -= self._records[number].tally.bad
-
-
-def _matched(
-    part: Part, entries: Mapping[int, Entry], listings: Iterable[tuple[int, Listing | BadRow]]
-) -> tuple[list[Outcome], list[BadRow]]:
-    """The listings of a part with their outcomes, and its bad rows; raises LedgerError if they do not fit."""
-    outcomes: list[Outcome] = []
-    bad: list[BadRow] = []
-    for wanted, (row, found) in enumerate(listings, part.first):
-        if row != wanted:
-            raise LedgerError(f"part {part.number}: row {wanted + 1} of the input is missing; it has changed")
-        if not isinstance(found, Listing):
-            bad.append(found)
-            continue
-        entry = entries.get(row)
-        if entry is None:
-            raise LedgerError(f"{found.place or found.product}: no outcome yet; its part cannot be written")
-        if entry.product != found.product:
-            raise LedgerError(
-                f"{found.place}: the journal has {entry.product!r} as row {row + 1}, the input "
-                f"{found.product!r}; the input has changed, so begin the job anew"
-            )
-        outcomes.append(Outcome(found, entry.result))
-    if len(outcomes) + len(bad) != part.rows:
-        raise LedgerError(
-            f"part {part.number}: {len(outcomes) + len(bad)} rows, {part.rows} when the job was begun; the "
-            "input has changed"
-        )
-    return outcomes, bad

@@ -30,7 +30,6 @@ class JobSpec:
         channel: The channel that is asked.
         canary_share: Share of products for the canary, in [0, 1]; "served"; None: none.
         lazy: Whether members are asked in rows.
-        weights_version: Version that answers on ``channel`` now; None: not known before the first answer.
     """
 
     scan: Scan
@@ -42,10 +41,9 @@ class JobSpec:
     channel: str = STABLE
     canary_share: float | str | None = None
     lazy: bool = False
-    weights_version: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What is compared, as plain JSON values: all but the weights."""
+        """What is compared, as plain JSON values."""
         whole: dict[str, Any] = {
             "input": self.scan.to_json(),
             "columns": dict(self.mapping),

@@ -114,5 +114,5 @@ def _figure(number: float | None) -> str:
 
 
 def _csv_cell(value: Any) -> Any:
-    """Write objects and lists, such as gold, as JSON, which `read_listings` parses."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+    """Write objects and lists, such as gold, as JSON, which `read_listings` parses; times in them as text."""
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else value

@@ -45,10 +45,18 @@ def destination_of(name: str) -> Destination:
     return StoredObject(name) if "://" in name else LocalFile(Path(name))
 
 
-def put(destination: Destination, draft: Path, owned: Owned, *, force: bool, option: str) -> None:
+def put(
+    destination: Destination,
+    draft: Path,
+    owned: Owned,
+    *,
+    option: str,
+    force: bool = False,
+    in_folder: bool = False,
+) -> None:
     """Put a finished file at its destination, over an earlier one of this job, or any with ``force``.
 
-    It may be repeated after a kill at any moment.
+    It may be repeated after a kill at any moment. A file in a folder is never replaced by force.
 
     Raises:
         OSError: It cannot be written.
@@ -65,14 +73,15 @@ def put(destination: Destination, draft: Path, owned: Owned, *, force: bool, opt
         destination.replace(draft)
     else:
         draft.unlink()
-        raise OutputError(refusal(option, destination.name))
+        raise OutputError(refusal(option, destination.name, in_folder=in_folder))
 
 
-def refusal(option: str, name: str) -> str:
+def refusal(option: str, name: str, *, in_folder: bool = False) -> str:
     """Why something is not overwritten, and what to do."""
+    others = "or name another folder" if in_folder else "name another file, or replace it by --force"
     return (
         f"{option} {name} exists, and is not as this job wrote it; move it away and run the same command "
-        "again, name another file, or replace it by --force"
+        f"again, {others}"
     )
 
 

@@ -27,7 +27,7 @@ _ALLOWED: dict[Kind, tuple[Format, ...]] = {
     "votes": ("jsonl", "parquet", "arrow"),
     "dead": ("jsonl",),
 }
-_OPTIONS: dict[Kind, str] = {"answers": "--out", "votes": "--votes", "dead": "--dead-letters"}
+_OPTIONS: dict[Kind, str] = {"answers": "--out", "votes": "--votes", "dead": "the dead letters"}
 _OF_FOLDERS: dict[Kind, Format] = {"answers": "parquet", "votes": "parquet", "dead": "jsonl"}
 
 
@@ -49,7 +49,7 @@ class Target:
 
     @property
     def option(self) -> str:
-        """The option that names it, for messages."""
+        """The option that names it, or what it is, for messages."""
         return _OPTIONS[self.kind]
 
     @property
@@ -68,20 +68,24 @@ class Target:
         return {"name": self.name, "format": self.format, "is_folder": self.is_folder}
 
 
-def target_of(kind: Kind, name: str, format: Format | None = None) -> Target:  # noqa: A002
+def target_of(kind: Kind, name: str) -> Target:
     """The target that a user names: ``answers.csv`` is a file, ``answers/`` a folder of part files.
 
-    So is the name of an existing folder. The ending names the format, or ``format`` does; a folder without
-    either gets Parquet. ``file://`` is taken off: such a name is local.
+    So is the name of an existing folder. The ending names the format; a folder without one gets Parquet.
+    ``file://`` is taken off: such a name is local.
 
     Raises:
-        OutputError: The format cannot be told, or is none of this kind.
+        OutputError: The format cannot be told, or is none of this kind; or it is ``./``, ``../`` or ``/``.
     """
     name = name.removeprefix("file://")
     is_folder = name.endswith("/") or ("://" not in name and Path(name).is_dir())
+    if "://" not in name and Path(name).name in ("", ".."):
+        raise OutputError(
+            f"{_OPTIONS[kind]} {name}: has no name of its own; name a file, or a folder such as `answers/`"
+        )
     name = name.rstrip("/")
     ending = PurePosixPath(name).suffix
-    found = format or _FORMATS.get(ending) or (_OF_FOLDERS[kind] if is_folder else None)
+    found = _FORMATS.get(ending) or (_OF_FOLDERS[kind] if is_folder else None)
     if found is None or found not in _ALLOWED[kind]:
         endings = ", ".join(end for end, fitting in _FORMATS.items() if fitting in _ALLOWED[kind])
         raise OutputError(

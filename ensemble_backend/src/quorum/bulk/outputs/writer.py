@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.outputs.csv_answers import CsvAnswers
@@ -18,7 +19,7 @@ from quorum.bulk.outputs.jsonl_answers import JsonlAnswers
 from quorum.bulk.outputs.outcome import Outcome, PartFormat
 from quorum.bulk.outputs.owned import Owned
 from quorum.bulk.outputs.parquet_answers import ParquetAnswers
-from quorum.bulk.outputs.targets import Outputs, Target
+from quorum.bulk.outputs.targets import Kind, Outputs, Target
 from quorum.bulk.outputs.votes_tables import VotesTables
 from quorum.files import check_replaceable, sync_file, sync_folder
 from quorum.tasks.catalogue import Catalogue
@@ -38,6 +39,18 @@ class Layout:
     columns: Sequence[str]
     attributes: Sequence[str]
     catalogue: Catalogue
+
+
+class WrittenPart(NamedTuple):
+    """What was written of a part.
+
+    Attributes:
+        waiting: Names of its files in the job's folder that wait to be joined.
+        placed: Kinds of output folders that have a file of it.
+    """
+
+    waiting: list[str]
+    placed: list[Kind]
 
 
 def format_of(target: Target, layout: Layout, *, escaped: bool) -> PartFormat:
@@ -101,20 +114,21 @@ class Writer:
             if not begun or not self._owned.has(target.name, destination.hash()):
                 raise OutputError(refusal(target.option, target.name))
 
-    def write_part(self, number: int, outcomes: Sequence[Outcome], bad: Sequence[BadRow]) -> list[str]:
+    def write_part(self, number: int, outcomes: Sequence[Outcome], bad: Sequence[BadRow]) -> WrittenPart:
         """Write the files of a part, over those of an earlier time.
 
         Returns:
-            Names of those that wait, in the job's folder, to be joined.
+            What was written; a part without a row for a target has no file there.
 
         Raises:
             OSError: One cannot be written.
             OutputError: A part file is there that this job did not write.
         """
-        waiting = []
+        waiting, placed = [], []
         for target, form in self._formats:
             if target.is_folder:
-                self._put_part(target, form, number, outcomes, bad)
+                if self._put_part(target, form, number, outcomes, bad):
+                    placed.append(target.kind)
                 continue
             path = self._part(target, number)
             draft = path.with_name(f"draft-{path.name}")
@@ -125,13 +139,13 @@ class Writer:
             else:
                 draft.unlink()
         sync_folder(self._folder)
-        return waiting
+        return WrittenPart(waiting, placed)
 
     def join(self, parts: Iterable[tuple[int, Sequence[str]]]) -> None:
         """Join the parts of each output that is one file, and put it in its place.
 
         Args:
-            parts: Number of each part, in order, and what :meth:`write_part` returned for it.
+            parts: Number of each part, in order, and its :attr:`WrittenPart.waiting`.
 
         Raises:
             OSError: An output cannot be written.
@@ -157,12 +171,13 @@ class Writer:
             if (target.kind != "dead" or has_bad) and not destination_of(target.name).exists()
         ]
 
-    def missing_parts(self, numbers: Iterable[int]) -> set[int]:
-        """Parts whose answers are not in an output folder."""
-        wanted, lost = set(numbers), set()
+    def missing_parts(self, placed: Mapping[int, Sequence[Kind]]) -> set[int]:
+        """Parts that lack a file in an output folder, by their :attr:`WrittenPart.placed`."""
+        lost: set[int] = set()
         for target, _ in self._formats:
-            if target.is_folder and target.kind == "answers":
+            if target.is_folder:
                 present = set(names_in(target.name))
+                wanted = (number for number, kinds in placed.items() if target.kind in kinds)
                 lost |= {number for number in wanted if _part_name(target, number) not in present}
         return lost
 
@@ -184,16 +199,18 @@ class Writer:
         number: int,
         outcomes: Sequence[Outcome],
         bad: Sequence[BadRow],
-    ) -> None:
+    ) -> bool:
+        """Whether there is a file of the part now: it has something of this kind."""
         destination = destination_of(f"{target.name}/{_part_name(target, number)}")
         with _writing(destination.name):
             if not target.is_url:
                 Path(target.name).mkdir(parents=True, exist_ok=True)
             draft = destination.draft(self._folder, target.suffix)
-            if form.write(draft, outcomes, bad):
-                put(destination, draft, self._owned, force=False, option=target.option)
+            if is_written := form.write(draft, outcomes, bad):
+                put(destination, draft, self._owned, option=target.option, in_folder=True)
             else:
                 draft.unlink()
+        return is_written
 
 
 def _check_place(target: Target) -> None:
