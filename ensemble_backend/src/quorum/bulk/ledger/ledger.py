@@ -191,7 +191,7 @@ class Ledger:
             yield Pending(part, {row: e for row, e in entries if not (retry_failed and e.is_retriable)})
 
     def has_rows_to_ask(self, retry_failed: bool = False) -> bool:
-        """Whether a row has no outcome, or a failed one that is asked again; no part is read for it.
+        """Whether a row has no outcome, or one that ``retry_failed`` asks again; no part is read for it.
 
         True too where rows of a part that was never committed are bad, which is known once they are read.
         """
@@ -199,9 +199,9 @@ class Ledger:
             record, opened = self._records.get(number), self._open.get(number)
             if opened is not None:
                 known = len(opened.entries) + (record.tally.bad if record else 0)
-                failed = any(entry.error is not None for entry in opened.entries.values())
+                failed = any(entry.is_retriable for entry in opened.entries.values())
             elif record is not None and (number in self._committed or self._folder.packed(number).exists()):
-                known, failed = part.rows, record.tally.failed > 0
+                known, failed = part.rows, record.tally.retriable > 0
             else:
                 return True
             if known < part.rows or (retry_failed and failed):
