@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from quorum.decision.catalogue_change import OUTSIDE
 from quorum.distill.lessons import DistillSources
 from quorum.distill.options import DistillOptions
 from quorum.distill.run import DistillReport, distill_student
+from quorum.evaluation.relevance import OverQueries
 from quorum.files import hash_file
+from quorum.operations.evaluate_retrieval import RetrievalOptions, evaluate_retrieval
 from quorum.retrieval.encode import TextEncoder
 from quorum.retrieval.judged import JudgedError, JudgedPair
 from quorum.retrieval.judged_files import write_judged
@@ -48,6 +51,14 @@ pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 def libraries() -> None:
     for name in ("torch", "transformers", "onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name, reason=f"{name} is not installed here: run `make setup-hf`")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples() -> Iterator[None]:
+    """How wide intervals are is another test's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("quorum.distill.figures.OverQueries", partial(OverQueries, resamples=200))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +155,15 @@ def test_figures_are_of_held_out_keyphrases_with_intervals(made: Made) -> None:
     assert abs(figures["int8_less_float32"]["auc"]["value"]) < 0.2
     assert figures["cross-encoder"].keys() == {"pearson", "spearman", "auc"}
     assert any("1 / p ** 1" in remark for remark in made[1].student.remarks)
+
+
+@pytest.mark.slow
+def test_a_base_is_measured_as_it_is(made: Made, base: Path, judged: Path) -> None:
+    """By ``quorum evaluate-retrieval``: here PyTorch is loaded already."""
+    options = RetrievalOptions(engine="onnxruntime", threads=1, k=3, base=base)
+    found = evaluate_retrieval(judged, made[0], options)
+    assert "zero-shot 16" in found.figures
+    assert found.differences["student 32 - zero-shot 32"]["pearson"].excludes_zero
 
 
 def test_the_served_encoder_has_the_vectors_of_both_kinds(made: Made) -> None:

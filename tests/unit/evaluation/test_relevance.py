@@ -96,6 +96,21 @@ def test_an_undefined_figure_is_nan(found) -> None:
     assert np.isnan(found())
 
 
+def test_agreement_is_that_of_each_draw_alone() -> None:
+    rng = np.random.default_rng(4)
+    scores, labels, queries = rng.integers(0, 30, 200) / 8, rng.random(200), rng.integers(0, 20, 200)
+    relevant = labels >= 0.5
+    alone = [
+        lambda w: metrics.pearson(scores, labels, w),
+        lambda w: metrics.spearman(scores, labels, w),
+        lambda w: metrics.auc(scores, relevant, w),
+    ]
+    found = metrics.agreement(scores, labels, relevant)
+    assert [*found] == ["pearson", "spearman", "auc"]
+    resampled = metrics.OverQueries(queries, 50)
+    assert np.array_equal(resampled.draws(*found.values()), resampled.draws(*alone))
+
+
 def test_whole_queries_are_drawn(scipy_stats) -> None:
     # All pairs of a query are equal, so only the number of queries decides how wide the interval is.
     queries = np.repeat(np.arange(30), 50)

@@ -142,7 +142,7 @@ def test_a_killed_run_leaves_nothing_half_made_and_goes_on(
     assert sorted(path.name for path in out.parent.iterdir()) == ["keyphrases.txt", "out"]
 
 
-STRIDE = 1 if os.environ.get("QUORUM_LONG") else 9
+STRIDE = 1 if os.environ.get("QUORUM_LONG") else 15
 """File operations from one kill to the next."""
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import threading
@@ -69,6 +70,21 @@ def ask(model: str, texts: Sequence[str], root: Path = MODELS, **options: Any) -
     return [replies[number] for number in range(len(texts))]
 
 
+@functools.cache
+def spied(model: str) -> tuple[list[Reply], dict[str, list[int]]]:
+    """Replies to TEXTS, and the tokens of each."""
+    generated: dict[str, list[int]] = {}
+    find = TokenEnds.find
+
+    def spy(self: TokenEnds, tokens: Sequence[int], text: str) -> list[int]:
+        generated[text] = list(tokens)
+        return find(self, tokens, text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TokenEnds, "find", spy)
+        return ask(model, TEXTS), generated
+
+
 def forward(model: str, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
     """The log-probability of each token of the answer, by one pass without a cache of earlier ones."""
     properties = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
@@ -88,17 +104,10 @@ def forward(model: str, prompt: Sequence[int], answer: Sequence[int]) -> list[fl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", DEMO)
-def test_scores_are_those_of_a_forward_pass(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    generated: dict[str, list[int]] = {}
-    find = TokenEnds.find
-
-    def spy(self: TokenEnds, tokens: Sequence[int], text: str) -> list[int]:
-        generated[text] = list(tokens)
-        return find(self, tokens, text)
-
-    monkeypatch.setattr(TokenEnds, "find", spy)
+def test_scores_are_those_of_a_forward_pass(model: str) -> None:
+    replies, generated = spied(model)
     tokenizer = genai.Tokenizer(str(MODELS / model))
-    for text, reply in zip(TEXTS, ask(model, TEXTS), strict=True):
+    for text, reply in zip(TEXTS, replies, strict=True):
         assert isinstance(reply, Generated)
         prompt = tokenizer.encode(prompt_of(text)).input_ids.data[0].tolist()
         answer = generated[reply.text]
@@ -119,7 +128,7 @@ def test_scores_are_those_of_a_forward_pass(model: str, monkeypatch: pytest.Monk
 
 
 def test_without_scores_the_text_is_the_same() -> None:
-    plain, scored = (ask(DEMO[0], TEXTS, scores=scores) for scores in (False, True))
+    plain, scored = ask(DEMO[0], TEXTS, scores=False), spied(DEMO[0])[0]
     assert plain == [
         Generated(reply.text, usage=reply.usage) for reply in scored if isinstance(reply, Generated)
     ]
@@ -131,7 +140,7 @@ def test_without_scores_the_text_is_the_same() -> None:
 @pytest.mark.parametrize("model", DEMO)
 def test_tokens_are_counted_and_prompts_are_those_of_the_tokeniser(model: str) -> None:
     tokenizer = genai.Tokenizer(str(MODELS / model))
-    for text, reply in zip(TEXTS, ask(model, TEXTS), strict=True):
+    for text, reply in zip(TEXTS, spied(model)[0], strict=True):
         assert isinstance(reply, Generated)
         assert reply.usage is not None
         prompt, answer, cached = reply.usage

@@ -16,11 +16,10 @@ from quorum.distill.split import same_key
 from quorum.evaluation.relevance import (
     OverQueries,
     Statistic,
-    auc,
+    agreement,
     hits_at,
     mean,
     pearson,
-    spearman,
 )
 from quorum.evaluation.stats import Estimate, Floats
 from quorum.retrieval.judged import RELEVANT, Judged
@@ -104,11 +103,7 @@ class HeldOut:
 
     def _statistics(self, rated: Rated) -> dict[str, Statistic]:
         scores, gold = rated.scores, self.gold
-        found: dict[str, Statistic] = {
-            "pearson": lambda weights: pearson(scores, self.labels, weights),
-            "spearman": lambda weights: spearman(scores, self.labels, weights),
-            "auc": lambda weights: auc(scores, self.relevant, weights),
-        }
+        found = agreement(scores, self.labels, self.relevant)
         if gold is not None:
             found["gold_pearson"] = lambda weights: pearson(scores, gold, weights)
         return found

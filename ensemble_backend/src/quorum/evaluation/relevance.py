@@ -18,6 +18,8 @@ from quorum.evaluation.stats import RESAMPLES, Estimate, Floats, percentile_inte
 
 Statistic = Callable[[Floats], float]
 """A figure as a function of (n,) weights of the pairs; nan where they leave it undefined."""
+Places = npt.NDArray[np.intp]
+"""(n,) place of each value among the different ones, in their order."""
 
 
 def pearson(a: npt.ArrayLike, b: npt.ArrayLike, weights: Floats | None = None) -> float:
@@ -33,7 +35,7 @@ def pearson(a: npt.ArrayLike, b: npt.ArrayLike, weights: Floats | None = None) -
 
 def spearman(a: npt.ArrayLike, b: npt.ArrayLike, weights: Floats | None = None) -> float:
     """Return Spearman's rank correlation of two (n,) columns, equal values at their mean rank."""
-    return pearson(_ranks(a, weights), _ranks(b, weights), weights)
+    return _spearman(_places(a), _places(b), weights)
 
 
 def auc(scores: npt.ArrayLike, positive: npt.ArrayLike, weights: Floats | None = None) -> float:
@@ -49,14 +51,21 @@ def auc(scores: npt.ArrayLike, positive: npt.ArrayLike, weights: Floats | None =
     Returns:
         In [0, 1]; nan without positive, or without negative pairs.
     """
-    is_positive = np.asarray(positive, np.bool_)
-    w = np.ones(len(is_positive)) if weights is None else weights
-    negatives = np.where(is_positive, 0.0, w)
-    above, below = w[is_positive].sum(), negatives.sum()
-    if not above or not below:
-        return float("nan")
-    beaten = _below(scores, negatives)[is_positive]
-    return float(w[is_positive] @ beaten / (above * below))
+    return _auc(_places(scores), np.asarray(positive, np.bool_), weights)
+
+
+def agreement(scores: npt.ArrayLike, labels: npt.ArrayLike, relevant: npt.ArrayLike) -> dict[str, Statistic]:
+    """Return how (n,) scores agree with (n,) labels and (n,) truth values; for many draws, sorted once.
+
+    Returns:
+        ``pearson`` and ``spearman`` with the labels, ``auc`` of the relevant pairs.
+    """
+    places, of_labels, is_positive = _places(scores), _places(labels), np.asarray(relevant, np.bool_)
+    return {
+        "pearson": lambda weights: pearson(scores, labels, weights),
+        "spearman": lambda weights: _spearman(places, of_labels, weights),
+        "auc": lambda weights: _auc(places, is_positive, weights),
+    }
 
 
 def ndcg_at(
@@ -171,13 +180,26 @@ def _gain_at(scores: Floats, gains: Floats, k: int) -> float:
     return float((ranked / np.log2(np.arange(2, len(ranked) + 2))).sum())
 
 
-def _below(values: npt.ArrayLike, weights: Floats) -> Floats:
+def _places(values: npt.ArrayLike) -> Places:
+    return np.unique(np.asarray(values, np.float64), return_inverse=True)[1]
+
+
+def _below(places: Places, weights: Floats) -> Floats:
     """(n,) sum of the weights of smaller values, and half of that of equal ones."""
-    _, groups = np.unique(np.asarray(values, np.float64), return_inverse=True)
-    sums = np.bincount(groups, weights)
-    return np.asarray((np.cumsum(sums) - sums / 2)[groups])
+    sums = np.bincount(places, weights)
+    return np.asarray((np.cumsum(sums) - sums / 2)[places])
 
 
-def _ranks(values: npt.ArrayLike, weights: Floats | None) -> Floats:
-    """(n,) mean ranks up to a constant, which a correlation does not see."""
-    return _below(values, np.ones(len(np.asarray(values))) if weights is None else weights)
+def _spearman(a: Places, b: Places, weights: Floats | None) -> float:
+    w = np.ones(len(a)) if weights is None else weights
+    # Mean ranks up to a constant, which a correlation does not see.
+    return pearson(_below(a, w), _below(b, w), weights)
+
+
+def _auc(places: Places, is_positive: npt.NDArray[np.bool_], weights: Floats | None) -> float:
+    w = np.ones(len(is_positive)) if weights is None else weights
+    negatives = np.where(is_positive, 0.0, w)
+    above, below = w[is_positive].sum(), negatives.sum()
+    if not above or not below:
+        return float("nan")
+    return float(w[is_positive] @ _below(places, negatives)[is_positive] / (above * below))

@@ -16,13 +16,13 @@ import numpy.typing as npt
 from quorum.evaluation.relevance import (
     OverQueries,
     Statistic,
+    agreement,
     auc,
     hits_at,
     interval,
     mean,
     ndcg_at,
     pearson,
-    spearman,
 )
 from quorum.evaluation.stats import Estimate, Floats
 from quorum.retrieval.bm25 import Bm25, best_of
@@ -127,7 +127,10 @@ def score(truth: Truth, rated: Mapping[str, Rated], pairs: Sequence[tuple[str, s
     """
     judged, relevant = truth.judged, truth.relevant
     groups = [
-        (judged.keyphrase_of, {name: _agreement(truth, own.scores) for name, own in rated.items()}),
+        (
+            judged.keyphrase_of,
+            {name: agreement(own.scores, judged.labels, relevant) for name, own in rated.items()},
+        ),
         (np.unique(judged.keyphrase_of), {name: _ndcg(truth, own.scores) for name, own in rated.items()}),
         (judged.keyphrase_of[relevant], {name: _recall(truth, own) for name, own in rated.items()}),
     ]
@@ -159,15 +162,6 @@ def _fill(
         for figure in statistics[ours]:
             a, b = (ours, figure), (theirs, figure)
             differences[f"{ours} - {theirs}"][figure] = interval(values[a] - values[b], draws[a] - draws[b])
-
-
-def _agreement(truth: Truth, scores: Floats) -> dict[str, Statistic]:
-    labels, relevant = truth.judged.labels, truth.relevant
-    return {
-        "pearson": lambda weights: pearson(scores, labels, weights),
-        "spearman": lambda weights: spearman(scores, labels, weights),
-        "auc": lambda weights: auc(scores, relevant, weights),
-    }
 
 
 def _ndcg(truth: Truth, scores: Floats) -> dict[str, Statistic]:
