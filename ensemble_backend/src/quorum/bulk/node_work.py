@@ -55,6 +55,7 @@ class NodeSettings:
         attributes: To ask for.
         options: Of the run.
         url: ``host:port`` of the servers, with commas; each node asks all of them.
+        members: That vote in the job.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class NodeSettings:
     attributes: tuple[str, ...]
     options: ExtractOptions
     url: str
+    members: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ def work(settings: NodeSettings, parts: Sequence[OpenPart]) -> NodeReport:
 async def _ask(settings: NodeSettings, ledger: NodeLedger) -> QuorumError | None:
     client, options = client_of(settings.url, settings.options), settings.options
     scan, listing_of, attributes = settings.scan, settings.listing_of, settings.attributes
-    job = Job(client, scan, listing_of, ledger, attributes, options, ignore, ignore)
+    job = Job(client, scan, listing_of, ledger, attributes, options, ignore, ignore, settings.members)
     return None if await job.run() else job.reason
 
 
