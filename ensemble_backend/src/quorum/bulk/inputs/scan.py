@@ -13,7 +13,7 @@ import msgspec
 from quorum.bulk.inputs.cursors import cursor_over, starts_anywhere
 from quorum.bulk.inputs.describe import describe, digest_of, recoded
 from quorum.bulk.inputs.encodings import FALLBACKS
-from quorum.bulk.inputs.formats.cursor import Cursor, Flaw, Place
+from quorum.bulk.inputs.formats.cursor import MOST_COLUMNS, Cursor, Flaw, Place
 from quorum.bulk.inputs.formats.parquet import ParquetCursor
 from quorum.bulk.inputs.ids import Ids
 from quorum.bulk.inputs.layout import Source
@@ -27,7 +27,6 @@ PART_ROWS = 1_000
 MOST_BAD = 1_000
 """Bad rows that a scan keeps; the others are only counted."""
 _RAW = 2_000
-_MOST_COLUMNS = 10_000
 
 Scanned = Callable[[int, int], None]
 """Called with the rows and the bytes that were read so far; of what is packed, the bytes count at its end."""
@@ -288,9 +287,9 @@ class _Scanner:
 
     def _add_columns(self, found: _Pass, source: Source, values: Mapping[str, Any]) -> None:
         found.columns |= dict.fromkeys(values)
-        if len(found.columns) > _MOST_COLUMNS:
+        if len(found.columns) > MOST_COLUMNS:
             raise ListingsError(
-                f"{source.name}: has more than {_MOST_COLUMNS} different keys, so that they are data; give "
+                f"{source.name}: has more than {MOST_COLUMNS} different keys, so that they are data; give "
                 "each row the same ones"
             )
 
