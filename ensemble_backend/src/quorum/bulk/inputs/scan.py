@@ -104,6 +104,7 @@ def scan(
     check: Check | None = None,
     spool: Path | None = None,
     progress: Scanned | None = None,
+    most_bad: int | None = None,
 ) -> Scan:
     """Read every row of the inputs, and say what they are.
 
@@ -119,15 +120,16 @@ def scan(
         check: Says what else is wrong with a listing; "" for nothing. Such rows are bad, too.
         spool: Folder for standard input.
         progress: Called now and then.
+        most_bad: Bad rows that are allowed: the scan ends at the next one. None: all are counted.
 
     Raises:
         ListingsError: An input cannot be read, has no column that is wanted, or other columns than it may; or
-            there is no row at all. A row that cannot be read is no error, but a bad row.
+            there is no row at all, or too many are bad. A row that cannot be read is no error, but a bad row.
     """
     if rows_per_part < 1:
         raise ListingsError(f"{rows_per_part} rows in a part; give a whole number above 0")
     files, notes = find_files(names, spool)
-    scanner = _Scanner(options or InputOptions(), rows_per_part, columns, check, progress, notes)
+    scanner = _Scanner(options or InputOptions(), rows_per_part, columns, check, progress, notes, most_bad)
     for file in files:
         scanner.add(describe(file.url, file.name, scanner.options, scanner.rows))
     return scanner.result()
@@ -179,12 +181,13 @@ class _Scanner:
         check: Check | None,
         progress: Scanned | None,
         notes: list[str],
+        most_bad: int | None,
     ) -> None:
         self.options = options
         self.rows = 0
         self._size, self._names, self._progress, self._notes = rows_per_part, names, progress, notes
         self._mapping: ColumnMap | None = None
-        self._check_listing = check
+        self._check_listing, self._most_bad = check, most_bad
         self._sources: list[Source] = []
         self._bytes = 0
         self._sum = _Pass()
@@ -297,6 +300,12 @@ class _Scanner:
         found.bad_rows += 1
         if len(found.bad) < MOST_BAD:
             found.bad.append(replace(row, raw=row.raw[:_RAW]))
+        if self._most_bad is not None and self._sum.bad_rows + found.bad_rows > self._most_bad:
+            first = [*self._sum.bad, *found.bad][0]
+            raise ListingsError(
+                f"{row.place}: up to here more than {self._most_bad} rows are bad, so that the rest was not "
+                f"read. The first: {first.place}: {first.reason}"
+            )
 
     def _close(self, found: _Pass, source: Source, start: Place, begun: int) -> None:
         """Make a part of the rows since its start."""
