@@ -90,8 +90,8 @@ def test_a_node_asks_all_servers_and_leaves_each_row_once_in_its_journals(
     job.mkdir()
     names = column_names(steady.spec, ["brand"], options)
     found = find_input([str(write_input(tmp_path))], names, options, job, print, steady.spec.catalogue())
-    listing_of = listings_by(found, steady.spec)
-    settings = NodeSettings(job, found, listing_of, ("brand",), options, two_names(steady), 1)
+    listing_of, members = listings_by(found, steady.spec), tuple(steady.spec.member_names)
+    settings = NodeSettings(job, found, listing_of, ("brand",), options, two_names(steady), 1, members)
     # Rows 0 to 4 are in the ledger.
     first = work(settings, [OpenPart(0, frozenset(range(5, 10))), OpenPart(3)])
     assert first == NodeReport(complete=(0, 3))

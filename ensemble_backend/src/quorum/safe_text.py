@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import re
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""Starts of what a spreadsheet runs as a formula, by OWASP, CSV Injection."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Starts of what a spreadsheet runs as a formula, by OWASP, CSV Injection; the last four are the full-width
+forms of the first, which spreadsheets of East Asia take for the same."""
 _CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 _CONTROL = re.compile(f"[{_CONTROLS}]")
 _UNSAFE = re.compile(rf"[{_CONTROLS}\r\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

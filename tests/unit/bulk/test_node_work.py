@@ -87,7 +87,14 @@ def settings_of(folder: Path, version: int | None, **options: Any) -> NodeSettin
     asked = ExtractOptions(out=folder / "out.csv", **options)
     scan = scan_of(6, 6)
     return NodeSettings(
-        folder, scan, lambda row: listing(row.index), ("color", "size"), asked, "127.0.0.1:9", version
+        folder,
+        scan,
+        lambda row: listing(row.index),
+        ("color", "size"),
+        asked,
+        "127.0.0.1:9",
+        version,
+        ("a", "b"),
     )
 
 

@@ -58,6 +58,7 @@ from quorum_client import (
 from quorum_contract.errors import QuorumError
 
 ROWS = 50
+VOTES = (Vote("alpha", "red", Status.ANSWERED), Vote("beta", "red", Status.ANSWERED))
 Server = Callable[[str], Extraction]
 
 
@@ -72,7 +73,7 @@ def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> quorum.Deploy
 
 
 def answer(text: str, version: int = 1, **origin: Any) -> Extraction:
-    found = Answer("color", f"red {text}", 0.5, (Vote("alpha", "red", Status.ANSWERED),))
+    found = Answer("color", f"red {text}", 0.5, VOTES)
     return Extraction("id", (found,), version, 0.01, **origin)
 
 
@@ -125,7 +126,7 @@ def test_a_complete_job(deployment: quorum.Deployment, asked: list[str]) -> None
     assert report.to_json() == {
         "ended": "complete", "rows": ROWS, "answered": ROWS, "voteless": 0, "failed": 0, "bad": 0, "left": 0,
         "asked": ROWS, "outputs": ["out.csv", "voted.jsonl"], "job": "out.csv.job", "errors": {},
-        "voted": ROWS, "abstained": {}, "decided": ROWS, "undecided": {}, "weights": {"1": ROWS},
+        "voted": 2 * ROWS, "abstained": {}, "decided": ROWS, "undecided": {}, "weights": {"1": ROWS},
     }  # fmt: skip
     assert [(row["sku"], row["color"]) for row in rows_of()] == [(f"s{n}", f"red {n}") for n in range(ROWS)]
     assert len(Path("voted.jsonl").read_text("utf-8").splitlines()) == ROWS
@@ -387,6 +388,28 @@ def test_other_weights_are_refused_unless_they_are_accepted(
     assert len(texts) == 20
 
 
+@pytest.mark.parametrize("others", [("alpha",), ("alpha", "beta", "gamma")])
+def test_a_server_of_other_members_is_refused(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, others: tuple[str, ...]
+) -> None:
+    """Of a job that goes on at another deployment's server, which has the same version of weights."""
+    votes = tuple(Vote(member, "red", Status.ANSWERED) for member in others)
+
+    def server(text: str) -> Extraction:
+        if int(text) < 30:
+            return answer(text)
+        return Extraction("id", (Answer("color", "red", 0.5, votes),), 1, 0.01)
+
+    texts: list[str] = []
+    serve(monkeypatch, texts, server)
+    with pytest.raises(LedgerError, match=f"the members {', '.join(others)}, the job is of alpha, beta: "):
+        quorum.extract(deployment, "in.csv", options())
+    del texts[:]
+    serve(monkeypatch, texts, answer)
+    assert quorum.extract(deployment, "in.csv", options()).answered == ROWS
+    assert len(texts) == 20, "none of them was kept"
+
+
 def test_other_options_are_refused(deployment: quorum.Deployment, asked: list[str]) -> None:
     quorum.extract(deployment, "in.csv", options())
     lines = Path("in.csv").read_text("utf-8")
@@ -473,10 +496,7 @@ def test_values_that_were_withheld_are_marked_and_counted(
 ) -> None:
     def server(text: str) -> Extraction:
         status = {0: DecisionStatus.NO_QUORUM, 1: DecisionStatus.NO_ANSWER}.get(int(text) % 5)
-        vote = Vote("alpha", "red", Status.ANSWERED)
-        found = (
-            Answer("color", None, 0.0, (vote,), status) if status else Answer("color", "red", 0.5, (vote,))
-        )
+        found = Answer("color", None, 0.0, VOTES, status) if status else Answer("color", "red", 0.5, VOTES)
         return Extraction("id", (found,), 1, 0.01)
 
     serve(monkeypatch, [], server)

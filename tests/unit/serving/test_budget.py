@@ -49,6 +49,29 @@ def calls(own: Budget, most: int = 100) -> int:
     return next((number for number in range(most) if not spend(own)), most)
 
 
+def test_a_clock_that_is_set_back_renews_no_budget(tmp_path: Path, clock: Clock) -> None:
+    own = budget(tmp_path, calls_per_day=5)
+    clock.now_s = 20_001.0 * DAY_S - 1
+    assert calls(own) == 5
+    clock.now_s += 2
+    assert calls(own) == 5, "another day"
+    for _ in range(4):
+        clock.now_s -= 2
+        assert calls(own) == 0
+        clock.now_s += 2
+        assert calls(own) == 0
+    clock.now_s -= 2 * DAY_S
+    assert calls(own) == 5, "it was wrong by days"
+
+
+def test_money_is_settled_in_the_window_that_it_was_set_aside_in(tmp_path: Path, clock: Clock) -> None:
+    own = budget(tmp_path, Price(per_call=1.0), per_minute=2.5)
+    assert spend(own)
+    clock.now_s -= 1
+    assert calls(own) == 1
+    assert read_windows(tmp_path, "m")[0].cost == 2.0
+
+
 def test_calls_of_a_minute_and_of_a_day(tmp_path: Path, clock: Clock) -> None:
     own = budget(tmp_path, calls_per_minute=3, calls_per_day=8)
     assert calls(own) == 3

@@ -17,7 +17,7 @@ from quorum.bulk.inputs.parts import PartReader
 from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.inputs.scan import Scan
 from quorum.bulk.job_input import SHOWN_BAD, ListingOf, too_many_bad
-from quorum.bulk.ledger import Counts, Entry, Pending, StorageFailed
+from quorum.bulk.ledger import Counts, Entry, LedgerError, Pending, StorageFailed
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import ExtractOptions
 from quorum.bulk.patience import Fate, NoVotes, Patience
@@ -93,6 +93,7 @@ class Job:
         options: Of the run.
         note: Takes remarks.
         progress: Takes the state.
+        members: That vote in the job; answers of others are refused.
 
     Attributes:
         budgets: Notes when a member's budget is spent.
@@ -110,9 +111,11 @@ class Job:
         options: ExtractOptions,
         note: Note,
         progress: OnProgress,
+        members: Sequence[str],
     ) -> None:
         self._client, self._scan, self._listing_of, self._ledger = client, scan, listing_of, ledger
         self._attributes, self._options, self._progress = attributes, options, progress
+        self._members = set(members)
         self.asked = 0
         self.budgets = BudgetWatch(note)
         self.patience = Patience(options.patience_s, note, self._remind)
@@ -137,6 +140,7 @@ class Job:
         Raises:
             TooManyBad: More rows are bad than the run allows.
             NewWeights: Other weights answer than before, and the run does not accept that.
+            LedgerError: Other members answer than those of the job.
             StorageFailed: Something cannot be written.
         """
         self._show(force=True)
@@ -190,6 +194,7 @@ class Job:
         )
         async with aclosing(cast("Results", results)) as outcomes:
             async for item, result in outcomes:
+                self._check_members(result)
                 self._take(item, result)
         return not (self._again or self._alone or self._holds or self._parts)
 
@@ -219,6 +224,21 @@ class Job:
     def _feed_alone(self) -> Iterator[RowItem]:
         while self._alone and not self._holds:
             yield self._alone.popleft()
+
+    def _check_members(self, result: Extraction | QuorumError) -> None:
+        """Refuse an answer of another deployment's server."""
+        if isinstance(result, QuorumError):
+            return
+        for answer in result.answers:
+            # Every answer has a vote of each member, whether it was asked or not.
+            found = {vote.member for vote in answer.votes}
+            if found != self._members:
+                now, before = (", ".join(sorted(members)) for members in (found, self._members))
+                raise LedgerError(
+                    f"the server answers by the members {now}, the job is of {before}: it serves another "
+                    "deployment. Name the right server by --url and run the same command again, or begin "
+                    "another job, with other outputs"
+                )
 
     def _new_rows(self) -> Iterator[RowItem]:
         """The rows without an outcome; parts are opened as they are reached."""

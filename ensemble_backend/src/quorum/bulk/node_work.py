@@ -58,6 +58,7 @@ class NodeSettings:
         options: Of the run.
         url: ``host:port`` of the servers, with commas; each node asks all of them.
         version: Version of the weights that answers as the run begins; None: nothing is to be asked.
+        members: That vote in the job.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class NodeSettings:
     options: ExtractOptions
     url: str
     version: int | None
+    members: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,7 @@ def work(settings: NodeSettings, parts: Sequence[OpenPart]) -> NodeReport:
 async def _ask(settings: NodeSettings, ledger: NodeLedger) -> QuorumError | None:
     client, options = client_of(settings.url, settings.options), settings.options
     scan, listing_of, attributes = settings.scan, settings.listing_of, settings.attributes
-    job = Job(client, scan, listing_of, ledger, attributes, options, ignore, ignore)
+    job = Job(client, scan, listing_of, ledger, attributes, options, ignore, ignore, settings.members)
     return None if await job.run() else job.reason
 
 

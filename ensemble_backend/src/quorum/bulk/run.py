@@ -119,11 +119,19 @@ def extract(
         job: Job | RayJob
         if options.engine == "ray":
             settings = NodeSettings(
-                folder.resolve(), for_nodes(found), listing_of, tuple(attributes), options, url, version
+                folder.resolve(),
+                for_nodes(found),
+                listing_of,
+                tuple(attributes),
+                options,
+                url,
+                version,
+                spec.members,
             )
             job = RayJob(settings, ledger, options.ray_address, note, progress)
         else:
-            job = Job(client_of(url, options), found, listing_of, ledger, attributes, options, note, progress)
+            client, members = client_of(url, options), spec.members
+            job = Job(client, found, listing_of, ledger, attributes, options, note, progress, members)
         return _run(job, ledger, folder, deployment.currency, options, note)
     finally:
         ledger.close()

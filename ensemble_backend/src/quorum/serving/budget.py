@@ -45,8 +45,11 @@ class Window:
     cost: float = 0.0
 
     def at(self, number: int) -> Window:
-        """The window of that number: this one, or an empty one."""
-        return self if self.number == number else Window(number)
+        """The window of that number: this one, or an empty one.
+
+        A clock that is set back by less than a window renews no budget: the later window goes on.
+        """
+        return self if self.number - 1 <= number <= self.number else Window(number)
 
     def plus(self, calls: int, cost: float) -> Window:
         """The window with more spent."""
@@ -149,7 +152,7 @@ class Budget:
                 self._note(minute, day)
                 return None
             now.counts = replace(counts, minute=minute.plus(1, usual), day=day.plus(1, usual))
-            return Hold(usual, now.minute, now.day)
+            return Hold(usual, minute.number, day.number)
 
     def settle(self, hold: Hold, spent: Spent) -> None:
         """Count what the call took; where its cost is not known, what was set aside or is known of it."""
@@ -162,8 +165,8 @@ class Budget:
             counts = now.counts.with_price(self._mark)
             minute, day = counts.minute.at(now.minute), counts.day.at(now.day)
             # What was set aside in a window that is over stays there.
-            minute = minute.plus(*more) if hold.minute == now.minute else minute
-            day = day.plus(*more) if hold.day == now.day else day
+            minute = minute.plus(*more) if hold.minute == minute.number else minute
+            day = day.plus(*more) if hold.day == day.number else day
             counts = counts.plus_priced(cost) if known else counts
             now.counts = replace(counts, minute=minute, day=day)
 

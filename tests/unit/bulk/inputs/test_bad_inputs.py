@@ -172,7 +172,7 @@ BAD_FILES: list[tuple[str, str | bytes, str]] = [
     ("header.csv", "id,title\n", "no rows"),
     ("blank.csv", "\n \n\n", "has no header"),
     ("blank.jsonl", "\n\n", "no rows"),
-    ("twice.csv", "id,title,title\n1,a,b\n", "the header has the column 'title' twice; rename one"),
+    ("twice.csv", "id,title,title\n1,a,b\n", "has the column 'title' twice; rename one"),
     ("header-open.csv", 'id,"title\n1,a\n2,b\n', "the header is no CSV"),
     ("no-title.csv", "id,price\n1,2\n", "needs a column title, text, input, name; it has: id, price. Name"),
     ("sheet.xlsx", b"PK\x03\x04\x14\x00", "is a spreadsheet or a zip archive; save it as CSV, or unpack it"),
@@ -316,6 +316,45 @@ def test_a_cell_that_goes_on_and_on_is_a_quote_that_is_not_closed(
     assert titles(found) == [*["b"] * 50, "c", "d" * 200], "one line may be longer"
     assert [row.raw for row in found.bad] == ['1,"a']
     assert "a quote is not closed: the cell goes on over" in found.bad[0].reason
+
+
+def test_short_lines_after_a_quote_that_is_not_closed_take_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b'title\n"' + b"a\n" * 300_000))
+    tracemalloc.start()
+    try:
+        found = scan([str(path)])
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+    assert (found.rows, found.bad_rows, found.bad[0].raw) == (300_000, 1, '"a')
+    assert "the cell goes on over 16 MiB, or 10000 lines" in found.bad[0].reason
+
+
+def test_a_scan_ends_once_more_rows_are_bad_than_are_allowed(tmp_path: Path) -> None:
+    good, bad = tmp_path / "a.csv", tmp_path / "b.csv.gz"
+    good.write_text("id,title\n1\n2,b\n", "utf-8")
+    # Whoever reads it to its end finds it cut off.
+    bad.write_bytes(gzip.compress(b"id,title\n1,a\n" + b"2\n" * 900_000)[:-9])
+    with pytest.raises(
+        ListingsError, match=r"b\.csv\.gz: row 10 \(line 11\): .* more than 9 rows .*a\.csv: row 1 "
+    ):
+        scan([str(good), str(bad)], most_bad=9)
+    with pytest.raises(ListingsError, match="cannot be unpacked"):
+        scan([str(good), str(bad)])
+    assert scan([str(good)], most_bad=1).bad_rows == 1
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_more_columns_than_a_table_has_are_refused(tmp_path: Path, ending: str) -> None:
+    path, columns = tmp_path / f"a.{ending}", [f"c{number}" for number in range(20_000)]
+    if ending == "csv":
+        path.write_text(",".join(columns) + "\n" + "1," * 19_999 + "1\n", "utf-8")
+    else:
+        path.write_bytes(parquet({column: ["1"] for column in columns}))
+    with pytest.raises(ListingsError, match=rf"a\.{ending}: has 20000 columns, 10000 are allowed"):
+        scan([str(path)])
 
 
 def test_a_line_without_an_end_is_refused_while_it_is_read(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -42,6 +43,33 @@ def test_a_folder_is_its_tables_in_order(tmp_path: Path) -> None:
     make(tmp_path, "none/x.txt")
     with pytest.raises(ListingsError, match=r"none: has no file that ends in \.csv, "):
         find_files([f"{tmp_path}/none"], None)
+
+
+def test_a_file_of_several_names_is_read_once(tmp_path: Path) -> None:
+    make(tmp_path, "a.csv", "b.csv")
+    (tmp_path / "link.csv").symlink_to("a.csv")
+    (tmp_path / "hard.csv").hardlink_to(tmp_path / "a.csv")
+    (tmp_path / "loop").symlink_to(".")
+    names = [f"{tmp_path}/{name}" for name in ("a.csv", "./a.csv", "link.csv", "hard.csv")]
+    files, notes = find_files(names, None)
+    assert [file.name for file in files] == [f"{tmp_path}/a.csv"]
+    assert notes[0] == f"{tmp_path}/./a.csv is the same file as {tmp_path}/a.csv, and read once"
+    assert len(notes) == 3
+    files, notes = find_files([f"{tmp_path}/**/*.csv"], None)
+    assert [file.name for file in files] == [f"{tmp_path}/a.csv", f"{tmp_path}/b.csv"]
+    assert len(notes) == 1
+    assert notes[0].startswith(
+        f"{tmp_path}/hard.csv is the same file as {tmp_path}/a.csv, and read once; so "
+    )
+    assert scan([str(tmp_path)]).rows == 2
+
+
+@pytest.mark.timeout(20)
+def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in (f"{tmp_path}/pipe.csv", "/dev/urandom"):
+        with pytest.raises(ListingsError, match=f"^{name}: is a pipe or a device, and no file; .*- < {name}"):
+            scan([name])
 
 
 def test_patterns_stand_for_files_in_order_each_once(tmp_path: Path) -> None:

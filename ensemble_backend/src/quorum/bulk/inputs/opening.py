@@ -55,11 +55,23 @@ def file_system(url: str) -> tuple[Any, str]:
 
 
 def open_bytes(url: str) -> BinaryIO:
-    """Open a path or a URL as it lies there; seekable. Raises OSError, and errors of the store's library."""
+    """Open a path or a URL as it lies there; seekable.
+
+    Raises:
+        ListingsError: It is a pipe or a device, which may never end, and cannot be read twice.
+        OSError: It cannot be opened; libraries of stores raise errors of their own.
+    """
     if not is_url(url):
-        return Path(url).open("rb")
-    system, path = file_system(url)
-    file = cast("BinaryIO", system.open(path, "rb"))
+        path = Path(url)
+        # Looked at before it is opened: to open a pipe is to wait for its writer. A folder fails as it opens.
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ListingsError(
+                f"{url}: is a pipe or a device, and no file; write it to a file, or pass it as standard "
+                f"input (- < {url})"
+            )
+        return path.open("rb")
+    system, within = file_system(url)
+    file = cast("BinaryIO", system.open(within, "rb"))
     if not url.startswith(("http://", "https://")):
         return file
     try:
@@ -67,7 +79,7 @@ def open_bytes(url: str) -> BinaryIO:
         file.read(1)
     except ValueError:
         # A server that sends whole files only.
-        with system.open(path, "rb") as whole:
+        with system.open(within, "rb") as whole:
             copy = tempfile.SpooledTemporaryFile(_BLOCK)  # noqa: SIM115
             shutil.copyfileobj(whole, copy, _BLOCK)
             file = cast("BinaryIO", copy)

@@ -36,7 +36,8 @@ def find_files(
 
     Args:
         names: Files, folders (every file of a known ending below them), patterns such as ``data/*.csv.gz``,
-            ``-`` for standard input, and URLs of any of these.
+            ``-`` for standard input, and URLs of any of these. Of a file with several names, such as links,
+            the first name counts.
         spool: Folder to put standard input into, which can be read only once.
         own: Files, folders and URLs that the reader writes: folders and patterns do not stand for what they
             are or hold.
@@ -50,7 +51,7 @@ def find_files(
         place = _place(file)
         return not any(place == one or place.startswith(f"{one}/") for one in places)
 
-    found: dict[str, Named] = {}
+    found: dict[str | tuple[int, int], Named] = {}
     notes: list[str] = []
     for name in names:
         if name == STDIN:
@@ -61,9 +62,16 @@ def find_files(
         else:
             local = name.removeprefix("file://")
             files = [Named(path, path) for path in _local(local, is_read, notes)]
-        if again := [file.name for file in files if file.url in found]:
-            notes.append(f"{again[0]} is named more than once, and read once")
-        found |= {file.url: file for file in files if file.url not in found}
+        again: list[str] = []
+        for file in files:
+            first = found.setdefault(_identity(file.url), file)
+            if first.url != file.url:
+                again.append(f"{file.name} is the same file as {first.name}")
+            elif first is not file:
+                again.append(f"{file.name} is named more than once")
+        if again:
+            more = f"; so are {len(again) - 1} more" if len(again) > 1 else ""
+            notes.append(f"{again[0]}, and read once{more}")
     if not found:
         raise ListingsError("no input; name a file, a folder, or - for standard input")
     return list(found.values()), notes
@@ -73,6 +81,18 @@ def _place(name: str) -> str:
     """The same text for each name of a place."""
     local = name.removeprefix("file://")
     return local.rstrip("/") if is_url(local) else str(Path(local).resolve())
+
+
+def _identity(url: str) -> str | tuple[int, int]:
+    """What is alike for all names of one file: device and inode, as in :func:`os.path.samefile`."""
+    if is_url(url):
+        return url
+    try:
+        status = Path(url).stat()
+    except OSError:
+        # Opening it reports what is wrong.
+        return url
+    return status.st_dev, status.st_ino
 
 
 def _local(name: str, is_read: Callable[[str], bool], notes: list[str]) -> list[str]:

@@ -11,13 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from quorum.bulk.inputs.dialect import Dialect
-from quorum.bulk.inputs.formats.cursor import Flaw, Place
+from quorum.bulk.inputs.formats.cursor import Flaw, Place, check_columns
 from quorum.bulk.inputs.lines import LONGEST_LINE, Lines
 from quorum.bulk.inputs.records import ListingsError
 
 LONGEST_RECORD = 16 << 20
 """Bytes of a record of several lines; one that is longer has a quote that is not closed."""
-_TOO_LONG = f"a quote is not closed: the cell goes on over {LONGEST_RECORD >> 20} MiB"
+MOST_LINES = 10_000
+"""Lines of a record; with more a quote is not closed. Short lines take more memory than their bytes."""
+_TOO_LONG = f"a quote is not closed: the cell goes on over {LONGEST_RECORD >> 20} MiB, or {MOST_LINES} lines"
 _RUNS = (re.compile(r"[0-9]+"), re.compile(r"[^\W\d_]+"))
 _EVIDENCE = 4
 _LONGEST_HEADER = 1 << 20
@@ -108,7 +110,7 @@ class CsvCursor:
         while (raw := self._again.popleft() if self._again else next(self._source, None)) is not None:
             record.append(raw)
             size = len(raw) if len(record) == 1 else size + len(raw)
-            if size > LONGEST_RECORD and len(record) > 1:
+            if len(record) > MOST_LINES or (size > LONGEST_RECORD and len(record) > 1):
                 raise csv.Error(_TOO_LONG)
             try:
                 yield raw.decode(encoding)
@@ -191,7 +193,7 @@ def header_of(
     """The columns, and where the first row begins; takes the header's lines.
 
     Raises:
-        ListingsError: There is no header, it is damaged, or two columns have one name.
+        ListingsError: There is no header, it is damaged, has too many columns, or two of one name.
         UnicodeDecodeError: With ``fixed`` false, it is in another encoding.
     """
     taken: list[bytes] = []
@@ -216,8 +218,7 @@ def header_of(
     if not any(cell.strip() for cell in cells):
         raise ListingsError(f"{name}: has no header; its first line names the columns")
     named = [cell.strip() or f"column_{number}" for number, cell in enumerate(cells, 1)]
-    if twice := sorted({cell for cell in named if named.count(cell) > 1}):
-        raise ListingsError(f"{name}: the header has the column {twice[0]!r} twice; rename one")
+    check_columns(name, named)
     return tuple(named), Place(sum(map(len, taken)), len(taken) + 1, 0)
 
 

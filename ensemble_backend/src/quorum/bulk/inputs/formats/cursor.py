@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
+
+from quorum.bulk.inputs.records import ListingsError
+
+MOST_COLUMNS = 10_000
+"""Columns of a table; where there are more, they are data."""
 
 
 class Flaw(NamedTuple):
@@ -54,3 +60,15 @@ class Cursor(Protocol):
     def place(self) -> Place:
         """Where the next row begins."""
         ...
+
+
+def check_columns(name: str, columns: Sequence[str]) -> None:
+    """Refuse columns of a file that are too many, or of which two have one name; raises ListingsError."""
+    if len(columns) > MOST_COLUMNS:
+        raise ListingsError(
+            f"{name}: has {len(columns)} columns, {MOST_COLUMNS} are allowed; leave out those that are not "
+            "needed, or is it of another format?"
+        )
+    column, times = max(Counter(columns).items(), key=lambda item: item[1], default=("", 0))
+    if times > 1:
+        raise ListingsError(f"{name}: has the column {column!r} twice; rename one")

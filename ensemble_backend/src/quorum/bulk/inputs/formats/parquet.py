@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from quorum.bulk.inputs.formats.cursor import Flaw, Place
+from quorum.bulk.inputs.formats.cursor import Flaw, Place, check_columns
 from quorum.bulk.inputs.records import ListingsError
 
 BATCH_ROWS = 1 << 10
@@ -41,8 +41,7 @@ class ParquetCursor:
             raise self._broken(error) from error
         schema = self._parquet.schema_arrow
         self.columns: tuple[str, ...] = tuple(schema.names)
-        if twice := sorted({column for column in self.columns if self.columns.count(column) > 1}):
-            raise ListingsError(f"{name}: has the column {twice[0]!r} twice; rename one")
+        check_columns(name, self.columns)
         self.kinds = {field.name: _kind(field.type) for field in schema}
         metadata = self._parquet.metadata
         ends = [0]
