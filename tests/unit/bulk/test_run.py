@@ -191,6 +191,22 @@ def test_rows_that_failed_are_asked_again_on_demand(
     assert [row["error"] for row in rows_of()] == [""] * ROWS
 
 
+def test_a_retry_counts_the_bad_rows_of_its_parts_once(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "".join(f"s{n},{'' if n in (5, 6) else n}\n" for n in range(ROWS))
+    Path("in.csv").write_text("sku,title\n" + lines, "utf-8")
+    texts: list[str] = []
+    serve(monkeypatch, texts, failing({7: [DeadlineExceeded("late")]}))
+    assert quorum.extract(deployment, "in.csv", options(max_bad=3)).failed == 1
+    del texts[:]
+    seen: list[JobProgress] = []
+    again = options(max_bad=3, retry_failed=True)
+    report = quorum.extract(deployment, "in.csv", again, progress=seen.append)
+    assert (texts, report.ended, report.failed, report.bad) == (["7"], "complete", 0, 2)
+    assert max(state.bad for state in seen) == 2
+
+
 @pytest.mark.parametrize(
     ("error", "state"),
     [(Unreachable("gone"), "away"), (ChannelNotFound("gone"), "away"), (Overloaded("gone"), "full")],

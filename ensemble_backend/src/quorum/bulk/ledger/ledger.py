@@ -190,6 +190,7 @@ class Ledger:
             if number in self._committed and not retried:
                 continue
             entries = self._opened(number).entries
+            self._reopen(number)
             if retry_failed:
                 entries = {row: entry for row, entry in entries.items() if entry.error is None}
             yield Pending(part, dict(entries))
@@ -366,6 +367,10 @@ class Ledger:
     def _uncommit(self, number: int) -> None:
         """Have it on the disk that the outputs are not complete, before a part changes."""
         self._folder.complete.unlink(missing_ok=True)
+        self._reopen(number)
+
+    def _reopen(self, number: int) -> None:
+        """Give up the bad rows that a committed part has counted: they are read again with it."""
         if number in self._committed:
             self._committed.remove(number)
             self._tally.bad -= self._records[number].tally.bad
