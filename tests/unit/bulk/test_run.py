@@ -330,6 +330,26 @@ def test_a_job_that_another_process_works_on_is_refused(
     assert "another process works on this job" in refusals[0]
 
 
+def test_a_dry_run_says_and_checks_bad_rows_and_that_a_job_is_begun(
+    deployment: quorum.Deployment, asked: list[str]
+) -> None:
+    bad = {5: "", 6: "x" * 40_000}
+    lines = "".join(f"s{n},{bad.get(n, n)}\n" for n in range(ROWS))
+    Path("in.csv").write_text("sku,title\n" + lines, "utf-8")
+    with pytest.raises(TooManyBad, match=r"2 of 50 rows are bad, 1 are allowed. The first: in\.csv: row 6"):
+        quorum.estimate_extract(deployment, "in.csv", options(url="localhost:1"))
+    quorum.extract(deployment, "in.csv", options(max_bad=2))
+    del asked[:]
+    notes: list[str] = []
+    again = options(max_bad=2, url="localhost:1")
+    assert quorum.estimate_extract(deployment, "in.csv", again, note=notes.append).requests == ROWS - 2
+    assert any(
+        note.startswith("2 of 50 rows are bad and not asked; the first: in.csv: row 6") for note in notes
+    )
+    assert any(note.startswith("out.csv.job is begun: the estimate is for all rows") for note in notes)
+    assert not asked
+
+
 def test_bad_rows_are_dead_letters_and_end_the_run_before_it_asks(
     deployment: quorum.Deployment, asked: list[str]
 ) -> None:

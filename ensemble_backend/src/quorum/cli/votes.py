@@ -58,7 +58,8 @@ def info(votes: VotesArgument, json: JsonOption = False) -> None:
     if found.duplicates:
         pairs = ", ".join(f"{earlier} and {later}" for earlier, later in found.first_duplicates)
         note(
-            f"{counted(found.duplicates, 'duplicate')}, first on {found.unit}s {pairs}; {how_to_keep_one(votes)}"
+            f"{counted(found.duplicates, 'duplicate')}, first on {found.unit}s {pairs}; "
+            f"{how_to_keep_one(votes)}"
         )
 
 

@@ -147,12 +147,13 @@ def merge_votes(
     Args:
         votes: Two tables or more; or one, with ``prefer``, to keep one row of each of its cells.
         out: File to write; it appears when it is complete.
-        prefer: Whose vote, gold, title or category stays where tables differ, or which row of a single table: "first"
-            or "last"; None: such a difference is refused.
+        prefer: Whose vote, gold, title or category stays where tables differ, or which row of a single
+            table: "first" or "last"; None: such a difference is refused.
         progress: Called with the numbers of finished and of all steps.
 
     Raises:
-        VotesError: A table cannot be read, one of several holds a cell twice, or one differs from another without ``prefer``.
+        VotesError: A table cannot be read, one of several holds a cell twice, or one differs from
+            another without ``prefer``.
     """
     if not votes or (len(votes) == 1 and prefer is None):
         raise VotesError(

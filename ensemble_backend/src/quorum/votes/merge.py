@@ -76,7 +76,8 @@ def merge(
         progress: Called with the numbers of finished and of all steps: each row is read and written.
 
     Raises:
-        VotesError: A table cannot be read, one of several holds a cell twice, or one differs from another without ``prefer``.
+        VotesError: A table cannot be read, one of several holds a cell twice, or one differs from
+            another without ``prefer``.
     """
     check_output(target, sources)
     of_file = [read_members(source) for source in sources]

@@ -335,8 +335,10 @@ class _Scanner:
             places = "; ".join(
                 " and ".join(place_of(self._sources, row) for row in rows) for rows in repeated.rows
             )
+            belong = "id belongs" if repeated.ids == 1 else "ids belong"
             words.append(
-                f"{repeated.ids} {'id belongs' if repeated.ids == 1 else 'ids belong'} to more than one row, such as {places}; each row is asked about, and has a row of its own in the output."
+                f"{repeated.ids} {belong} to more than one row, such as {places}; each row is asked about, "
+                "and has a row of its own in the output."
                 " `quorum learn` needs one row for each id of the votes: `quorum votes merge VOTES --prefer "
                 "first --out FILE` keeps it"
             )
