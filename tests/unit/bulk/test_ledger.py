@@ -382,7 +382,10 @@ def test_other_weights_are_refused_before_their_answer_is_written(job: Job) -> N
     journal = begun(job)
     before = journal.read_bytes()
     job.version = 4
-    with pytest.raises(NewWeights, match=r"version 4 .* now, version 3 answered .*`quorum promote 3`"):
+    with pytest.raises(
+        NewWeights,
+        match=r"version 4 .* now, version 3 answered .*disagree: `quorum status.*`quorum promote 3`",
+    ):
         job.run()
     assert journal.read_bytes() == before
     job.changes = {"weights_version": 4}

@@ -62,7 +62,7 @@ def extract(
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
-    """Ask about every row of files; every row is in the output exactly once.
+    """Ask about every row of files: it is in the output, or in OUT.dead.jsonl with its reason, exactly once.
 
     **It is a job.** Whatever ends it (Ctrl-C, kill -9, a power cut, a full disk), the same command goes on:
     what was answered is kept in the folder OUT.job, and is not asked or paid again. At most the requests in

@@ -131,4 +131,4 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-_SHOWN = 60
+_SHOWN = 200
