@@ -24,7 +24,7 @@ class WeightsSeen:
             raise NewWeights(
                 f"version {version} of the weights answers on channel {channel!r} now, version {versions} "
                 "answered this job so far. If several servers answer (--url A,B), they may disagree: `quorum "
-                "status` shows each one's version, by `fleet` in deploy.yaml or in each one's folder. If not: "
+                "status` shows each one's version, by `fleet` in deploy.yaml or in its folder. If not: "
                 f"Promote version {before[-1]} again (`quorum promote "
                 f"{before[-1]}`) and run the same command, or go on with both by --accept-new-weights: each "
                 "row of the output says its version"
