@@ -108,8 +108,9 @@ def canary_report(
         deployment: The deployment that is served.
         options: See :class:`CanaryOptions`.
         progress: For a replay, called after each listing.
-        note: Takes remarks: rows of a replay that are bad and left out, unknown attributes, members that answer
-            differently the second time, recorded votes without the scores that a version weighs them by.
+        note: Takes remarks: rows of a replay that are bad and left out, unknown attributes, members that
+            answer differently the second time, recorded votes without the scores that a version weighs them
+            by.
 
     Raises:
         CanaryReportError: No evidence is named, there is no canary, or no listing was answered by both.

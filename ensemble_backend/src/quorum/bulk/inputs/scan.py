@@ -313,8 +313,9 @@ class _Scanner:
         total, sources = self._sum, self._sources
         if not self.rows:
             raise ListingsError(f"{', '.join(source.name for source in sources[:3])}: no rows")
-        notes = [*sources_in_words(sources), *columns_in_words(sources), *self._notes]
+        notes = [*sources_in_words(sources), *self._notes]
         if self._mapping is not None:
+            notes += columns_in_words(sources, self._mapping.columns)
             notes.append(self._mapping.in_words())
             notes += self._ids_in_words()
         return Scan(
