@@ -24,7 +24,6 @@ from quorum.cli.console import (
     print_json,
 )
 from quorum.cli.signals import terminated_as_interrupted
-from quorum.votes.schema import how_to_keep_one
 
 app = typer.Typer(help="Describe, merge and change recorded votes.", no_args_is_help=True)
 
@@ -59,7 +58,7 @@ def info(votes: VotesArgument, json: JsonOption = False) -> None:
         pairs = ", ".join(f"{earlier} and {later}" for earlier, later in found.first_duplicates)
         note(
             f"{counted(found.duplicates, 'duplicate')}, first on {found.unit}s {pairs}; "
-            f"{how_to_keep_one(votes)}"
+            f"keep one of each: `quorum votes merge {votes} --prefer first --out FILE`"
         )
 
 
