@@ -198,6 +198,7 @@ def test_promote_of_an_unknown_version_lists_the_known(up: Up) -> None:
 def test_a_second_up_is_refused(up: Up) -> None:
     _, err = up.quorum("up", code=1)
     assert "served already" in err
+    assert "for a second server use a folder of its own" in " ".join(err.split())
     status = up.json("status")
     assert status["channels"]["quorum"]["answers"]
     running = find_running(load_deployment(up.folder / "deploy.yaml"))

@@ -375,20 +375,21 @@ def test_bad_rows_are_dead_letters(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attributes": ("color",)}, r"attributes\[1\] was \"size\", is null"),
-        ({"mapping": {"text": ["title", "sku"]}}, r"columns.text\[1\] was null, is \"sku\""),
-        ({"members": ("a", "c")}, r"members\[1\] was \"b\", is \"c\""),
-        ({"channel": "quorum_canary"}, 'channel was "quorum", is "quorum_canary"'),
-        ({"lazy": True}, "lazy was false, is true"),
-        ({"canary_share": 0.5}, "canary_share was null, is 0.5"),
+        ({"attributes": ("color",)}, "--attributes was color,size, is color. "),
+        ({"mapping": {"text": ["title", "sku"]}}, r"columns.text\[1\] was not given, is sku"),
+        ({"mapping": {"columns": {"text": ["title", "sku"]}}}, "--text was not given, is title,sku"),
+        ({"members": ("a", "c")}, "the members were a,b, are a,c"),
+        ({"channel": "quorum_canary"}, "--channel was quorum, is quorum_canary"),
+        ({"lazy": True}, "--lazy was not given, is given"),
+        ({"canary_share": 0.5}, "--canary-share was not given, is 0.5"),
         ({"scan": scan_of(2, 4)}, r"input.parts\[1\].rows was 3, is 4"),
         (
             {"catalogue": Catalogue.of([*CATALOGUE.attributes.values(), Attribute("x")])},
-            'catalogue was "sha256:.*, is "sha256:',
+            r"the catalogue of deploy.yaml \(attributes, values, notes\) was another",
         ),
         (
             {"outputs": Outputs(targets=(target_of("votes", "else.jsonl"),))},
-            "outputs.answers was .* is null",
+            r"--out was .*answers\.csv, is not given",
         ),
     ],
 )
@@ -455,7 +456,10 @@ def test_other_weights_are_refused_before_their_answer_is_written(job: Job) -> N
     journal = begun(job)
     before = journal.read_bytes()
     job.version = 4
-    with pytest.raises(NewWeights, match=r"version 4 .* now, version 3 answered .*`quorum promote 3`"):
+    with pytest.raises(
+        NewWeights,
+        match=r"version 4 .* now, version 3 answered .*disagree: `quorum status.*`quorum promote 3`",
+    ):
         job.run()
     assert journal.read_bytes() == before
     with job.begin() as ledger, pytest.raises(NewWeights, match="--accept-new-weights"):

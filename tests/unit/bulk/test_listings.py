@@ -69,6 +69,18 @@ def test_the_named_id_column_goes_before_all_others(tmp_path: Path) -> None:
     assert [row.product for row in read_listings(path, id_column="gtin")] == ["0", "row-2"]
 
 
+def test_bad_rows_are_left_out_with_a_note_where_one_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,title,description\n1,shoe,red\n2,,\n3,a,b,c\n4,,blue\n")
+    columns, notes = ["title", "description"], list[str]()
+    listings = read_listings(tmp_path / "in.csv", columns, note=notes.append)
+    assert [(one.product, one.text) for one in listings] == [("1", "shoe\nred"), ("4", "blue")]
+    (note,) = notes
+    assert re.match(r"2 of 4 rows are bad and left out: .*in\.csv: row 2: ", note)
+    (tmp_path / "in.csv").write_text("id,title,description\n2,,\n")
+    with pytest.raises(ListingsError, match="row 1: "):
+        read_listings(tmp_path / "in.csv", columns, note=notes.append)
+
+
 def test_files_of_spreadsheets_start_with_a_mark(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_bytes('title\r\n"größe, ""42"""\r\n'.encode("utf-8-sig"))

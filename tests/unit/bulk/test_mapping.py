@@ -32,7 +32,7 @@ def test_several_text_columns_are_joined_without_the_empty_ones() -> None:
     assert listing(names, title="a shoe", about="red\nsoft").text == "a shoe\nred\nsoft"
     assert listing(names, title="a shoe", about=" ").text == "a shoe"
     assert listing(names, title=None, about="red").text == "red"
-    assert bad(names, title="", about=None) == "none of title, about has text"
+    assert bad(names, title="", about=None) == "columns 'title', 'about' are empty"
     assert bad(names, title="a", about=5) == "'about' is 5, expected text"
 
 
@@ -63,12 +63,22 @@ def test_columns_that_are_named_go_before_the_usual_ones() -> None:
         ),
         ({"id": "ean"}, "has no column 'ean' for --id; it has: sku, "),
         ({"category": "group"}, "has no column 'group' for --category"),
+        (
+            {"id": "skuu"},
+            "it has: sku, title, about, kind, id; did you mean 'sku'?",
+        ),
         ({"gold": "truth"}, "has no column 'truth' for --gold"),
     ],
 )
 def test_columns_that_are_missing_are_named(names: dict[str, Any], words: str) -> None:
-    with pytest.raises(ListingsError, match=re.escape(f"a.csv: {words}")):
+    with pytest.raises(ListingsError, match=rf"^a\.csv: .*{re.escape(words)}"):
         ColumnMap.of(ColumnNames(**names), COLUMNS, "a.csv")
+
+
+def test_a_column_that_holds_a_delimiter_is_pointed_to() -> None:
+    words = "needs column 'title'; it has: sku;title. .*'sku;title' holds ';': .* --delimiter"
+    with pytest.raises(ListingsError, match=words):
+        ColumnMap.of(ColumnNames(text=("title",)), ["sku;title"], "a.csv")
 
 
 def test_texts_may_pass_unchecked() -> None:

@@ -202,6 +202,22 @@ def test_rows_that_failed_are_asked_again_on_demand(
     assert [row["error"] for row in rows_of()] == [""] * ROWS
 
 
+def test_a_retry_counts_the_bad_rows_of_its_parts_once(
+    deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "".join(f"s{n},{'' if n in (5, 6) else n}\n" for n in range(ROWS))
+    Path("in.csv").write_text("sku,title\n" + lines, "utf-8")
+    texts: list[str] = []
+    serve(monkeypatch, texts, failing({7: [DeadlineExceeded("late")]}))
+    assert quorum.extract(deployment, "in.csv", options(max_bad=3)).failed == 1
+    del texts[:]
+    seen: list[JobProgress] = []
+    again = options(max_bad=3, retry_failed=True)
+    report = quorum.extract(deployment, "in.csv", again, progress=seen.append)
+    assert (texts, report.ended, report.failed, report.bad) == (["7"], "complete", 0, 2)
+    assert max(state.bad for state in seen) == 2
+
+
 @pytest.mark.parametrize(
     ("error", "state"),
     [(Unreachable("gone"), "away"), (ChannelNotFound("gone"), "away"), (Overloaded("gone"), "full")],
@@ -379,7 +395,7 @@ def test_other_weights_are_refused_unless_they_are_accepted(
         quorum.extract(deployment, "in.csv", options())
     monkeypatch.setattr(job_run, "served_version", lambda *_: 2)
     del texts[:]
-    with pytest.raises(NewWeights, match="Promote version 1 again"):
+    with pytest.raises(NewWeights, match="promote version 1 again"):
         quorum.extract(deployment, "in.csv", options())
     assert texts == [], "found out before anything is paid"
     report = quorum.extract(deployment, "in.csv", options(accept_new_weights=True))
@@ -446,6 +462,26 @@ def test_a_job_that_another_process_works_on_is_refused(
     serve(monkeypatch, [], server)
     assert quorum.extract(deployment, "in.csv", options()).answered == ROWS
     assert "another process works on this job" in refusals[0]
+
+
+def test_a_dry_run_says_and_checks_bad_rows_and_that_a_job_is_begun(
+    deployment: quorum.Deployment, asked: list[str]
+) -> None:
+    bad = {5: "", 6: "x" * 40_000}
+    lines = "".join(f"s{n},{bad.get(n, n)}\n" for n in range(ROWS))
+    Path("in.csv").write_text("sku,title\n" + lines, "utf-8")
+    with pytest.raises(TooManyBad, match=r"2 of 50 rows are bad, 1 are allowed. The first: in\.csv: row 6"):
+        quorum.estimate_extract(deployment, "in.csv", options(url="localhost:1"))
+    quorum.extract(deployment, "in.csv", options(max_bad=2))
+    del asked[:]
+    notes: list[str] = []
+    again = options(max_bad=2, url="localhost:1")
+    assert quorum.estimate_extract(deployment, "in.csv", again, note=notes.append).requests == ROWS - 2
+    assert any(
+        note.startswith("2 of 50 rows are bad and not asked; the first: in.csv: row 6") for note in notes
+    )
+    assert any(note.startswith("out.csv.job is begun: the estimate is for all rows") for note in notes)
+    assert not asked
 
 
 def test_bad_rows_are_dead_letters_and_end_the_run_before_it_asks(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from support.deployment import table, write_deployment, write_jsonl
 
 import quorum
-from quorum.votes import Cell, Origin, VotesError, VotesWriter, read_votes
+from quorum.votes import Cell, Origin, VotesError, VotesWriter, read_statistic, read_votes
 
 FORMATS = (".jsonl", ".parquet", ".arrow")
 MEMBERS = ("a", "b", "c")
@@ -207,6 +208,27 @@ def test_a_real_table_that_is_dropped_from_and_merged_again_is_the_same(tmp_path
         quorum.drop_members(votes, names, part)
     quorum.merge_votes(parts, tmp_path / "all.jsonl")
     assert read_votes(tmp_path / "all.jsonl").data_hash() == read_votes(votes).data_hash()
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize(("prefer", "kept"), [("first", "red"), ("last", None)])
+def test_of_a_cell_that_stands_twice_in_one_table_one_row_stays(
+    tmp_path: Path, ending: str, prefer: str, kept: str | None
+) -> None:
+    again = replace(FULL[0], title="another shoe", values=(None, "blue", "n/a"), scores=())
+    twice, once = write(tmp_path / f"a twice{ending}", [*FULL, again]), tmp_path / f"once{ending}"
+    command = rf"; keep one of the two: `quorum votes merge '{twice}' --prefer first --out FILE`"
+    for read in (read_votes, read_statistic):
+        with pytest.raises(VotesError, match=command):
+            read(twice)
+    report = quorum.merge_votes([twice], once, prefer=prefer)  # type: ignore[arg-type]
+    assert (report.cells, report.duplicates, report.conflicts) == (3, 1, 0)
+    cells = read_votes(once).cells
+    assert cells == (FULL[0] if prefer == "first" else again, *FULL[1:])
+    assert cells[0].values[0] == kept
+    # Among several tables it is refused: which of the rows would meet the other table's?
+    with pytest.raises(VotesError, match=command):
+        quorum.merge_votes([twice, once], tmp_path / "all.jsonl", prefer="first")
 
 
 def test_no_room_for_a_merge_is_an_error_that_names_the_remedy(

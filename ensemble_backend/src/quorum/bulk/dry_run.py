@@ -24,9 +24,10 @@ from quorum.bulk.estimate import (
 from quorum.bulk.inputs.parts import PartReader
 from quorum.bulk.inputs.records import Row
 from quorum.bulk.inputs.scan import Scan, scan
-from quorum.bulk.job_input import Files, column_names, listings_by, names_of
+from quorum.bulk.job_input import Files, check_bad, column_names, listings_by, names_of
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import IN_FLIGHT, ExtractOptions
+from quorum.bulk.run import job_folder, outputs_of
 from quorum.bulk.waits import check_ready
 from quorum.deployment.schema import Deployment
 from quorum.server.exposure import client_key
@@ -55,6 +56,7 @@ def estimate_extract(
     Raises:
         ListingsError: The listings cannot be read.
         NoAttributesError: There is nothing to ask for.
+        TooManyBad: More rows are bad than ``max_bad`` allows.
         UnknownAttributeError: An attribute is not in the catalogue.
         quorum_client.InvalidRequest: A setting cannot work; ``lazy`` without lazy channels.
     """
@@ -76,8 +78,12 @@ def estimate_extract(
         found = scan(names_of(files), chosen.inputs, columns=columns, spool=Path(spool))
         for remark in found.notes:
             note(remark)
+        check_bad(found, chosen, note)
         drawn = list(_drawn(found, deployment, max(PROMPTS, sample_size(concurrency))))
     some = [drawn[n] for n in sample_of(drawn, sample_size(concurrency))]
+    outputs = outputs_of(chosen)
+    if outputs.targets and (folder := job_folder(outputs, chosen)).exists():
+        note(f"{folder} is begun: the estimate is for all rows, also for those that it has outcomes of")
     sample = _ask_some(deployment, some, names, chosen, concurrency, note)
     if chosen.lazy and not sample.spent:
         note("each member is counted as asked about each listing; asked in rows, some are not")

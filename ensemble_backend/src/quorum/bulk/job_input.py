@@ -180,16 +180,21 @@ def check_bad(found: Scan, options: ExtractOptions, note: Note) -> None:
     if found.bad_rows:
         first = found.bad[0]
         note(
-            f"{found.bad_rows} of {found.rows} rows are bad and are not asked; the first: {first.place}:"
+            f"{bad_in_words(found.bad_rows, found.rows)} and not asked; the first: {first.place}:"
             f" {first.reason}"
         )
+
+
+def bad_in_words(bad: int, rows: int) -> str:
+    """Such as "2 of 300 rows are bad"."""
+    return f"{bad} of {rows} rows {'is' if bad == 1 else 'are'} bad"
 
 
 def too_many_bad(allowed: int, rows: int, bad: int, examples: Sequence[BadRow]) -> TooManyBad:
     """The error of a run that has more bad rows than it allows."""
     shown = "; ".join(f"{row.place}: {row.reason}" for row in examples[:SHOWN_BAD])
     return TooManyBad(
-        f"{bad} of {rows} rows are bad, {allowed} are allowed. The first: {shown}. Repair them, say how the"
+        f"{bad_in_words(bad, rows)}, {allowed} are allowed. The first: {shown}. Repair them, say how the"
         " input is to be read (`quorum extract --help`), or allow more by --max-bad"
     )
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from quorum.bulk.callbacks import Note
 from quorum.bulk.inputs.parts import PartReader
 from quorum.bulk.inputs.records import BadRow, ListingsError, Row
 from quorum.bulk.inputs.scan import Scan, scan
@@ -30,36 +31,48 @@ ID_COLUMNS = ID_NAMES
 
 def read_listings(
     path: Path,
-    text_column: str | None = None,
+    text_column: str | Sequence[str] | None = None,
     id_column: str | None = None,
     fields: Sequence[str] = (),
     *,
     can_name: bool = True,
+    note: Note | None = None,
 ) -> list[Listing]:
     """Read every listing of a file, or of the files in a folder; see :func:`quorum.bulk.inputs.scan.scan`.
 
     The columns are those of :class:`quorum.bulk.mapping.ColumnNames`, of which ``text_column``, ``id_column``
     and ``fields`` may be named. Texts are not checked: they may be empty. ``can_name``: whether the caller
-    has an option for the text column, which messages then name.
+    has an option for the text column, which messages then name. With ``note``, rows that are bad, also those
+    whose text no server takes, are left out and remarked on.
 
     Raises:
         ListingsError: The file cannot be read, has no text column or none of the name given for the id, or a
-            row is bad; the first one is named.
+            row is bad, with ``note`` every row; the first one is named.
     """
+    text = (text_column,) if isinstance(text_column, str) else text_column or ()
     names = ColumnNames(
-        text=() if text_column is None else (text_column,),
+        text=tuple(text),
         id=id_column,
         fields=tuple(fields),
         options=("--text" if can_name else "", "--id"),
     )
-    scanned = _scanned(path)
+    scanned = _scanned(path, refuses_bad=note is None)
     mapping = ColumnMap.of(names, scanned.columns, str(path))
     found: list[Listing] = []
+    bad: list[BadRow] = []
     for row in _rows(scanned):
-        listing = mapping.listing(row, checked=False)
+        listing = row if isinstance(row, BadRow) else mapping.listing(row, checked=note is not None)
         if isinstance(listing, BadRow):
-            raise ListingsError(f"{listing.place}: {listing.reason}")
-        found.append(listing)
+            bad.append(listing)
+        else:
+            found.append(listing)
+    if bad:
+        first = f"{bad[0].place}: {bad[0].reason}"
+        if note is None or not found:
+            raise ListingsError(first)
+        note(
+            f"{len(bad)} of {scanned.rows} rows {'is' if len(bad) == 1 else 'are'} bad and left out: {first}"
+        )
     return found
 
 
@@ -71,6 +84,7 @@ def gold_names(path: Path) -> tuple[str, ...]:
     """
     found: dict[str, None] = {}
     for row in _rows(_scanned(path)):
+        assert isinstance(row, Row)
         try:
             found |= dict.fromkeys(parse_gold(row.values.get("gold") or {}))
         except ListingsError as error:
@@ -78,22 +92,20 @@ def gold_names(path: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _scanned(path: Path) -> Scan:
-    """A scan of a file; raises ListingsError for the first bad row."""
+def _scanned(path: Path, *, refuses_bad: bool = True) -> Scan:
+    """A scan of a file; raises ListingsError for the first bad row, if that is refused."""
     scanned = scan([str(path)])
-    if scanned.bad:
+    if scanned.bad and refuses_bad:
         first, more = scanned.bad[0], scanned.bad_rows - 1
         others = f" (and {more} more bad rows)" if more else ""
         raise ListingsError(f"{first.place}: {first.reason}{others}")
     return scanned
 
 
-def _rows(scanned: Scan) -> Iterator[Row]:
+def _rows(scanned: Scan) -> Iterator[Row | BadRow]:
     with PartReader(scanned) as reader:
         for part in scanned.parts:
-            for row in reader.read(part):
-                assert isinstance(row, Row)
-                yield row
+            yield from reader.read(part)
 
 
 def check_gold(listings: Sequence[Listing], catalogue: Catalogue) -> None:

@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from quorum.bulk.inputs.records import BadRow, ListingsError, Row
 from quorum.runtimes.filled_file import ID_NAMES, TEXT_NAMES
 from quorum.votes.jsonl import load_json
-from quorum_contract.checks import encode_category, encode_text
-from quorum_contract.errors import InvalidRequest
+from quorum_contract.checks import encode_category, encode_text, is_blank
 from quorum_contract.fields import join_fields
 
 
@@ -100,19 +100,24 @@ class ColumnMap:
         text_option, id_option = names.options
         as_fields = not names.text and not set(names.fields).isdisjoint(columns)
         text = names.text or (names.fields if as_fields else ())
-        if as_fields and (lacking := [name for name in text if name not in columns]):
-            raise ListingsError(f"{source}: needs the columns {', '.join(text)}; {lacking[0]!r} is missing")
+        if as_fields and (missing := [name for name in text if name not in columns]):
+            raise ListingsError(f"{source}: needs the columns {', '.join(text)}; {missing[0]!r} is missing")
         if not text:
             text = tuple(name for name in TEXT_NAMES if name in columns)[:1]
-        if not text or (lacking := [name for name in text if name not in columns]):
+        lacking = [name for name in text if name not in columns]
+        if not text or lacking:
             wanted = f"column {lacking[0]!r}" if text else f"a column {', '.join(TEXT_NAMES)}"
             advice = f"Name the text column with {text_option}"
             if not text_option:
                 advice = f"Name the column of the text {', '.join(TEXT_NAMES[:-1])} or {TEXT_NAMES[-1]}"
-            raise ListingsError(f"{source}: needs {wanted}; it has: {have}. {advice}")
+            raise ListingsError(
+                f"{source}: needs {wanted}; it has: {have}. {advice}{_hint(columns, lacking if text else ())}"
+            )
         for name, option in ((names.id, id_option), (names.category, "--category"), (names.gold, "--gold")):
             if name is not None and name not in columns:
-                raise ListingsError(f"{source}: has no column {name!r} for {option}; it has: {have}")
+                raise ListingsError(
+                    f"{source}: has no column {name!r} for {option}; it has: {have}{_hint(columns, [name])}"
+                )
         return cls(
             text=text,
             as_fields=as_fields,
@@ -134,6 +139,8 @@ class ColumnMap:
         try:
             text = self._text(values)
             if checked:
+                if is_blank(text):
+                    raise ListingsError(self._empty)
                 encode_text(text)
                 encode_category(category)
             gold = parse_gold(values.get(self.gold) or {})
@@ -145,6 +152,11 @@ class ColumnMap:
             product or f"row-{row.index + 1}", text, category, gold, values, numbered, place=row.place
         )
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that make a listing, whether a file has them or not."""
+        return (*self.text, *self.ids, self.category, self.gold)
+
     def in_words(self) -> str:
         """Such as "the text is title and description, the id sku"."""
         ids = "the first of " * (len(self.ids) > 1) + ", ".join(self.ids)
@@ -153,6 +165,8 @@ class ColumnMap:
     def _text(self, values: Mapping[str, Any]) -> str:
         if len(self.text) == 1 and not self.as_fields:
             text = values.get(self.text[0])
+            if text is None:
+                raise ListingsError(self._empty)
             if not isinstance(text, str):
                 raise ListingsError(f"{self.text[0]!r} is {text!r:.80}, expected text")
             return text
@@ -164,8 +178,27 @@ class ColumnMap:
             return join_fields({name: values[name] for name in self.text})
         texts = [values[name] for name in self.text if (values.get(name) or "").strip()]
         if not texts:
-            raise InvalidRequest(f"none of {', '.join(self.text)} has text")
+            raise ListingsError(self._empty)
         return "\n".join(texts)
+
+    @property
+    def _empty(self) -> str:
+        if len(self.text) == 1:
+            return f"column {self.text[0]!r} is empty"
+        return f"columns {', '.join(map(repr, self.text))} are empty"
+
+
+def _hint(columns: Sequence[str], lacking: Sequence[str]) -> str:
+    """What may be wrong where a column is missing: its spelling, or the delimiter."""
+    names = [str(column) for column in columns]
+    for name in names:
+        if delimiter := next((sign for sign in _DELIMITERS if sign in name), None):
+            return f". {name!r} holds {delimiter!r}: if that parts the columns, name it with --delimiter"
+    close = [near for name in lacking for near in get_close_matches(name, names, 1)]
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+_DELIMITERS = (";", "\t", "|", ",")
 
 
 def parse_gold(raw: Any) -> Mapping[str, Sequence[Any]]:

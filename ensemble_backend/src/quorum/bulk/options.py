@@ -117,7 +117,9 @@ class ExtractOptions:
             number = -1.0
         is_share = given.endswith("%")
         if not 0 <= number <= (100 if is_share else math.inf) or (not is_share and number % 1):
-            raise InvalidRequest(f"max_bad: {given!r}; give a number of rows, or a share of all as in 1%")
+            raise InvalidRequest(
+                f"--max-bad (max_bad) {given!r}: give a number of rows, or a share of all as in 1%"
+            )
         return math.ceil(number / 100 * rows) if is_share else int(number)
 
     @property

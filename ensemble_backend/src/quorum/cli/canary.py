@@ -103,7 +103,7 @@ FileArgument = Annotated[
     ),
 ]
 ReplayOption = Annotated[
-    Path | None, typer.Option(help="Ask both channels about these listings (CSV or JSONL) instead.")
+    Path | None, typer.Option(help="Ask both channels about these listings (CSV, JSONL or Parquet) instead.")
 ]
 AutoPromoteOption = Annotated[
     bool, typer.Option("--auto-promote", help="Promote the canary if the rules say so.")
@@ -111,7 +111,9 @@ AutoPromoteOption = Annotated[
 AutoRollbackOption = Annotated[
     bool, typer.Option("--auto-rollback", help="End the canary if the rules say so.")
 ]
-TextColumnOption = Annotated[str | None, typer.Option("--text", help="Column with the product text.")]
+TextColumnOption = Annotated[
+    str | None, typer.Option("--text", help="Columns of the product text, with commas.")
+]
 TopOption = Annotated[int, typer.Option(min=0, help="How many of the most frequent differences.")]
 JudgedOption = Annotated[
     Path | None, typer.Option(help="With --retriever: write the judged pairs here, to train on.")
@@ -162,13 +164,19 @@ def report(
                 "--retriever needs a file of items: `quorum canary report items.jsonl --retriever`"
             )
         wanted = quorum.RetrieverCanaryOptions(
-            items=file, judged=judged, k=k, text_column=text_column, concurrency=concurrency, url=url
+            items=file,
+            judged=judged,
+            k=k,
+            text_column=names_in(text_column),
+            concurrency=concurrency,
+            url=url,
         )
         _report_retriever(quorum.load_deployment(deploy), wanted, json)
         return
     options = quorum.CanaryOptions(
         votes=file, replay=replay, promote=auto_promote, roll_back=auto_rollback,
-        attributes=names_in(attributes), text_column=text_column, concurrency=concurrency, top=top, url=url,
+        attributes=names_in(attributes), text_column=names_in(text_column),
+        concurrency=concurrency, top=top, url=url,
     )  # fmt: skip
     with ProgressBar("replay") as bar:
         result = quorum.canary_report(quorum.load_deployment(deploy), options, progress=bar, note=note)

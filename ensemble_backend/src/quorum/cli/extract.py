@@ -18,12 +18,14 @@ from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, c
 from quorum.cli.job_progress import JobDisplay
 from quorum.cli.options import names_in, parse_canary_share, parse_wait
 from quorum.cli.signals import terminated_as_interrupted
-from quorum_client import ChannelNotFound, Unavailable
-from quorum_contract import BULK, STABLE
+from quorum_client import ChannelNotFound, Status, Unavailable
+from quorum_contract import BULK, LAZY_OF, STABLE
 
 _INTERRUPTED = 130
 _TRY_AGAIN = 75
 """As ``EX_TEMPFAIL`` of sysexits.h: the same command goes on."""
+_NOT_ASKED = Status.NOT_ASKED.name
+_EXPLAINED = " (docs/errors.md says what each means)"
 _AGAIN = "run the same command again"
 
 
@@ -63,7 +65,7 @@ def extract(
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
 ) -> None:
-    """Ask about every row of files; every row is in the output exactly once.
+    """Ask about every row of files: it is in the output, or in OUT.dead.jsonl with its reason, exactly once.
 
     **It is a job.** Whatever ends it (Ctrl-C, kill -9, a power cut, a full disk), the same command goes on:
     what was answered is kept in the folder OUT.job, and is not asked or paid again. At most the requests in
@@ -148,7 +150,9 @@ def _run(
     except (Unavailable, ChannelNotFound) as error:
         note(f"stopped before anything was asked: {error}; `quorum up` starts a server here, then {_AGAIN}")
         raise typer.Exit(_TRY_AGAIN) from error
-    print_json(report) if json else _show(report, deployment.currency)
+    print_json(report) if json else _show(
+        report, deployment.currency, is_lazy=options.asked_channel in LAZY_OF.values()
+    )
     if report.ended == "interrupted":
         note(f"interrupted, {report.left} rows are left; {_AGAIN}")
         raise typer.Exit(_INTERRUPTED)
@@ -179,7 +183,7 @@ def show_estimate(expected: quorum.Expected, currency: str, json: bool) -> None:
         note(f"{remark}: raise it, as what is cut off is lost")
 
 
-def _show(report: quorum.ExtractReport, currency: str) -> None:
+def _show(report: quorum.ExtractReport, currency: str, *, is_lazy: bool = False) -> None:
     tally = report.tally
     if report.routed:
         counts = ", ".join(f"{name}: {count}" for name, count in sorted(tally.channels.items()))
@@ -197,11 +201,20 @@ def _show(report: quorum.ExtractReport, currency: str) -> None:
         note(f"decided by weights {_counts({f'version {v}': n for v, n in sorted(tally.weights.items())})}")
     if tally.undecided:
         without = sum(tally.undecided.values())
-        note(f"no value in {without} of {tally.decided + without} answers: {_counts(tally.undecided)}")
-    if tally.abstained:
-        reasons = "; ".join(f"{name} {_counts(found)}" for name, found in tally.abstained.items())
+        why = f"{_counts(tally.undecided)}{_EXPLAINED}"
+        note(f"no value in {without} of {tally.decided + without} answers: {why}")
+    spared = sum(found.get(_NOT_ASKED, 0) for found in tally.abstained.values()) if is_lazy else 0
+    if spared:
+        note(f"lazy: spared {spared} of {tally.voted + tally.absent} questions")
+    without_spared = {
+        name: {status: n for status, n in found.items() if not (is_lazy and status == _NOT_ASKED)}
+        for name, found in tally.abstained.items()
+    }
+    if tally.absent > spared:
+        reasons = "; ".join(f"{name} {_counts(found)}" for name, found in without_spared.items() if found)
         again = "; they are asked again by the next run" if report.only else ""
-        note(f"no vote in {tally.absent} of {tally.voted + tally.absent} cases: {reasons}{again}")
+        cases = f"{tally.absent - spared} of {tally.voted + tally.absent - spared} cases"
+        note(f"no vote in {cases}: {reasons}{again}{_EXPLAINED}")
     if report.voteless:
         again = "" if report.only else ": --retry-failed asks them again"
         note(f"{counted(report.voteless, 'row')} answered by no member{again}")

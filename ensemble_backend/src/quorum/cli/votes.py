@@ -56,22 +56,31 @@ def info(votes: VotesArgument, json: JsonOption = False) -> None:
     note(f"{size}, {found.labels} with gold")
     if found.duplicates:
         pairs = ", ".join(f"{earlier} and {later}" for earlier, later in found.first_duplicates)
-        note(f"{counted(found.duplicates, 'duplicate')}, first on {found.unit}s {pairs}; keep one of each")
+        note(
+            f"{counted(found.duplicates, 'duplicate')}, first on {found.unit}s {pairs}; "
+            f"keep one of each: `quorum votes merge {votes} --prefer first --out FILE`"
+        )
 
 
 def merge(
-    votes: Annotated[list[Path], typer.Argument(help="Votes tables, of any members and cells.")],
+    votes: Annotated[list[Path], typer.Argument(help="Votes tables, of any members and cells; or one.")],
     target: OutOption,
     prefer: Annotated[
-        str | None, typer.Option(help="Where tables differ on a cell: first or last. Default: refuse.")
+        str | None,
+        typer.Option(
+            help="Where tables, or rows of a single one, differ on a cell: first or last. Default: refuse."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
     """Merge votes tables: other products, other members, or both.
 
-    A cell that is in several tables gets the votes of all; a member that none has a vote of abstains.
+    A cell that is in several tables gets the votes of all; a member that none has a vote of abstains. Of a
+    single table, one row of each cell stays: learning refuses a table with an id that stands twice.
 
     Example: `quorum votes merge monday.jsonl tuesday.jsonl --out week.parquet`
+
+    Example: `quorum votes merge monday.jsonl --prefer first --out once.jsonl`
     """
     with terminated_as_interrupted(), ProgressBar("merge") as bar:
         report = quorum.merge_votes(votes, target, prefer=_preferred(prefer), progress=bar)
@@ -80,6 +89,8 @@ def merge(
         return
     if report.conflicts:
         note(f"{counted(report.conflicts, 'difference')}, in which the {prefer} table decided")
+    if report.duplicates:
+        note(f"{counted(report.duplicates, 'duplicate')}, of which the {prefer} row stayed")
     for member, cells in report.without.items():
         note(f"{member}: no vote on {counted(cells, 'cell')}, it abstains there")
     _wrote(report)

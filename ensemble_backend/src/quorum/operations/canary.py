@@ -66,7 +66,7 @@ class CanaryOptions:
         promote: Promote the canary if the rules say so.
         roll_back: End the canary if the rules say so.
         attributes: For a replay, attributes to ask for; None: the whole catalogue.
-        text_column: For a replay, column with the product text.
+        text_column: For a replay, column with the product text, or several that are joined.
         concurrency: For a replay, listings in flight.
         top: How many of the most frequent differences to list.
         url: For a replay, ``host:port`` of the server; None: the local one, else that of ``deploy.yaml``.
@@ -77,7 +77,7 @@ class CanaryOptions:
     promote: bool = False
     roll_back: bool = False
     attributes: Sequence[str] | None = None
-    text_column: str | None = None
+    text_column: str | Sequence[str] | None = None
     concurrency: int = 8
     top: int = 10
     url: str | None = None
@@ -108,8 +108,9 @@ def canary_report(
         deployment: The deployment that is served.
         options: See :class:`CanaryOptions`.
         progress: For a replay, called after each listing.
-        note: Takes remarks: unknown attributes, members that answer differently the second time, recorded
-            votes without the scores that a version weighs them by.
+        note: Takes remarks: rows of a replay that are bad and left out, unknown attributes, members that
+            answer differently the second time, recorded votes without the scores that a version weighs them
+            by.
 
     Raises:
         CanaryReportError: No evidence is named, there is no canary, or no listing was answered by both.
@@ -194,7 +195,7 @@ def _replay(
     assert options.replay is not None
     names, catalogue = attributes_of(deployment, options.attributes, note), deployment.catalogue()
     fields = fields_of(deployment, names)
-    listings = read_listings(Path(options.replay), options.text_column, fields=fields)
+    listings = read_listings(Path(options.replay), options.text_column, fields=fields, note=note)
     check_gold(listings, catalogue)
     kinds = catalogue.answer_kinds()
     url = options.url or endpoint_of(deployment).grpc_url

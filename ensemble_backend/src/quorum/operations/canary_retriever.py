@@ -44,7 +44,7 @@ class RetrieverCanaryOptions:
         items: Items, CSV, JSONL or Parquet, as listings; one row for each id.
         judged: New file for the judged pairs (``.parquet`` or ``.jsonl``); None: they are not kept.
         k: How many keyphrases count for an item.
-        text_column: Column with the item's text.
+        text_column: Column with the item's text, or several that are joined.
         concurrency: Requests in flight.
         url: ``host:port`` of the server; None: the local one, else that of ``deploy.yaml``.
         away_s: How long the run waits for a server that is away, in seconds.
@@ -53,7 +53,7 @@ class RetrieverCanaryOptions:
     items: str | Path
     judged: str | Path | None = None
     k: int = 10
-    text_column: str | None = None
+    text_column: str | Sequence[str] | None = None
     concurrency: int = 8
     url: str | None = None
     away_s: float = AWAY_S

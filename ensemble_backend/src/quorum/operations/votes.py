@@ -46,7 +46,8 @@ class VotesInfo(Record):
         attributes: Attribute -> cells.
         labels: Cells with gold.
         members: What each member answered.
-        duplicates: Rows of a cell that an earlier row has; no other command takes a table with such.
+        duplicates: Rows of a cell that an earlier row has; learning takes no table with such, and
+            :func:`merge_votes` of it alone keeps one of each.
         first_duplicates: Numbers of lines or rows, (earlier, later), of the first ones.
         unit: What these numbers count: "line" or "row".
     """
@@ -84,11 +85,13 @@ class VotesMerged(VotesWritten):
     Attributes:
         shared: Cells that were in more than one table.
         conflicts: Votes, gold, titles and categories that differed; decided by ``prefer``.
+        duplicates: Rows of a single table whose cell an earlier row has; ``prefer`` decided which row stays.
         without: Member -> cells on which no table has a vote of it; it abstains there.
     """
 
     shared: int
     conflicts: int
+    duplicates: int
     without: Mapping[str, int]
 
 
@@ -142,20 +145,29 @@ def merge_votes(
     """Merge votes tables of other cells, other members, or both.
 
     Args:
-        votes: Two tables or more.
+        votes: Two tables or more; or one, with ``prefer``, to keep one row of each of its cells.
         out: File to write; it appears when it is complete.
-        prefer: Whose vote, gold, title or category stays where tables differ: "first" or "last"; None: such
-            a difference is refused.
+        prefer: Whose vote, gold, title or category stays where tables differ, or which row of a single
+            table: "first" or "last"; None: such a difference is refused.
         progress: Called with the numbers of finished and of all steps.
 
     Raises:
-        VotesError: A table cannot be read, holds a cell twice, or differs from another without ``prefer``.
+        VotesError: A table cannot be read, one of several holds a cell twice, or one differs from
+            another without ``prefer``.
     """
-    if len(votes) < 2:
-        raise VotesError("name two votes tables or more to merge")
+    if not votes or (len(votes) == 1 and prefer is None):
+        raise VotesError(
+            "name two votes tables or more to merge; or one with --prefer first, to keep one row of each cell"
+        )
     merged = merge([Path(name) for name in votes], Path(out), prefer, progress=progress)
     return VotesMerged(
-        Path(out), merged.cells, merged.members, merged.shared, merged.conflicts, merged.without
+        Path(out),
+        merged.cells,
+        merged.members,
+        merged.shared,
+        merged.conflicts,
+        merged.duplicates,
+        merged.without,
     )
 
 

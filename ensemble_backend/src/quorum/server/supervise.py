@@ -107,6 +107,9 @@ def _begin_alone(spec: Deployment) -> None:
         os.close(handle)
 
 
+_ELSE = "for a second server use a folder of its own, with a deploy.yaml of other ports"
+
+
 def _refuse_second(spec: Deployment) -> None:
     running = find_running(spec)
     attempt = last_attempt(spec)
@@ -115,9 +118,9 @@ def _refuse_second(spec: Deployment) -> None:
         if attempt and attempt.is_alive:
             raise ServerProcessError(
                 f"{served}, by `quorum up` (pid {attempt.pid}), which restarts a killed tritonserver; "
-                f"stop it with `kill {attempt.pid}`"
+                f"stop it with `kill {attempt.pid}`; {_ELSE}"
             )
-        raise ServerProcessError(f"{served}, by tritonserver (pid {running.pid}); stop it")
+        raise ServerProcessError(f"{served}, by tritonserver (pid {running.pid}); stop it; {_ELSE}")
     if attempt and attempt.is_alive and attempt.pid != os.getpid():
         raise ServerProcessError(
             f"another `quorum up` of this deployment is starting or stopping (pid {attempt.pid}); "

@@ -17,7 +17,15 @@ from quorum.files import scratch_folder
 from quorum.votes.jsonl import Row
 from quorum.votes.read import count_rows, read_members, read_rows, unit_of
 from quorum.votes.rewrite import Progress, check_output
-from quorum.votes.schema import Cell, Usage, VotesError, check_members, known_scores, known_usage
+from quorum.votes.schema import (
+    Cell,
+    Usage,
+    VotesError,
+    check_members,
+    how_to_keep_one,
+    known_scores,
+    known_usage,
+)
 from quorum.votes.write import replacing_votes
 from quorum_contract import Spent
 
@@ -38,6 +46,7 @@ class Merged:
         cells: Number of its cells.
         shared: Cells that stood in more than one of the tables.
         conflicts: Votes, gold, titles and categories that differed; ``prefer`` decided which one stays.
+        duplicates: Rows of a single table whose cell an earlier row has; ``prefer`` decided which row stays.
         without: Member -> cells for which no table has a vote or an abstention of it; it abstains there.
     """
 
@@ -45,6 +54,7 @@ class Merged:
     cells: int = 0
     shared: int = 0
     conflicts: int = 0
+    duplicates: int = 0
     without: dict[str, int] = field(default_factory=dict)
 
 
@@ -54,17 +64,20 @@ def merge(
     """Merge votes tables into one that appears when it is complete; cells keep the order of their first row.
 
     A cell that is in several tables gets the votes of all of them. A vote fills an abstention, gold fills
-    missing gold; of two scores of the same vote, and of two origins, the preferred table's stays. Cells wait
-    in a temporary file, not in memory.
+    missing gold; of two scores of the same vote, and of two origins, the preferred table's stays. Of rows of
+    one cell in a single table, the first or the last stays as a whole, as they may be of two texts. Cells
+    wait in a temporary file, not in memory.
 
     Args:
-        sources: The tables, of any members.
+        sources: The tables, of any members; one, to keep a row of each of its cells.
         target: Replaced if it exists, unless it is one of them.
-        prefer: Whose vote stays where two tables differ on a cell; None: a difference is refused.
+        prefer: Whose vote stays where two tables differ on a cell, or which row of a single table; None: a
+            difference is refused.
         progress: Called with the numbers of finished and of all steps: each row is read and written.
 
     Raises:
-        VotesError: A table cannot be read, holds a cell twice, or differs from another without ``prefer``.
+        VotesError: A table cannot be read, one of several holds a cell twice, or one differs from
+            another without ``prefer``.
     """
     check_output(target, sources)
     of_file = [read_members(source) for source in sources]
@@ -143,26 +156,30 @@ class _Shelf:
         at, other, number, before, stored, old_extra = found
         place = self._place(file, row.number)
         if other == file:
-            raise VotesError(
-                f"{place}: product {cell.product!r}, attribute {cell.attribute!r} stood on "
-                f"{unit_of(self._sources[file])} {number} already; keep one of the two"
-            )
+            if len(self._sources) > 1 or self._prefer is None:
+                raise VotesError(
+                    f"{place}: product {cell.product!r}, attribute {cell.attribute!r} stood on "
+                    f"{unit_of(self._sources[file])} {number} already; "
+                    f"{how_to_keep_one(self._sources[file])}"
+                )
+            self.result.duplicates += 1
+            if self._prefer == "last":
+                self._replace(at, file, row.number, asked, cell, extra)
+            return
         # Of more than two tables, the earlier vote may come from any.
         earlier = self._place(other, number) if len(self._sources) == _PAIR else "an earlier table"
         merged = self._joined(self._decode(stored), cell, place, earlier)
         pair = [json.loads(text) if text else {} for text in (old_extra, extra)]
         fields = pair[0] | pair[1] if self._prefer == "last" else pair[1] | pair[0]
         self.result.shared += 1
+        joined = json.dumps(fields, ensure_ascii=False) if fields else None
+        self._replace(at, file, row.number, before | asked, merged, joined)
+
+    def _replace(self, at: int, file: int, number: int, asked: int, cell: Cell, extra: str | None) -> None:
+        """Let another cell stand in a place."""
         self._database.execute(
             "UPDATE cells SET file = ?, number = ?, asked = ?, cell = ?, extra = ? WHERE id = ?",
-            (
-                file,
-                row.number,
-                before | asked,
-                self._encode(merged),
-                json.dumps(fields, ensure_ascii=False) if fields else None,
-                at,
-            ),
+            (file, number, asked, self._encode(cell), extra, at),
         )
 
     def refuse_conflicts(self) -> None:

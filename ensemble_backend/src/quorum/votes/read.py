@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quorum.votes.jsonl import Row, parse_rows, read_lines
-from quorum.votes.schema import Cell, VotesError, is_columnar
+from quorum.votes.schema import Cell, VotesError, how_to_keep_one, is_columnar
 from quorum.votes.table import CodedVotes, VotesTable, build_table
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _collect(rows: Iterable[Row], source: str, unit: str) -> VotesTable:
         if first != number:
             raise VotesError(
                 f"{source}, {unit} {number}: product {cell.product!r}, attribute {cell.attribute!r} stood on "
-                f"{unit} {first} already; keep one of the two"
+                f"{unit} {first} already; {how_to_keep_one(source)}"
             )
         cells.append(cell)
     if not cells:

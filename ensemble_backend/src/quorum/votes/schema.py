@@ -110,6 +110,12 @@ class Cell:
         return replace(self, values=tuple(self.values[i] for i in places), scores=scores, usage=usage)
 
 
+def how_to_keep_one(*tables: Path | str) -> str:
+    """What to do about a cell that stands twice in these tables."""
+    names = " ".join(shlex.quote(str(table)) for table in tables)
+    return f"keep one of the two: `quorum votes merge {names} --prefer first --out FILE`"
+
+
 def known_scores(scores: Iterable[float | None]) -> tuple[float | None, ...]:
     """The scores of a cell, empty if none is known."""
     found = tuple(scores)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from quorum.votes.duplicates import DuplicateCheck
 from quorum.votes.read import BATCH_ROWS, read_coded, read_members, unit_of
-from quorum.votes.schema import VotesError, check_members
+from quorum.votes.schema import VotesError, check_members, how_to_keep_one
 from quorum.votes.statistic import Statistic
 
 
@@ -119,14 +119,19 @@ class _Reducer:
         for earlier, later in self.seen.pairs():
             (old, first), (place, second) = self._cell(earlier), self._cell(later)
             if first == second:
+                tables = dict.fromkeys(self._file(row)[1] for row in (earlier, later))
                 raise VotesError(
-                    f"{place}: product {second[0]!r}, attribute {second[1]!r} stood in {old} already; keep "
-                    "one of the two"
+                    f"{place}: product {second[0]!r}, attribute {second[1]!r} stood in {old} already; "
+                    f"{how_to_keep_one(*tables)}"
                 )
+
+    def _file(self, row: int) -> tuple[int, Path]:
+        """The file of a row, and its first row."""
+        return next((start, path) for start, path in reversed(self.starts) if start <= row)
 
     def _cell(self, row: int) -> tuple[str, tuple[str, str]]:
         """Place and (product, attribute) of one row."""
-        start, path = next((start, path) for start, path in reversed(self.starts) if start <= row)
+        start, path = self._file(row)
         at = row - start
         for numbers, votes in read_coded(path, self.members, BATCH_ROWS):
             if at < len(numbers):

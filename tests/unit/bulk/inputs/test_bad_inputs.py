@@ -94,7 +94,7 @@ BAD_ROWS: list[tuple[str, str | bytes, list[str], list[tuple[str, str]]]] = [
         "empty-title.csv",
         "id,title\n1,a\n2,\n3,  \n",
         ["a"],
-        [("row 2", "TEXT: empty"), ("row 3", "TEXT: empty")],
+        [("row 2", "column 'title' is empty"), ("row 3", "column 'title' is empty")],
     ),
     (
         "mostly-utf-8.csv",
@@ -107,8 +107,8 @@ BAD_ROWS: list[tuple[str, str | bytes, list[str], list[tuple[str, str]]]] = [
         '{"title": "a"}\n{"title": null}\n{"id": 3}\n{"title": 4}\n\n{"title": "e"}\n',
         ["a", "e"],
         [
-            ("row 2", "'title' is None, expected text"),
-            ("row 3", "'title' is None, expected text"),
+            ("row 2", "column 'title' is empty"),
+            ("row 3", "column 'title' is empty"),
             ("row 4", "'title' is 4, expected text"),
         ],
     ),
@@ -226,8 +226,13 @@ def test_parquet_files_may_have_other_columns_and_wider_numbers(tmp_path: Path) 
     found = scan([str(tmp_path)], columns=ColumnNames())
     assert found.columns == ("id", "title", "brand")
     assert titles(found) == ["a", "b", "c"]
-    assert (
-        f"{tmp_path}/b.parquet: no column brand, which other files have; it stays empty there" in found.notes
+    assert not any("brand" in note for note in found.notes), "nobody asked for it"
+    (tmp_path / "d.parquet").write_bytes(parquet({"sku": [1], "title": ["a"], "category": ["x"]}))
+    (note,) = (note for note in scan([str(tmp_path)], columns=ColumnNames()).notes if "category" in note)
+    lacking = f"{tmp_path}/a.parquet, {tmp_path}/b.parquet, {tmp_path}/c.parquet"
+    assert note == (
+        f"columns that other files have are missing, and empty: id in {tmp_path}/d.parquet; "
+        f"sku in {lacking}; category in {lacking}"
     )
 
 

@@ -21,18 +21,19 @@ def sources_in_words(sources: Sequence[Source]) -> list[str]:
     ]
 
 
-def columns_in_words(sources: Sequence[Source]) -> list[str]:
-    """A line for each set of columns that some files lack."""
-    every = dict.fromkeys(column for source in sources for column in source.columns)
-    lacking: dict[tuple[str, ...], list[str]] = {}
-    for source in sources:
-        missing = tuple(column for column in every if column not in source.columns)
-        if missing and source.rows:
-            lacking.setdefault(missing, []).append(source.name)
-    return [
-        f"{_names(names)}: no column {_names(missing)}, which other files have; it stays empty there"
-        for missing, names in lacking.items()
-    ]
+def columns_in_words(sources: Sequence[Source], used: Sequence[str]) -> list[str]:
+    """A line on the columns in use that some files lack; none where each has them."""
+    filled = [source for source in sources if source.rows]
+    every = {column for source in filled for column in source.columns}
+    lacking = {
+        column: names
+        for column in used
+        if column in every and (names := [source.name for source in filled if column not in source.columns])
+    }
+    if not lacking:
+        return []
+    parts = (f"{column} in {_names(names)}" for column, names in lacking.items())
+    return [f"columns that other files have are missing, and empty: {'; '.join(parts)}"]
 
 
 def _names(names: Sequence[str]) -> str:

@@ -322,8 +322,9 @@ class _Scanner:
         total, sources = self._sum, self._sources
         if not self.rows:
             raise ListingsError(f"{', '.join(source.name for source in sources[:3])}: no rows")
-        notes = [*sources_in_words(sources), *columns_in_words(sources), *self._notes]
+        notes = [*sources_in_words(sources), *self._notes]
         if self._mapping is not None:
+            notes += columns_in_words(sources, self._mapping.columns)
             notes.append(self._mapping.in_words())
             notes += self._ids_in_words()
         return Scan(
@@ -344,9 +345,12 @@ class _Scanner:
             places = "; ".join(
                 " and ".join(place_of(self._sources, row) for row in rows) for rows in repeated.rows
             )
+            belong = "id belongs" if repeated.ids == 1 else "ids belong"
             words.append(
-                f"{repeated.ids} ids belong to more than one row, such as {places}; each row is asked about, "
-                "and has a row of its own in the output"
+                f"{repeated.ids} {belong} to more than one row, such as {places}; each row is asked about, "
+                "and has a row of its own in the output."
+                " `quorum learn` needs one row for each id of the votes: `quorum votes merge VOTES --prefer "
+                "first --out FILE` keeps it"
             )
         return words
 

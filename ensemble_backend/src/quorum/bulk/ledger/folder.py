@@ -14,7 +14,7 @@ import msgspec
 from quorum.bulk.inputs.layout import Source
 from quorum.bulk.inputs.sources import is_spooled
 from quorum.bulk.ledger.errors import JobLocked, LedgerError
-from quorum.bulk.ledger.spec import JobSpec, first_difference, hash_of
+from quorum.bulk.ledger.spec import JobSpec, difference_in_words, hash_of
 from quorum.files import locked, sync_file, sync_folder
 
 KIND = "quorum.extract"
@@ -103,7 +103,7 @@ class JobFolder:
         before = self.stored()
         if before is None or (before != now and self.is_untouched):
             return hash_of(now), False
-        if differs := first_difference(before, now):
+        if differs := difference_in_words(before, now):
             raise LedgerError(
                 f"{self.path} is the job of another command: {differs}. Run that command again to go on with "
                 f"it; or begin anew: name another output, or remove {self.path} and what it wrote"

@@ -105,6 +105,8 @@ class Ledger:
         self._open: dict[int, _Open] = {}
         self._records: dict[int, _Record] = {}
         self._committed: set[int] = set()
+        # Parts whose outcomes are in the tally.
+        self._counted: set[int] = set()
         self._tally = Tally()
         self._synced_at = time.monotonic()
 
@@ -187,6 +189,7 @@ class Ledger:
                 continue
             entries = self._opened(number).entries.items()
             if number in self._committed:
+                self._reopen(number)
                 del self._open[number]  # What is only looked at takes no memory until it changes.
             yield Pending(part, {row: e for row, e in entries if not (retry_failed and e.is_retriable)})
 
@@ -345,6 +348,7 @@ class Ledger:
             waits = complete or all(name in present for name in record.waiting)
             if waits and not journal and number not in lost:
                 self._committed.add(number)
+                self._counted.add(number)
                 self._tally.add_all(record.tally)
         for number in self._parts:
             if number not in self._committed and self._folder.journal(number).name in present:
@@ -365,7 +369,8 @@ class Ledger:
             if (path := self._folder.journal(number)).exists():
                 later, end = read_journal(path, header)
                 entries |= later
-        if number not in self._committed:
+        if number not in self._counted:
+            self._counted.add(number)
             for entry in entries.values():
                 self._tally.add(entry)
         self._open[number] = opened = _Open(entries, end)
@@ -374,6 +379,10 @@ class Ledger:
     def _uncommit(self, number: int) -> None:
         """Have it on the disk that the outputs are not complete, before a part changes."""
         self._folder.mark_incomplete()
+        self._reopen(number)
+
+    def _reopen(self, number: int) -> None:
+        """Give up the bad rows that a committed part has counted: they are read again with it."""
         if number in self._committed:
             self._committed.remove(number)
             self._tally.bad -= self._records[number].tally.bad

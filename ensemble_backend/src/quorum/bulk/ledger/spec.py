@@ -65,27 +65,68 @@ def hash_of(data: Any) -> str:
     return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
 
-def first_difference(before: Any, now: Any, place: str = "") -> str:
-    """Where two JSON values differ first, in words; empty where they are the same."""
+def difference_in_words(before: Any, now: Any) -> str:
+    """Where two jobs, as :meth:`JobSpec.to_json` has them, differ first; empty where they are the same."""
+    for place, name in _NAMES.items():
+        old, new = _at(before, place), _at(now, place)
+        if old != new:
+            was, are = ("were", "are") if name == "the members" else ("was", "is")
+            return f"{name} {was} {_short(old)}, {are} {_short(new)}"
+    if before.get("catalogue") != now.get("catalogue"):
+        return "the catalogue of deploy.yaml (attributes, values, notes) was another"
+    return _first_difference(before, now)
+
+
+_NAMES = {
+    ("columns", "files"): "the input",
+    ("attributes",): "--attributes",
+    ("columns", "columns", "text"): "--text",
+    ("columns", "columns", "id"): "--id",
+    ("columns", "columns", "category"): "--category",
+    ("columns", "read", "format"): "--format",
+    ("columns", "read", "encoding"): "--encoding",
+    ("columns", "read", "delimiter"): "--delimiter",
+    ("columns", "read", "quote"): "--quote",
+    ("columns", "part_rows"): "--part-rows",
+    ("lazy",): "--lazy",
+    ("channel",): "--channel",
+    ("canary_share",): "--canary-share",
+    ("outputs", "answers", "name"): "--out",
+    ("outputs", "votes", "name"): "--votes",
+    ("outputs", "escaped"): "--escape",
+    ("members",): "the members",
+}
+"""Place in the JSON of a job -> how the command line calls it, in the order in which they are compared."""
+
+
+def _at(data: Any, place: tuple[str, ...]) -> Any:
+    for key in place:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
+
+
+def _first_difference(before: Any, now: Any, place: str = "") -> str:
+    """Where two JSON values differ first, by its place in them; empty where they are the same."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in dict.fromkeys([*before, *now]):
             inside = f"{place}.{name}" if place else name
-            if found := first_difference(before.get(name), now.get(name), inside):
+            if found := _first_difference(before.get(name), now.get(name), inside):
                 return found
         return ""
     if isinstance(before, list) and isinstance(now, list):
         for number, (old, new) in enumerate(zip_longest(before, now)):
-            if found := first_difference(old, new, f"{place}[{number}]"):
+            if found := _first_difference(old, new, f"{place}[{number}]"):
                 return found
         return ""
-    if before == now:
-        return ""
-    return f"{place} was {_short(before)}, is {_short(now)}"
+    return "" if before == now else f"{place} was {_short(before)}, is {_short(now)}"
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    """A value as it stands on the command line."""
+    if value is None or isinstance(value, bool) or value == []:
+        return "given" if value else "not given"
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-_SHOWN = 60
+_SHOWN = 200
