@@ -193,6 +193,8 @@ class Attempts(Generic[Result]):
             self._servers.failed(server, call.channel)
         elif isinstance(error, DeadlineExceeded):
             self._servers.late(server, call.channel)
+        elif isinstance(error, Overloaded):
+            self._servers.full(server)
         else:
             self._servers.answered(server)
 
@@ -248,6 +250,9 @@ class Attempts(Generic[Result]):
 
     def _round_pause_s(self, lost: Sequence[RequestError]) -> float | None:
         """Seconds until it is sent to a server that was not tried, or to all again; ``None``: it is not."""
+        # A refusal of one server says nothing of the others: only where all refuse are retries a burden.
+        if self._servers.left(self._tried, has_room=True):
+            return 0.0
         is_full = all(isinstance(error, Overloaded) for error in lost)
         tokens = [self._retries.spend() for _ in lost]
         waits = self._retries.rule.wait_for_ready and not is_full

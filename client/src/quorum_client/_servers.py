@@ -2,13 +2,15 @@
 """Choose among several servers: the one with the fewest calls of this client, of those that answer.
 
 A server that does not, or whose calls fail, is left alone for a while, longer each time, as by a circuit
-breaker whose probe is a question for readiness and not a caller's call. What it says is no answer: it gets one
-call at a time until it answers one. With one server there is nothing to choose.
+breaker whose probe is a question for readiness and not a caller's call. What it says is no answer: it gets
+one call at a time until it answers one. A full server is spared for a moment while another is not. With one
+server there is nothing to choose.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -18,6 +20,8 @@ from quorum_client.errors import InvalidRequest
 
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 10.0
 _LATE = 3
+# As long as a call that was refused everywhere pauses.
+_FULL_S = 0.1
 PROBE_S = 2.0
 """How long a server may take to say whether it is ready, seconds."""
 
@@ -36,6 +40,7 @@ class Server:
         is_probed: A question for its readiness is in flight.
         is_proven: It has answered a call since it was last left alone.
         chosen: The turn in which it was last chosen.
+        full_until: Until when it is spared, as it was full.
     """
 
     url: str
@@ -47,6 +52,7 @@ class Server:
     is_probed: bool = False
     is_proven: bool = False
     chosen: int = 0
+    full_until: float = 0.0
 
     @property
     def is_on_trial(self) -> bool:
@@ -77,7 +83,9 @@ class Servers:
             left = [server for server in self.all if server not in tried] or list(self.all)
             answering = [server for server in left if not server.away_until]
             if answering:
-                return self._take([s for s in answering if not s.is_on_trial] or answering)
+                now = self._now()
+                calm = [s for s in answering if not (s.is_on_trial or s.full_until > now)]
+                return self._take(calm or [s for s in answering if not s.is_on_trial] or answering)
             return self._take([min(left, key=lambda server: server.away_until)])
 
     def spare(self, asked: Collection[Server]) -> Server | None:
@@ -93,9 +101,10 @@ class Servers:
         chosen.chosen = next(self._turn)
         return chosen
 
-    def left(self, tried: Collection[Server]) -> bool:
-        """Whether one that answers has not been tried."""
-        return any(server not in tried and not server.away_until for server in self.all)
+    def left(self, tried: Collection[Server], *, has_room: bool = False) -> bool:
+        """Whether one that answers has not been tried, and was not full a moment ago."""
+        now = self._now() if has_room else math.inf
+        return any(s not in tried and not s.away_until and s.full_until <= now for s in self.all)
 
     def ended(self, server: Server) -> None:
         """Note the end of a call."""
@@ -109,6 +118,11 @@ class Servers:
             with self._lock:
                 server.failures = server.late = 0
                 server.away_until = 0.0
+
+    def full(self, server: Server) -> None:
+        """Note that a server refused a call because it is full."""
+        self.answered(server)
+        server.full_until = self._now() + _FULL_S
 
     def failed(self, server: Server, channel: str) -> None:
         """Note that a call found a server away for that channel, or failed there.

@@ -421,3 +421,29 @@ def test_a_server_that_breaks_the_contract_is_left_alone(triton: Any, others: An
     triton.ready = {}
     results = make(urls(triton, others[0])).many([Item("t", ["a"])] * 20, errors="return", concurrency=1)
     assert [type(error) for error in failed(results)] == [qc.ProtocolError]
+
+
+@pytest.mark.parametrize("priority", ["interactive", "bulk"])
+def test_full_servers_cost_no_call_while_another_has_room(
+    triton: Any, others: Any, make: Any, priority: Any
+) -> None:
+    triton.always = others[0].always = FULL
+    others[1].delay_s = lambda request: 0.005
+    start = time.monotonic()
+    results = make(urls(triton, *others)).many(
+        [Item("t", ["a"])] * 300, errors="return", concurrency=8, priority=priority
+    )
+    assert failed(results) == []
+    # Both are asked by a few calls at once, each 0.1 s.
+    rounds = 1 + (time.monotonic() - start) / 0.1
+    assert len(triton.requests) + len(others[0].requests) <= 16 * rounds
+    assert len(triton.requests) + len(others[0].requests) < 300
+
+
+def test_retries_end_where_every_server_is_full(triton: Any, others: Any, make: Any, soon: None) -> None:
+    triton.always = others[0].always = FULL
+    results = make(urls(triton, others[0])).many(
+        [Item("t", ["a"])] * 100, errors="return", concurrency=8, priority="interactive"
+    )
+    assert len(failed(results)) == 100
+    assert len(triton.requests) + len(others[0].requests) < 100 * 3
