@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -70,8 +71,11 @@ class Servers:
 
     def __init__(self, urls: Sequence[str], now: Callable[[], float] = time.monotonic) -> None:
         self.all = tuple(map(Server, urls))
+        # Clients that make one call each do not all ask the first server.
+        for server, turn in zip(self.all, _first_turns(len(self.all)), strict=True):
+            server.chosen = turn
         self._now = now
-        self._turn = itertools.count(1)
+        self._turn = itertools.count(len(self.all))
         self._lock = threading.Lock()
 
     def choose(self, tried: Collection[Server] = ()) -> Server:
@@ -173,6 +177,10 @@ class Servers:
                 server.away_until = 0.0
             else:
                 self._leave_alone(server, server.channel)
+
+
+def _first_turns(servers: int) -> list[int]:
+    return random.sample(range(servers), servers)
 
 
 def addresses(url: str | Sequence[str]) -> tuple[str, ...]:

@@ -151,6 +151,11 @@ def test_a_second_server_answers_and_is_another(servers: Servers) -> None:
     assert servers.spare(servers.all[:2]) is None
 
 
+def test_clients_begin_at_any_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert len({Servers(["a:1", "b:1", "c:1"]).choose().url for _ in range(200)}) == 3
+
+
 def test_a_full_server_is_spared_for_a_moment(servers: Servers, clock: Clock) -> None:
     full = servers.all[0]
     servers.full(full)

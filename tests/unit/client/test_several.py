@@ -447,3 +447,12 @@ def test_retries_end_where_every_server_is_full(triton: Any, others: Any, make: 
     )
     assert len(failed(results)) == 100
     assert len(triton.requests) + len(others[0].requests) < 100 * 3
+
+
+def test_a_question_for_readiness_takes_no_longer_than_the_caller_has(triton: Any, make: Any) -> None:
+    triton.ready_delay_s = FOREVER_S
+    start = time.monotonic()
+    assert not make(triton.url, timeout_s=20).is_ready(timeout_s=0.3)
+    assert time.monotonic() - start < 3
+    with pytest.raises(qc.InvalidRequest, match="timeout"):
+        make(triton.url).is_ready(timeout_s=0)
