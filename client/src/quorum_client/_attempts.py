@@ -100,6 +100,7 @@ class Attempts(Generic[Result]):
         self._tried: set[Server] = set()
         self._doubted: list[Server] = []
         self._lost: list[RequestError] = []
+        self._full: Overloaded | None = None
         self._rounds = self._broken = 0
 
     @property
@@ -194,6 +195,7 @@ class Attempts(Generic[Result]):
         elif isinstance(error, DeadlineExceeded):
             self._servers.late(server, call.channel)
         elif isinstance(error, Overloaded):
+            self._full = error
             self._servers.full(server)
         else:
             self._servers.answered(server)
@@ -224,6 +226,9 @@ class Attempts(Generic[Result]):
             return pause_s
         stable = self._fallback(error)
         if stable is None:
+            # A product of a run waits for a full server, rather than be wrong by one that is doubted.
+            if self._full and self._doubted and self.call.priority == BULK:
+                raise self._full
             raise error
         self.call, self._rounds = stable, 0
         self._tried.clear()

@@ -27,7 +27,8 @@ class Client(Calls):
     Args:
         url: ``host:port`` of the gRPC endpoint, or any other gRPC target (``dns:///...``, ``unix:...``). Of
             several servers, in a sequence or as ``"a:8001,b:8001"``, a call goes to the one with the fewest
-            calls of this client; one that is away or fails is left alone, and asked now and then if it is ready.
+            calls of this client; one that is away or fails is left alone, and asked now and then whether it
+            is ready.
         channel: Ensemble to ask: ``"quorum"`` (stable), ``"quorum_canary"``, or another of the deployment.
         timeout_s: Default deadline of a call, seconds.
         tls: ``True`` for TLS with the system's authorities, or :class:`Tls` with files; ``False`` for none.

@@ -456,3 +456,12 @@ def test_a_question_for_readiness_takes_no_longer_than_the_caller_has(triton: An
     assert time.monotonic() - start < 3
     with pytest.raises(qc.InvalidRequest, match="timeout"):
         make(triton.url).is_ready(timeout_s=0)
+
+
+def test_a_run_waits_for_a_full_server_rather_than_believe_one_that_is_wrong(
+    triton: Any, others: Any, make: Any
+) -> None:
+    triton.faults = [FULL] * 3
+    others[0].always = INVALID
+    results = make(urls(triton, others[0])).many([Item("t", ["a"])] * 4, errors="return", concurrency=1)
+    assert failed(results) == []
