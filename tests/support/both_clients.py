@@ -32,9 +32,9 @@ class Blocking:
         with self.client as client:
             return list(client.extract_as_completed(items, **kwargs))
 
-    def is_ready(self, *args: Any) -> bool:
+    def is_ready(self, *args: Any, **kwargs: Any) -> bool:
         with self.client as client:
-            return client.is_ready(*args)
+            return client.is_ready(*args, **kwargs)
 
 
 class Asyncio:
@@ -62,9 +62,9 @@ class Asyncio:
 
         return asyncio.run(go())
 
-    def is_ready(self, *args: Any) -> bool:
+    def is_ready(self, *args: Any, **kwargs: Any) -> bool:
         async def go() -> bool:
             async with self.client as client:
-                return await client.is_ready(*args)
+                return await client.is_ready(*args, **kwargs)
 
         return asyncio.run(go())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from quorum_client import _wire
 from quorum_client._attempts import Attempts
 from quorum_client._call import Call, Result
-from quorum_client._connection import CANCEL_S, Connection, Unset
+from quorum_client._connection import CANCEL_S, UNSET, Connection, Unset
 from quorum_client._routing import EXTRACTING, Channels
 from quorum_client._servers import PROBE_S, Server
 from quorum_client.errors import QuorumError, RequestError
@@ -160,17 +160,22 @@ class AsyncCalls:
         self._cancelling.add(sent)
         sent.add_done_callback(self._cancelling.discard)
 
-    async def is_ready(self, channel: str | None = None) -> bool:
-        """Whether the channel can answer now, of any server; ``False`` also when none responds within 5 s.
+    async def is_ready(self, channel: str | None = None, *, timeout_s: float | Unset = UNSET) -> bool:
+        """Whether the channel can answer now, of any server; ``False`` also when none responds in time.
 
         All servers are asked at once.
 
+        Args:
+            channel: Ensemble to ask about, by default the client's.
+            timeout_s: Seconds for the answer; by default 5, or the client's ``timeout_s`` where that is less.
+
         Raises:
+            InvalidRequest: An argument cannot be.
             ServerError: None is ready, and a server or a proxy refused the question.
         """
         self._open()
-        name, timeout_s = self._connection.ready_call(channel)
-        asked = [asyncio.create_task(self._is_ready(server, name, timeout_s)) for server in self._stubs]
+        name, seconds = self._connection.ready_call(channel, timeout_s)
+        asked = [asyncio.create_task(self._is_ready(server, name, seconds)) for server in self._stubs]
         refusal: RequestError | None = None
         try:
             for done in asyncio.as_completed(asked):

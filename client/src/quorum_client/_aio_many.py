@@ -42,7 +42,11 @@ async def in_order(
 async def as_completed(
     items: Iterable[Wanted], room: Room, send: Send[Wanted, Result]
 ) -> AsyncIterator[tuple[Wanted, Result | QuorumError]]:
-    """Yield each item with its result, or its error, as they come."""
+    """Yield each item with its result, or its error, as they come.
+
+    A call leaves the room once the next is wanted, so that a caller that is killed loses at most as many
+    answers as there may be calls in flight.
+    """
     done: asyncio.Queue[asyncio.Task[Result | QuorumError]] = asyncio.Queue()
     started: dict[asyncio.Task[Result | QuorumError], Wanted] = {}
     unread = enumerate(items)
@@ -50,7 +54,7 @@ async def as_completed(
         while True:
             while len(started) < room.window(AS_THEY_COME):
                 for number, item in unread:
-                    task = asyncio.create_task(_outcome(send, item, number, room))
+                    task = asyncio.create_task(_outcome(send, item, number, room, leaves=False))
                     started[task] = item
                     task.add_done_callback(done.put_nowait)
                     break
@@ -59,7 +63,10 @@ async def as_completed(
             if not started:
                 return
             task = await done.get()
-            yield started.pop(task), task.result()
+            result = task.result()
+            yield started.pop(task), result
+            error = result if isinstance(result, QuorumError) else None
+            room.leave(answered=error is None, error=error)
     finally:
         await _cancel(started)
 
@@ -71,17 +78,22 @@ async def _cancel(tasks: Iterable[asyncio.Task[Result]]) -> None:
     await asyncio.gather(*left, return_exceptions=True)
 
 
-async def _outcome(send: Send[Wanted, Result], item: Wanted, number: int, room: Room) -> Result | QuorumError:
+async def _outcome(
+    send: Send[Wanted, Result], item: Wanted, number: int, room: Room, *, leaves: bool = True
+) -> Result | QuorumError:
     try:
-        return await _send_when_room(send, item, number, room)
+        return await _send_when_room(send, item, number, room, leaves=leaves)
     except QuorumError as error:
         return error
 
 
 async def _send_when_room(
-    send: Callable[[Wanted], Awaitable[Result]], item: Wanted, number: int, room: Room
+    send: Callable[[Wanted], Awaitable[Result]], item: Wanted, number: int, room: Room, *, leaves: bool
 ) -> Result:
-    """Send an item once the run has room for it, again as long as the room postpones it."""
+    """Send an item once the run has room for it, again as long as the room postpones it.
+
+    With ``leaves`` it leaves the room at its end; else the caller says so.
+    """
     place = asyncio.Event()
     room.ask(number, place.set)
     while True:
@@ -91,11 +103,17 @@ async def _send_when_room(
             result = await send(item)
         except BaseException as error:
             if not (isinstance(error, Unavailable) and room.postpones(error)):
-                room.leave(answered=False, error=error)
+                if leaves:
+                    room.leave(answered=False, error=error)
+                else:
+                    room.ended()
                 raise
             pause_s = room.refused(number, place.set, error)
         else:
-            room.leave(answered=True)
+            if leaves:
+                room.leave(answered=True)
+            else:
+                room.ended()
             return result
         if pause_s is not None:
             await asyncio.sleep(pause_s)

@@ -20,9 +20,11 @@ from quorum_client.errors import (
     Disconnected,
     InvalidRequest,
     Overloaded,
+    ProtocolError,
     QuorumError,
     RequestError,
     ServerError,
+    Unauthenticated,
     Unavailable,
     Unreachable,
 )
@@ -36,6 +38,8 @@ _LONGEST_PAUSE_S = 1.0
 _JITTER = 0.2
 _TOKENS = 100.0
 _RESENDS = 2
+# A proxy or Triton itself refused the call; what any other status means for the members is not known.
+_NOT_ASKED = ("PERMISSION_DENIED", "UNIMPLEMENTED", "UNAVAILABLE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class RetryRule:
     Attributes:
         is_on: Those of which no member was asked, up to twice, and on each other server once before.
         wait_for_ready: Those that found no server that is ready: until the deadline.
-        resend: Those under which the connection broke, up to twice: members may be asked twice.
+        resend: Those under which the connection broke, and on another server those that failed, up to twice:
+            members may be asked twice.
     """
 
     is_on: bool = True
@@ -93,7 +98,9 @@ class Attempts(Generic[Result]):
         self._start = time.perf_counter() - spent_s
         self._is_fresh = spent_s == 0
         self._tried: set[Server] = set()
+        self._doubted: list[Server] = []
         self._lost: list[RequestError] = []
+        self._full: Overloaded | None = None
         self._rounds = self._broken = 0
 
     @property
@@ -152,9 +159,16 @@ class Attempts(Generic[Result]):
         Raises:
             ProtocolError: The response breaks the contract.
         """
+        try:
+            result = self.call.read(response, self.call, self.spent_s)
+        except ProtocolError:
+            self._servers.failed(server, self.call.channel)
+            raise
         self._servers.answered(server)
         self._hedges.answered(time.perf_counter() - sent)
-        result = self.call.read(response, self.call, self.spent_s)
+        # What they refused as invalid is not: it is they who are wrong.
+        for doubted in self._doubted:
+            self._servers.failed(doubted, self.call.channel)
         self._retries.succeeded()
         return result
 
@@ -172,12 +186,30 @@ class Attempts(Generic[Result]):
         self.end(server)
         self._tried.add(server)
         self._lost.append(error)
-        if isinstance(error, Unavailable) and not isinstance(error, Overloaded):
+        if isinstance(error, InvalidRequest):
+            # One that took requests before knows a wrong one.
+            self._doubted = [] if server.is_proven else [*self._doubted, server]
+        elif self._is_servers(error):
+            # One that fails has few calls in flight, and would get all the others.
             self._servers.failed(server, call.channel)
         elif isinstance(error, DeadlineExceeded):
             self._servers.late(server, call.channel)
+        elif isinstance(error, Overloaded):
+            self._full = error
+            self._servers.full(server)
         else:
             self._servers.answered(server)
+
+    def _is_servers(self, error: RequestError) -> bool:
+        """Whether a failure tells that the server is away, or fails."""
+        if isinstance(error, ServerError):
+            # A canary that fails is replaced by the stable channel, of the same server too.
+            return not self._is_on_canary
+        return isinstance(error, Unavailable | Unauthenticated) and not isinstance(error, Overloaded)
+
+    @property
+    def _is_on_canary(self) -> bool:
+        return self.call.routed and self.call.channel == self.call.channels.canary
 
     def pause_s(self) -> float:
         """Seconds until the call is sent again, after it failed on each server that was asked.
@@ -194,17 +226,28 @@ class Attempts(Generic[Result]):
             return pause_s
         stable = self._fallback(error)
         if stable is None:
+            # A product of a run waits for a full server, rather than be wrong by one that is doubted.
+            if self._full and self._doubted and self.call.priority == BULK:
+                raise self._full
             raise error
         self.call, self._rounds = stable, 0
         self._tried.clear()
+        self._doubted = []
         return 0.0
 
     def _is_final(self, error: RequestError) -> bool:
         """Whether a call that failed so must not be sent again."""
         rule = self._retries.rule
-        if not (rule.is_on and isinstance(error, Unavailable)) or self.call.is_look:
+        if not rule.is_on or self.call.is_look:
             return True
-        if not isinstance(error, Disconnected):
+        if not isinstance(error, Unavailable) and not self._servers.left(self._tried):
+            return True
+        if isinstance(error, InvalidRequest):
+            # A request that is wrong is so everywhere, unless this server has taken none yet.
+            return not self._doubted
+        if not isinstance(error, Unavailable | Unauthenticated | ServerError):
+            return True
+        if not isinstance(error, Disconnected | ServerError) or getattr(error, "status", "") in _NOT_ASKED:
             return False
         self._broken += 1
         # A question that kills its server must not kill it for ever.
@@ -212,6 +255,9 @@ class Attempts(Generic[Result]):
 
     def _round_pause_s(self, lost: Sequence[RequestError]) -> float | None:
         """Seconds until it is sent to a server that was not tried, or to all again; ``None``: it is not."""
+        # A refusal of one server says nothing of the others: only where all refuse are retries a burden.
+        if self._servers.left(self._tried, has_room=True):
+            return 0.0
         is_full = all(isinstance(error, Overloaded) for error in lost)
         tokens = [self._retries.spend() for _ in lost]
         waits = self._retries.rule.wait_for_ready and not is_full
@@ -236,7 +282,7 @@ class Attempts(Generic[Result]):
         """Redirect the call to the stable channel if the canary that it was routed to cannot answer."""
         call = self.call
         stable, canary = call.channels
-        if not call.routed or call.channel != canary or self.spent_s >= call.timeout_s:
+        if not self._is_on_canary or self.spent_s >= call.timeout_s:
             return None
         # Behind a full gate, or without a server, the stable channel cannot answer either.
         if isinstance(error, Overloaded | Unreachable) or not isinstance(

@@ -264,10 +264,12 @@ class Connection:
         """A call on its way, of which so many seconds are spent."""
         return Attempts(call, self.servers, self._retries, self._hedges, spent_s)
 
-    def ready_call(self, channel: str | None) -> tuple[str, float]:
+    def ready_call(self, channel: str | None, timeout_s: float | Unset) -> tuple[str, float]:
         """Channel and deadline of a readiness question."""
         name = self.channel if channel is None else _wire.check_channel(channel)
-        return name, min(self.timeout_s, _READY_TIMEOUT_S)
+        if isinstance(timeout_s, Unset):
+            return name, min(self.timeout_s, _READY_TIMEOUT_S)
+        return name, _wire.check_timeout(timeout_s)
 
     def result(self, attempts: Attempts[Result], server: Server, response: Any, sent: float) -> Result:
         """Read the response of a server to a call that was sent to it at that time, and the share in it.

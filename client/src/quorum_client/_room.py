@@ -80,6 +80,10 @@ class Room:
             heapq.heappush(self._waiting, (number, start))
             self._let_in()
 
+    def ended(self) -> None:
+        """Take note of the end of a call that leaves the room later: the run does not wait any more."""
+        self._say(None)
+
     def leave(self, *, answered: bool, error: BaseException | None = None) -> None:
         """Take note of the end of a call that is not sent again, and of its error.
 

@@ -27,7 +27,8 @@ class Client(Calls):
     Args:
         url: ``host:port`` of the gRPC endpoint, or any other gRPC target (``dns:///...``, ``unix:...``). Of
             several servers, in a sequence or as ``"a:8001,b:8001"``, a call goes to the one with the fewest
-            calls of this client; one that is away is left alone, and asked now and then whether it is ready.
+            calls of this client; one that is away or fails is left alone, and asked now and then whether it
+            is ready.
         channel: Ensemble to ask: ``"quorum"`` (stable), ``"quorum_canary"``, or another of the deployment.
         timeout_s: Default deadline of a call, seconds.
         tls: ``True`` for TLS with the system's authorities, or :class:`Tls` with files; ``False`` for none.
@@ -44,9 +45,10 @@ class Client(Calls):
             TLS it can be read on the way.
         wait_for_ready: Go on until the deadline while no server is ready, as while the only one is started
             again.
-        resend: Send again, up to twice, a call under which the connection broke. By default it raises
-            :class:`quorum_client.Disconnected`, because its members may have been asked: sent again, they may
-            be asked, and paid, twice. The answer is the same.
+        resend: Send again, up to twice, a call under which the connection broke, and to another server one
+            that the server failed. By default they raise :class:`quorum_client.Disconnected` and
+            :class:`quorum_client.ServerError`, because members may have been asked: sent again, they may be
+            asked, and paid, twice. The answer is the same.
         hedge_s: Send a call to a second server too after so many seconds without an answer, or with ``"p95"``
             after the time within which 95 % of the last 200 calls were answered; the first answer is used,
             and the other server is asked to stop. Calls of bulk are not hedged.

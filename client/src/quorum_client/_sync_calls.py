@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from quorum_client import _wire
 from quorum_client._attempts import Attempts
 from quorum_client._call import Call, Result
-from quorum_client._connection import CANCEL_S, Connection, Unset
+from quorum_client._connection import CANCEL_S, UNSET, Connection, Unset
 from quorum_client._routing import EXTRACTING, Channels
 from quorum_client._servers import PROBE_S, Server
 from quorum_client.errors import QuorumError, RequestError
@@ -161,30 +161,35 @@ class Calls:
         self._cancelling.add(sent)
         sent.add_done_callback(self._cancelling.discard)
 
-    def is_ready(self, channel: str | None = None) -> bool:
-        """Whether the channel can answer now, of any server; ``False`` also when none responds within 5 s.
+    def is_ready(self, channel: str | None = None, *, timeout_s: float | Unset = UNSET) -> bool:
+        """Whether the channel can answer now, of any server; ``False`` also when none responds in time.
 
         All servers are asked at once.
 
+        Args:
+            channel: Ensemble to ask about, by default the client's.
+            timeout_s: Seconds for the answer; by default 5, or the client's ``timeout_s`` where that is less.
+
         Raises:
+            InvalidRequest: An argument cannot be.
             ServerError: None is ready, and a server or a proxy refused the question.
         """
         self._check_open()
-        name, timeout_s = self._connection.ready_call(channel)
+        name, seconds = self._connection.ready_call(channel, timeout_s)
         ended: SimpleQueue[Any] = SimpleQueue()
         asked: dict[Any, Server] = {}
         refusal: RequestError | None = None
         try:
             for server, stub in self._stubs.items():
                 future = stub.ModelReady.future(
-                    _wire.ready_request(name), timeout=timeout_s, metadata=self._connection.metadata
+                    _wire.ready_request(name), timeout=seconds, metadata=self._connection.metadata
                 )
                 asked[future] = server
                 future.add_done_callback(ended.put)
             for _ in asked:
                 done = ended.get()
                 if done.code().name != "OK":
-                    found = self._connection.ready_refusal(done, asked[done], name, timeout_s)
+                    found = self._connection.ready_refusal(done, asked[done], name, seconds)
                     refusal = refusal or found
                 elif done.result().ready:
                     return True

@@ -27,12 +27,14 @@ class _Threads:
         self._pool = ThreadPoolExecutor(room.most, thread_name_prefix="quorum-client")
         self._ended = threading.Event()
 
-    def start(self, send: Send[Wanted, Result], item: Wanted, number: int) -> Future[Result | QuorumError]:
-        """Send an item once there is room."""
+    def start(
+        self, send: Send[Wanted, Result], item: Wanted, number: int, *, leaves: bool = True
+    ) -> Future[Result | QuorumError]:
+        """Send an item once there is room; it leaves the room at its end, or else the caller says so."""
 
         def outcome() -> Result | QuorumError:
             try:
-                return _send_when_room(send, item, number, self._room, self._ended)
+                return _send_when_room(send, item, number, self._room, self._ended, leaves=leaves)
             except QuorumError as error:
                 return error
 
@@ -87,7 +89,11 @@ def in_order(
 def as_completed(
     items: Iterable[Wanted], room: Room, send: Send[Wanted, Result], cancel: Callable[[], None]
 ) -> Iterator[tuple[Wanted, Result | QuorumError]]:
-    """Yield each item with its result, or its error, as they come; ``cancel`` as in :func:`in_order`."""
+    """Yield each item with its result, or its error, as they come; ``cancel`` as in :func:`in_order`.
+
+    A call leaves the room once the next is wanted, so that a caller that is killed loses at most as many
+    answers as there may be calls in flight.
+    """
     done: SimpleQueue[Future[Result | QuorumError]] = SimpleQueue()
     started: dict[Future[Result | QuorumError], Wanted] = {}
     unread = enumerate(items)
@@ -95,7 +101,7 @@ def as_completed(
         while True:
             while len(started) < room.window(AS_THEY_COME):
                 for number, item in unread:
-                    future = threads.start(send, item, number)
+                    future = threads.start(send, item, number, leaves=False)
                     started[future] = item
                     future.add_done_callback(done.put)
                     break
@@ -104,7 +110,10 @@ def as_completed(
             if not started:
                 return
             future = done.get()
-            yield started.pop(future), future.result()
+            result = future.result()
+            yield started.pop(future), result
+            error = result if isinstance(result, QuorumError) else None
+            room.leave(answered=error is None, error=error)
 
 
 def _send_when_room(
@@ -113,8 +122,13 @@ def _send_when_room(
     number: int,
     room: Room,
     ended: threading.Event,
+    *,
+    leaves: bool,
 ) -> Result:
-    """Send an item once the run has room for it, again as long as the room postpones it."""
+    """Send an item once the run has room for it, again as long as the room postpones it.
+
+    With ``leaves`` it leaves the room at its end; else the caller says so.
+    """
     place = threading.Event()
     room.ask(number, place.set)
     while True:
@@ -126,11 +140,17 @@ def _send_when_room(
             result = send(item)
         except BaseException as error:
             if not (isinstance(error, Unavailable) and room.postpones(error)):
-                room.leave(answered=False, error=error)
+                if leaves:
+                    room.leave(answered=False, error=error)
+                else:
+                    room.ended()
                 raise
             pause_s = room.refused(number, place.set, error)
         else:
-            room.leave(answered=True)
+            if leaves:
+                room.leave(answered=True)
+            else:
+                room.ended()
             return result
         if pause_s is not None:
             ended.wait(pause_s)

@@ -41,7 +41,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(AsyncClient, "extract", extract)
     monkeypatch.setattr(Client, "extract", extract_now)
     monkeypatch.setattr(Client, "is_ready", is_ready)
-    monkeypatch.setattr(job_run, "served_version", lambda _, __, channel: found.append(channel) or 1)
+    monkeypatch.setattr(job_run, "served_version", lambda _, __, channel, ___: found.append(channel) or 1)
     return found
 
 

@@ -99,6 +99,12 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         return server
 
 
+@pytest.fixture(autouse=True)
+def first_server_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of servers that were never asked, the one named first is."""
+    monkeypatch.setattr("quorum_client._servers._first_turns", range)
+
+
 @pytest.fixture
 def triton() -> Iterator[Triton]:
     servicer = Triton()

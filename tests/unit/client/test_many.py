@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -145,3 +147,26 @@ def test_a_run_as_completed_waits_for_a_server(nowhere: str, come: Callable[[], 
         [Item(str(n), ["a"]) for n in range(30)], on_wait=lambda reason: come() if reason else None
     )
     assert [result["a"].value for _, result in found] == ["v-a"] * 30
+
+
+def test_answers_that_are_not_kept_yet_are_no_more_than_calls_in_flight(triton: Any) -> None:
+    """A caller that is killed while it writes an answer pays those again."""
+    items = [Item(str(n), ["a"]) for n in range(40)]
+    most = 0
+    with qc.Client(triton.url) as client:
+        for kept, _ in enumerate(client.extract_as_completed(items, concurrency=4)):
+            time.sleep(0.02)
+            most = max(most, len(triton.requests) - kept)
+    assert most == 4
+
+    async def go() -> int:
+        most, before = 0, len(triton.requests)
+        async with qc.AsyncClient(triton.url) as client:
+            kept = 0
+            async for _ in client.extract_as_completed(items, concurrency=4):
+                await asyncio.sleep(0.02)
+                most = max(most, len(triton.requests) - before - kept)
+                kept += 1
+        return most
+
+    assert asyncio.run(go()) == 4

@@ -151,6 +151,37 @@ def test_a_second_server_answers_and_is_another(servers: Servers) -> None:
     assert servers.spare(servers.all[:2]) is None
 
 
+def test_clients_begin_at_any_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert len({Servers(["a:1", "b:1", "c:1"]).choose().url for _ in range(200)}) == 3
+
+
+def test_a_full_server_is_spared_for_a_moment(servers: Servers, clock: Clock) -> None:
+    full = servers.all[0]
+    servers.full(full)
+    assert full not in [servers.choose() for _ in range(6)]
+    assert servers.left(servers.all[1:])
+    assert not servers.left(servers.all[1:], has_room=True)
+    assert servers.choose(servers.all[1:]) is full, "of those that are left"
+    servers.ended(full)
+    clock.now_s += 0.2
+    assert servers.choose() is full
+
+
+def test_a_server_that_failed_gets_one_call_until_it_answers(servers: Servers, clock: Clock) -> None:
+    back = servers.all[0]
+    servers.failed(back, "quorum")
+    clock.now_s += 0.6
+    servers.due()
+    servers.probed(back, ready=True)
+    assert [servers.choose() for _ in range(6)].count(back) == 1
+    servers.failed(back, "quorum")
+    clock.now_s += 0.6
+    assert servers.due() == [], "it is left alone for longer"
+    servers.answered(back)
+    assert [servers.choose() for _ in range(3)].count(back) > 1
+
+
 @pytest.mark.parametrize(
     ("url", "found"),
     [

@@ -34,11 +34,13 @@ from quorum.bulk.ray_engine import RayJob
 from quorum.bulk.report import ExtractReport
 from quorum.bulk.spent import money
 from quorum.deployment.schema import Deployment
-from quorum.server.probe import served_version
+from quorum.server.probe import PROBE_TIMEOUT_S, served_version
 from quorum.server.runfile import endpoint_of
 from quorum.votes.lazy import lazy_warning
 from quorum_client import ChannelNotFound, DeadlineExceeded, Unavailable
 from quorum_contract.checks import encode_attributes
+
+_LEAST_PROBE_S = 2.0
 
 
 def extract(
@@ -198,9 +200,11 @@ def wait_for_version(deployment: Deployment, url: str, options: ExtractOptions, 
         quorum_client.Unavailable: The channel does not answer within the patience.
     """
     patience = Patience(options.patience_s, note)
+    # Of several servers one may hang: there is time to ask another, though a busy one gets some too.
+    timeout_s = min(PROBE_TIMEOUT_S, max(_LEAST_PROBE_S, options.patience_s / 2))
     while True:
         try:
-            version = served_version(deployment, url, options.asked_channel)
+            version = served_version(deployment, url, options.asked_channel, timeout_s)
         except (Unavailable, ChannelNotFound, DeadlineExceeded) as error:
             patience.wait(error)
             if patience.is_over:

@@ -17,10 +17,10 @@ def check_seen(seen: Mapping[str, Sequence[int]], channel: str, version: int) ->
         versions = ", ".join(map(str, before))
         raise NewWeights(
             f"version {version} of the weights answers on channel {channel!r} now, version {versions} "
-            "answered this job so far. If several servers answer (--url A,B), they may disagree: `quorum status` "
-            "shows each one's version, by `fleet` in deploy.yaml or in its folder. If not: promote version "
-            f"{before[-1]} again (`quorum promote {before[-1]}`) and run the same command, or go on with both by --accept-new-weights: each "
-            "row of the output says its version"
+            "answered this job so far. If several servers answer (--url A,B), they may disagree: `quorum "
+            "status` shows each one's version, by `fleet` in deploy.yaml or in its folder. If not: promote "
+            f"version {before[-1]} again (`quorum promote {before[-1]}`) and run the same command, or go on "
+            "with both by --accept-new-weights: each row of the output says its version"
         )
 
 
