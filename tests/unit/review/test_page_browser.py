@@ -25,7 +25,7 @@ pytestmark = [
         importlib.util.find_spec("playwright") is None, reason="no Playwright here: run `make setup-dev`"
     ),
 ]
-REVIEW = ("votes.jsonl", "--reviewer", "ann", "--reviewer", "bob", "--count", "30")
+REVIEW = ("votes.jsonl", "--out", "labels.jsonl", "--reviewer", "ann", "--reviewer", "bob", "--count", "30")
 
 
 @pytest.fixture(scope="module")

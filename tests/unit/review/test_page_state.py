@@ -515,6 +515,22 @@ def test_what_is_there_is_not_replaced_and_other_votes_are_refused(votes: Path, 
         desk(write_votes(votes, other))
 
 
+def test_decisions_on_other_texts_under_the_same_names_are_refused(votes: Path) -> None:
+    with desk(votes) as at:
+        answer(at, at.state("ann", "review"), typed="red")
+        at.save()
+    tuesday = write_votes(votes.with_name("tuesday.jsonl"), [r | {"title": "another"} for r in rows()])
+    for table in (False, True):
+        if not table:
+            votes.with_name("labels.jsonl").rename(votes.with_name("kept"))
+        else:
+            votes.with_name("kept").rename(votes.with_name("labels.jsonl"))
+        with pytest.raises(LabelError, match=r"1 of its 1 cells have another text in .*tuesday"):
+            Desk(tuesday, votes.with_name("labels.jsonl"), ReviewOptions(reviewers=["ann"]))
+    with desk(votes) as at:
+        assert at.state("ann", "review")["progress"]["done"] == 1
+
+
 def labelled(votes: Path, out: Path) -> bytes:
     """A table with gold that people made without a review."""
     table = read_votes(votes)

@@ -97,7 +97,7 @@ def test_an_address_that_others_reach_needs_a_token() -> None:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, Path]]:
     folder = tmp_path_factory.mktemp("page")
     write_votes(folder / "votes.jsonl", rows())
-    with serving(folder, "votes.jsonl", "--reviewer", "ann") as page:
+    with serving(folder, "votes.jsonl", "--out", "labels.jsonl", "--reviewer", "ann") as page:
         yield page, folder
 
 
@@ -162,7 +162,7 @@ def test_half_a_surrogate_pair_in_a_decision_is_refused(served: tuple[Page, Path
 
 def test_killed_at_once_no_decision_is_lost_and_learn_reads_the_table(tmp_path: Path) -> None:
     votes = write_votes(tmp_path / "votes.jsonl", rows())
-    with serving(tmp_path, votes, "--reviewer", "ann") as page:
+    with serving(tmp_path, votes, "--out", "labels.jsonl", "--reviewer", "ann") as page:
         state = page.ask("/api/state?reviewer=ann")[2]
         for _ in range(50):
             state = page.decide(state, chosen=state["card"]["answer"])
@@ -296,3 +296,11 @@ def test_the_command_names_the_programs_that_it_writes_for(tmp_path: Path) -> No
     votes = write_votes(tmp_path / "votes.jsonl", rows(3))
     said = quorum(tmp_path, "review", votes, "--export", "excel=x", code=1)[1]
     assert "with one of label-studio, argilla" in said
+
+
+def test_each_votes_table_has_labels_of_its_own_by_default(tmp_path: Path) -> None:
+    for day in ("monday", "tuesday"):
+        votes = write_votes(tmp_path / f"{day}.jsonl", rows(3))
+        quorum(tmp_path, "review", votes, "--export", "argilla=x.json")
+    found = sorted(path.name for path in tmp_path.glob("*.labels.*"))
+    assert found == ["monday.labels.journal.jsonl", "tuesday.labels.journal.jsonl"]

@@ -8,6 +8,7 @@ left of a line is cut off before the next one is written.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         gold: The acceptable answers of ``answer``, the preferred one first.
         shown: The ensemble's answer at that moment; ``confidence``: of it.
         note: A remark of the person.
+        text: Of the product's text, :func:`text_hash`; "" in journals that have none.
     """
 
     at: float
@@ -61,6 +63,12 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     shown: str = ""
     confidence: float = 0.0
     note: str = ""
+    text: str = ""
+
+
+def text_hash(text: str) -> str:
+    """What tells a product's text from another one: 16 digits of SHA-256."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class Journal:
