@@ -82,8 +82,8 @@ def check_entries(entries: Sequence[Entry], out: Path, table: VotesTable, votes:
         votes: Their file.
 
     Raises:
-        LabelError: A decision is on a cell that the votes lack or have with another text, or ``out`` has gold that is neither in the
-            votes nor in the journal.
+        LabelError: A decision is on a cell that the votes lack or have with another text, or ``out`` has
+            gold that is neither in the votes nor in the journal.
         VotesError: ``out`` cannot be read.
     """
     known: defaultdict[Key, set[tuple[str, ...]]] = defaultdict(set)
@@ -106,8 +106,8 @@ def check_entries(entries: Sequence[Entry], out: Path, table: VotesTable, votes:
     if changed:
         raise LabelError(
             f"{journal_of(out)}: {len(changed)} of its {len(known)} cells have another text in {votes}, such "
-            f"as {', '.join(changed[0])}, so its answers are not of these products; name the votes that it was "
-            "begun with, or another --out"
+            f"as {', '.join(changed[0])}, so its answers are not of these products; name the votes that it "
+            "was begun with, or another --out"
         )
     if not out.exists():
         return
