@@ -62,13 +62,17 @@ class Guarded:
         if scope["type"] != "http":
             return
 
+        refused = self._access.refusal(scope["method"], scope["path"], headers_of(scope["headers"]))
+        has_token = refused is None and scope["path"].startswith("/api/")
+        # A caller without the token does not keep its connection: there are not many for everybody.
+        added = SECURITY_HEADERS if has_token else {**SECURITY_HEADERS, "Connection": "close"}
+
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                extra = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+                extra = [(name.encode(), value.encode()) for name, value in added.items()]
                 message = {**message, "headers": [*message.get("headers", []), *extra]}
             await send(message)
 
-        refused = self._access.refusal(scope["method"], scope["path"], headers_of(scope["headers"]))
         if refused is None:
             await self._app(scope, receive, send_guarded)
         else:
