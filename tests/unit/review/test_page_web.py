@@ -329,6 +329,26 @@ def test_open_connections_without_the_token_do_not_keep_reviewers_out(
             time.sleep(0.5)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_decision_is_refused_while_the_journal_is_moved_away(tmp_path: Path, replaced: bool) -> None:
+    write_votes(tmp_path / "votes.jsonl", rows(3))
+    with serving(tmp_path, "votes.jsonl", "--out", "labels.jsonl", "--reviewer", "ann") as page:
+        state = page.decide(page.ask("/api/state?reviewer=ann")[2], typed="red")
+        path, moved = tmp_path / "labels.journal.jsonl", tmp_path / "moved"
+        path.rename(moved)
+        if replaced:
+            path.write_bytes(moved.read_bytes())
+        body = {"reviewer": "ann", "product": state["card"]["product"], "attribute": "color"}
+        for call in ("/api/undo", "/api/decide"):
+            status, _, content = page.ask(call, body | {"verdict": "answer", "typed": "red"})
+            assert status == 507
+            assert content["error"].startswith("not kept: ")
+            assert content["error"].endswith("somebody has moved or replaced it; put it back; decide again")
+        moved.rename(path)
+        page.decide(state, typed="red")
+        assert len(read_journal(path)) == 2
+
+
 def test_each_votes_table_has_labels_of_its_own_by_default(tmp_path: Path) -> None:
     for day in ("monday", "tuesday"):
         votes = write_votes(tmp_path / f"{day}.jsonl", rows(3))

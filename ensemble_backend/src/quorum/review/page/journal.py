@@ -7,10 +7,12 @@ left of a line is cut off before the next one is written.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -127,8 +129,16 @@ class Journal:
                 "each under their own name"
             ) from error
 
+    def _check_place(self) -> None:
+        """Raise OSError where the path is no longer this file: what is written would be missed later."""
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._file), self.path.stat()):
+                return
+        raise OSError(errno.ESTALE, "somebody has moved or replaced it; put it back", str(self.path))
+
     def _write(self, line: bytes) -> None:
         data = line + b"\n"
+        self._check_place()
         try:
             done = 0
             while done < len(data):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -136,7 +137,8 @@ def _friendly(handler: Handler) -> Handler:
         except (LabelError, msgspec.DecodeError, UnicodeDecodeError) as error:
             return _json({"error": str(error)}, 400)
         except OSError as error:
-            text = f"not kept: {error.filename}: {error.strerror}; make room, then decide again"
+            advice = "make room, then " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+            text = f"not kept: {error.filename}: {error.strerror}; {advice}decide again"
             return _json({"error": text}, 507)
 
     return handle
