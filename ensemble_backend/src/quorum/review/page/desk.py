@@ -29,7 +29,7 @@ from quorum.review.page.files import (
     journal_of,
     own_files,
 )
-from quorum.review.page.given import check_verdict, check_who, checked_name, checked_note
+from quorum.review.page.given import check_typed, check_verdict, check_who, checked_name, checked_note
 from quorum.review.page.journal import Entry, Journal, Mode, Verdict, text_hash
 from quorum.review.page.queue import Holds, Order, make_queue
 from quorum.review.page.tally import Tally, tally
@@ -305,6 +305,7 @@ class Desk:
         ):
             raise LabelError(f"{chosen!r} was not shown; reload the page, or type the answer")
         given = (chosen,) if chosen else read_gold(typed, self._cards.kind(cell))
+        check_typed(typed)
         if not given:
             raise LabelError("an empty answer; choose one, type one, or press n for n/a")
         row = GoldRow(cell.product, cell.attribute, given, 0)
