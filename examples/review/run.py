@@ -229,7 +229,7 @@ def main() -> None:
             run(folder, "learn", "review.jsonl", "--out", "before.json")
             done = review_by_keys(folder, gold, chosen.labels)
             say(f"{chosen.labels} cells decided by keys: {done['keys']}; {1e3 * done['seconds']:.0f} ms each")
-            run(folder, "learn", "labels.jsonl", "--out", "after.json")
+            run(folder, "learn", "review.labels.jsonl", "--out", "after.json")
             before, first = served_accuracy(url, others)
             say(f"version {first}, majority: {before:.2%} of {len(others)} cells of other products right")
             for weights in ("before.json", "after.json"):

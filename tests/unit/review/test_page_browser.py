@@ -25,7 +25,7 @@ pytestmark = [
         importlib.util.find_spec("playwright") is None, reason="no Playwright here: run `make setup-dev`"
     ),
 ]
-REVIEW = ("votes.jsonl", "--reviewer", "ann", "--reviewer", "bob", "--count", "30")
+REVIEW = ("votes.jsonl", "--out", "labels.jsonl", "--reviewer", "ann", "--reviewer", "bob", "--count", "30")
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +159,25 @@ def test_a_held_key_decides_one_cell_and_the_help_takes_no_keys(
         ann.page.wait_for_selector('body[data-done="3"]')
         ann.page.click('[data-do="undo"]')
         ann.page.wait_for_selector('body[data-done="2"]')
+        check(ann)
+
+
+def test_who_has_run_out_of_cells_gets_what_others_leave(chromium: Any, tmp_path: Path) -> None:
+    write_votes(tmp_path / "votes.jsonl", rows(3))
+    with serving(tmp_path, *REVIEW) as served, watched(chromium) as ann:
+        ann.page.clock.install()
+        ann.open(served.urls[0])
+        ann.keys("1", "1", "1", "d")
+        assert ann.page.inner_text("#done-title") == "No differences are open"
+        step = ann.step
+        ann.page.clock.run_for(30_000)
+        # Nothing is drawn again without news: focus stays where it is.
+        assert ann.step == step
+        state = served.decide(served.ask("/api/state?reviewer=bob")[2], "unsure")
+        ann.page.clock.run_for(10_000)
+        ann.wait_for_step(step + 1)
+        assert ann.page.is_visible("#card")
+        assert state["progress"]["unsettled"] == 1
         check(ann)
 
 

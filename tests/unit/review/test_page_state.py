@@ -515,6 +515,56 @@ def test_what_is_there_is_not_replaced_and_other_votes_are_refused(votes: Path, 
         desk(write_votes(votes, other))
 
 
+def test_decisions_on_other_texts_under_the_same_names_are_refused(votes: Path) -> None:
+    with desk(votes) as at:
+        answer(at, at.state("ann", "review"), typed="red")
+        at.save()
+    tuesday = write_votes(votes.with_name("tuesday.jsonl"), [r | {"title": "another"} for r in rows()])
+    for table in (False, True):
+        if not table:
+            votes.with_name("labels.jsonl").rename(votes.with_name("kept"))
+        else:
+            votes.with_name("kept").rename(votes.with_name("labels.jsonl"))
+        with pytest.raises(LabelError, match=r"1 of its 1 cells have another text in .*tuesday"):
+            Desk(tuesday, votes.with_name("labels.jsonl"), ReviewOptions(reviewers=["ann"]))
+    with desk(votes) as at:
+        assert at.state("ann", "review")["progress"]["done"] == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        pytest.param("red\x00", "control character", id="NUL"),
+        pytest.param("\x1b[31mred", "control character", id="an escape sequence"),
+        pytest.param("red \u202eder", "direction", id="an override of direction"),
+        pytest.param("red\u2066", "direction", id="an isolate"),
+        pytest.param("red\nblue", "several lines", id="a line feed"),
+        pytest.param("red\u2028blue", "several lines", id="a line separator"),
+        pytest.param("x" * 50_000, "50000 characters", id="too long"),
+        pytest.param(" | | | ", "is no answer|between two bars", id="bars alone"),
+        pytest.param("red | |", "is no answer|between two bars", id="a bar alone"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["", "value", "values", "text"])
+def test_gold_that_no_vote_can_be_is_refused(votes: Path, typed: str, message: str, kind: str) -> None:
+    attributes = {
+        "value": Attribute("color"),
+        "values": Attribute("color", many=True),
+        "text": Attribute("color", kind="text"),
+    }
+    catalogue = Catalogue.of([attributes[kind]]) if kind else None
+    with desk(votes, catalogue=catalogue) as at:
+        state = at.state("ann", "review")
+        if kind.startswith("value") and message in ("control character", "direction"):
+            # Values are spelled as votes are, without such characters.
+            answer(at, state, typed=typed)
+            assert all(value.isprintable() for value in read_journal(at.journal_path)[0].gold)
+        elif kind != "text" or "bar" not in message:
+            with pytest.raises(LabelError, match=message):
+                answer(at, state, typed=typed)
+            assert read_journal(at.journal_path) == []
+
+
 def labelled(votes: Path, out: Path) -> bytes:
     """A table with gold that people made without a review."""
     table = read_votes(votes)

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -24,6 +27,7 @@ from quorum.review.page.desk import Desk, ReviewOptions
 from quorum.review.page.export import ReviewFormat
 from quorum.review.page.journal import read_journal
 from quorum.review.web.access import Access, checked_token
+from quorum.review.web.connection import REQUEST_S
 from quorum.review.web.serve import PageOptions, export_review, saving, serve_review
 from quorum.votes import VotesError, read_votes
 from quorum_contract.errors import QuorumError
@@ -97,7 +101,7 @@ def test_an_address_that_others_reach_needs_a_token() -> None:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, Path]]:
     folder = tmp_path_factory.mktemp("page")
     write_votes(folder / "votes.jsonl", rows())
-    with serving(folder, "votes.jsonl", "--reviewer", "ann") as page:
+    with serving(folder, "votes.jsonl", "--out", "labels.jsonl", "--reviewer", "ann") as page:
         yield page, folder
 
 
@@ -162,7 +166,7 @@ def test_half_a_surrogate_pair_in_a_decision_is_refused(served: tuple[Page, Path
 
 def test_killed_at_once_no_decision_is_lost_and_learn_reads_the_table(tmp_path: Path) -> None:
     votes = write_votes(tmp_path / "votes.jsonl", rows())
-    with serving(tmp_path, votes, "--reviewer", "ann") as page:
+    with serving(tmp_path, votes, "--out", "labels.jsonl", "--reviewer", "ann") as page:
         state = page.ask("/api/state?reviewer=ann")[2]
         for _ in range(50):
             state = page.decide(state, chosen=state["card"]["answer"])
@@ -296,3 +300,58 @@ def test_the_command_names_the_programs_that_it_writes_for(tmp_path: Path) -> No
     votes = write_votes(tmp_path / "votes.jsonl", rows(3))
     said = quorum(tmp_path, "review", votes, "--export", "excel=x", code=1)[1]
     assert "with one of label-studio, argilla" in said
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        pytest.param(b"", b"", id="nothing"),
+        pytest.param(b"GET / HTTP/1.1\r\nX: ", b"x", id="a header that drips"),
+        pytest.param(b"", b"GET / HTTP/1.1\r\nHost: HOST\r\n\r\n", id="requests without the token"),
+    ],
+)
+def test_open_connections_without_the_token_do_not_keep_reviewers_out(
+    served: tuple[Page, Path], first: bytes, then: bytes
+) -> None:
+    page, _ = served
+    with ExitStack() as stack:
+        address = ("127.0.0.1", page.port)
+        first, then = (part.replace(b"HOST", b"127.0.0.1:%d" % page.port) for part in (first, then))
+        held = [stack.enter_context(socket.create_connection(address)) for _ in range(63)]
+        for one in held:
+            one.sendall(first)
+        start = time.monotonic()
+        while page.ask("/api/state?reviewer=ann")[0] != 200 or time.monotonic() < start + 1.0:
+            assert time.monotonic() < start + REQUEST_S + 5.0, "still kept out"
+            for one in held:
+                with suppress(OSError):
+                    one.sendall(then)
+            time.sleep(0.5)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_decision_is_refused_while_the_journal_is_moved_away(tmp_path: Path, replaced: bool) -> None:
+    write_votes(tmp_path / "votes.jsonl", rows(3))
+    with serving(tmp_path, "votes.jsonl", "--out", "labels.jsonl", "--reviewer", "ann") as page:
+        state = page.decide(page.ask("/api/state?reviewer=ann")[2], typed="red")
+        path, moved = tmp_path / "labels.journal.jsonl", tmp_path / "moved"
+        path.rename(moved)
+        if replaced:
+            path.write_bytes(moved.read_bytes())
+        body = {"reviewer": "ann", "product": state["card"]["product"], "attribute": "color"}
+        for call in ("/api/undo", "/api/decide"):
+            status, _, content = page.ask(call, body | {"verdict": "answer", "typed": "red"})
+            assert status == 507
+            assert content["error"].startswith("not kept: ")
+            assert content["error"].endswith("somebody has moved or replaced it; put it back; decide again")
+        moved.rename(path)
+        page.decide(state, typed="red")
+        assert len(read_journal(path)) == 2
+
+
+def test_each_votes_table_has_labels_of_its_own_by_default(tmp_path: Path) -> None:
+    for day in ("monday", "tuesday"):
+        votes = write_votes(tmp_path / f"{day}.jsonl", rows(3))
+        quorum(tmp_path, "review", votes, "--export", "argilla=x.json")
+    found = sorted(path.name for path in tmp_path.glob("*.labels.*"))
+    assert found == ["monday.labels.journal.jsonl", "tuesday.labels.journal.jsonl"]

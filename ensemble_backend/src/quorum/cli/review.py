@@ -22,9 +22,13 @@ from quorum.review.page.queue import Order
 def review(
     votes: Annotated[Path, typer.Argument(help="A votes table (JSONL or Parquet).")],
     labels: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="The table with gold; its journal of decisions is next to it."),
-    ] = Path("labels.jsonl"),
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The table with gold; its journal of decisions is next to it (default: VOTES.labels.jsonl).",
+        ),
+    ] = None,
     reviewer: Annotated[
         list[str] | None,
         typer.Option(help="Who decides; may be repeated, each person has a link (default: your user name)."),
@@ -68,7 +72,7 @@ def review(
     differ a cell has no gold until somebody settles it on the page (key d). Existing gold stays.
 
     Example: `quorum review votes.jsonl --weights weights.json --reviewer ann --reviewer bob`, then
-    `quorum learn labels.jsonl`
+    `quorum learn votes.labels.jsonl`
     """
     spec = load_if_any(deploy)
     catalogue = spec.catalogue() if spec else None
@@ -80,14 +84,15 @@ def review(
         seed=seed,
         weights=weights,
     )
+    table = labels or Path(f"{votes.stem}.labels.jsonl")
     if export:
         targets = [_target(text) for text in export]
-        report = quorum.export_review(votes, labels, options, targets, catalogue=catalogue)
+        report = quorum.export_review(votes, table, options, targets, catalogue=catalogue)
     else:
         interrupt_once()
         page = quorum.PageOptions(host=host, port=port, token=token, name=name)
         report = quorum.serve_review(
-            votes, labels, options, page, catalogue=catalogue, started=_show_links, problem=note
+            votes, table, options, page, catalogue=catalogue, started=_show_links, problem=note
         )
     print_json(report) if json else _show(report)
 

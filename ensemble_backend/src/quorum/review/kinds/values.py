@@ -18,6 +18,10 @@ def _spelled(attribute: Attribute, given: str, text: str) -> str:
         parts = load_values(given) if given.startswith("[") else given.split(SEPARATOR)
     except SpansError as error:
         raise LabelError(f"{error}; write the values of {attribute.name} between {SEPARATOR!r}") from error
+    if "|" in (part.strip() for part in parts):
+        raise LabelError(
+            f"{given[:60]!r} has nothing between two bars; write a value on each side of {SEPARATOR!r}"
+        )
     found = {spelled_value(attribute, part.strip()) for part in parts if part.strip()} - {NOT_APPLICABLE}
     return dump_values(found) if found else NOT_APPLICABLE
 

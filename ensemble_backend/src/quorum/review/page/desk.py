@@ -29,8 +29,8 @@ from quorum.review.page.files import (
     journal_of,
     own_files,
 )
-from quorum.review.page.given import check_verdict, check_who, checked_name, checked_note
-from quorum.review.page.journal import Entry, Journal, Mode, Verdict
+from quorum.review.page.given import check_typed, check_verdict, check_who, checked_name, checked_note
+from quorum.review.page.journal import Entry, Journal, Mode, Verdict, text_hash
 from quorum.review.page.queue import Holds, Order, make_queue
 from quorum.review.page.tally import Tally, tally
 from quorum.review.sheet import GoldRow, apply_gold, read_gold
@@ -215,7 +215,7 @@ class Desk:
             shown = self._shown[self._rows[key]]
             entry = Entry(
                 self._clock(), reviewer, mode, verdict, *key, gold, shown.value,
-                round(shown.confidence, 6), remark,
+                round(shown.confidence, 6), remark, text_hash(cell.title),
             )  # fmt: skip
             if not self._is_repeated(entry):
                 self._journal.append(entry)
@@ -305,6 +305,7 @@ class Desk:
         ):
             raise LabelError(f"{chosen!r} was not shown; reload the page, or type the answer")
         given = (chosen,) if chosen else read_gold(typed, self._cards.kind(cell))
+        check_typed(typed)
         if not given:
             raise LabelError("an empty answer; choose one, type one, or press n for n/a")
         row = GoldRow(cell.product, cell.attribute, given, 0)

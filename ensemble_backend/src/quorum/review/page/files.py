@@ -10,7 +10,7 @@ from threading import Lock
 
 from quorum.review.choose import LabelError
 from quorum.review.page.decisions import Key, key_of
-from quorum.review.page.journal import Entry, read_journal
+from quorum.review.page.journal import Entry, read_journal, text_hash
 from quorum.votes import VotesTable, check_target, read_votes, write_votes
 
 
@@ -82,20 +82,32 @@ def check_entries(entries: Sequence[Entry], out: Path, table: VotesTable, votes:
         votes: Their file.
 
     Raises:
-        LabelError: A decision is on a cell that the votes lack, or ``out`` has gold that is neither in the
-            votes nor in the journal.
+        LabelError: A decision is on a cell that the votes lack or have with another text, or ``out`` has
+            gold that is neither in the votes nor in the journal.
         VotesError: ``out`` cannot be read.
     """
     known: defaultdict[Key, set[tuple[str, ...]]] = defaultdict(set)
+    texts: dict[Key, str] = {}
     for entry in entries:
         if entry.verdict != "undo":
             known[key_of(entry)].add(entry.gold)
+            texts[key_of(entry)] = entry.text
     there = {(cell.product, cell.attribute): cell.gold for cell in table.cells}
     unknown = [key for key in known if key not in there]
     if unknown:
         raise LabelError(
             f"{journal_of(out)}: {len(unknown)} of its {len(known)} cells are not in {votes}, such as "
             f"{', '.join(unknown[0])}; name the votes that it was begun with, or another --out"
+        )
+    changed = [
+        key for cell in table.cells
+        if texts.get(key := (cell.product, cell.attribute)) and texts[key] != text_hash(cell.title)
+    ]  # fmt: skip
+    if changed:
+        raise LabelError(
+            f"{journal_of(out)}: {len(changed)} of its {len(known)} cells have another text in {votes}, such "
+            f"as {', '.join(changed[0])}, so its answers are not of these products; name the votes that it "
+            "was begun with, or another --out"
         )
     if not out.exists():
         return

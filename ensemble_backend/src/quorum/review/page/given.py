@@ -39,6 +39,12 @@ def check_verdict(verdict: str) -> None:
         raise LabelError(f"{verdict!r} is no decision; give one of {', '.join(_VERDICTS)}")
 
 
+def check_typed(typed: str) -> None:
+    """Raise LabelError for several lines; a field of the page has one."""
+    if len(typed.splitlines()) > 1:
+        raise LabelError("an answer of several lines; type it in one")
+
+
 def checked_note(note: str) -> str:
     """A note as it is kept; raises LabelError for one that is too long."""
     if len(note) > MOST_NOTE:

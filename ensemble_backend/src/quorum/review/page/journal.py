@@ -7,9 +7,12 @@ left of a line is cut off before the next one is written.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -49,6 +52,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         gold: The acceptable answers of ``answer``, the preferred one first.
         shown: The ensemble's answer at that moment; ``confidence``: of it.
         note: A remark of the person.
+        text: Of the product's text, :func:`text_hash`; "" in journals that have none.
     """
 
     at: float
@@ -61,6 +65,12 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     shown: str = ""
     confidence: float = 0.0
     note: str = ""
+    text: str = ""
+
+
+def text_hash(text: str) -> str:
+    """What tells a product's text from another one: 16 digits of SHA-256."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class Journal:
@@ -119,8 +129,16 @@ class Journal:
                 "each under their own name"
             ) from error
 
+    def _check_place(self) -> None:
+        """Raise OSError where the path is no longer this file: what is written would be missed later."""
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._file), self.path.stat()):
+                return
+        raise OSError(errno.ESTALE, "somebody has moved or replaced it; put it back", str(self.path))
+
     def _write(self, line: bytes) -> None:
         data = line + b"\n"
+        self._check_place()
         try:
             done = 0
             while done < len(data):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -62,13 +63,17 @@ class Guarded:
         if scope["type"] != "http":
             return
 
+        refused = self._access.refusal(scope["method"], scope["path"], headers_of(scope["headers"]))
+        has_token = refused is None and scope["path"].startswith("/api/")
+        # A caller without the token does not keep its connection: there are not many for everybody.
+        added = SECURITY_HEADERS if has_token else {**SECURITY_HEADERS, "Connection": "close"}
+
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                extra = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+                extra = [(name.encode(), value.encode()) for name, value in added.items()]
                 message = {**message, "headers": [*message.get("headers", []), *extra]}
             await send(message)
 
-        refused = self._access.refusal(scope["method"], scope["path"], headers_of(scope["headers"]))
         if refused is None:
             await self._app(scope, receive, send_guarded)
         else:
@@ -132,7 +137,8 @@ def _friendly(handler: Handler) -> Handler:
         except (LabelError, msgspec.DecodeError, UnicodeDecodeError) as error:
             return _json({"error": str(error)}, 400)
         except OSError as error:
-            text = f"not kept: {error.filename}: {error.strerror}; make room, then decide again"
+            advice = "make room, then " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+            text = f"not kept: {error.filename}: {error.strerror}; {advice}decide again"
             return _json({"error": text}, 507)
 
     return handle

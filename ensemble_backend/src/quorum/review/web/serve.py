@@ -78,6 +78,7 @@ def serve_review(
         import uvicorn
 
         from quorum.review.web.app import make_app
+        from quorum.review.web.connection import TimedConnection
     except ImportError as error:
         raise LabelError(
             f"the page needs Starlette and uvicorn ({error}): `pip install 'quorum[review]'`"
@@ -88,7 +89,7 @@ def serve_review(
             config = uvicorn.Config(
                 make_app(desk, access, changed.set), log_level="warning", access_log=False, lifespan="off",
                 server_header=False, date_header=False, limit_concurrency=_MOST_CALLS, loop="asyncio",
-                http="h11", ws="none", timeout_graceful_shutdown=2,
+                http=TimedConnection, ws="none", timeout_graceful_shutdown=2,
             )  # fmt: skip
             with suppress(KeyboardInterrupt), _terminated_as_interrupted():
                 started([access.url(name) for name in desk.reviewers])

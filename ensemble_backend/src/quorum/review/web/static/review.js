@@ -4,6 +4,7 @@
 
 const byId = (id) => document.getElementById(id);
 const DIGITS = 9;
+const POLL_MS = 10000;
 let state = null; // the server's last answer
 let busy = false; // a decision is on its way: keys wait, so that nobody answers a cell unseen
 
@@ -57,14 +58,14 @@ async function call(path, body) {
 }
 
 // One call at a time. A decision that failed leaves everything as it is, for another try.
-async function run(path, body) {
+async function run(path, body, isNews = () => true) {
   if (busy) return;
   busy = true;
   document.body.setAttribute("aria-busy", "true");
   try {
     const next = await call(path, body);
     complain("");
-    render(next);
+    if (isNews(next)) render(next);
   } catch (error) {
     complain(error.message);
   } finally {
@@ -75,6 +76,13 @@ async function run(path, body) {
 
 function refresh() {
   return run("/api/state?" + new URLSearchParams({ reviewer, mode }));
+}
+
+// Whoever has run out of cells gets those that others leave; a window out of sight would keep them from all.
+function poll() {
+  if (!state || state.card || state.reviewers.length < 2 || document.hidden || byId("help").open) return;
+  const before = JSON.stringify(state);
+  run("/api/state?" + new URLSearchParams({ reviewer, mode }), undefined, (next) => JSON.stringify(next) !== before);
 }
 
 function decide(verdict, answer) {
@@ -347,3 +355,4 @@ byId("reviewer").addEventListener("change", (event) => {
 });
 
 refresh();
+setInterval(poll, POLL_MS);
