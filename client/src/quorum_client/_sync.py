@@ -118,7 +118,7 @@ class Client(Calls):
                 members, from the channel ``quorum_lazy``, or its canary, and the same values, unless
                 ``deploy.yaml`` allows others. Votes of members that were not asked are
                 ``Status.NOT_ASKED``. Without a ``channel``.
-            headers: Sent with this call beside those of the client, such as ``traceparent`` of W3C Trace
+            headers: Sent with this call, with those of the client, such as ``traceparent`` of W3C Trace
                 Context.
 
         Raises:

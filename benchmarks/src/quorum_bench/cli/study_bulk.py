@@ -23,7 +23,7 @@ def bulk_job_(
     seconds: Annotated[float, typer.Option(min=1, help="Length of each load of the generator.")] = 10.0,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure `quorum extract` over many listings beside a load generator, on one server.
+    """Measure `quorum extract` over many listings and a load generator, on one server.
 
     Three members replay three attributes. Rows per second, memory in the first and last tenth, CPU of the
     command. Takes about four minutes on two quiet cores.

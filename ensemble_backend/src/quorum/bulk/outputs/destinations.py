@@ -86,7 +86,7 @@ def refusal(option: str, name: str, *, in_folder: bool = False) -> str:
 
 
 class LocalFile:
-    """A file on a disk: a hidden draft beside it, then a link (fails if something is there) or a rename."""
+    """A file on a disk: a hidden draft next to it, then a link (fails if something is there) or a rename."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -94,7 +94,7 @@ class LocalFile:
         self._path = path.resolve()
 
     def draft(self, folder: Path, suffix: str) -> Path:
-        """As :meth:`Destination.draft`: beside the file, as only there it can be renamed."""
+        """As :meth:`Destination.draft`: next to the file, as only there it can be renamed."""
         check_replaceable(self._path)
         # Another job may write one for the same file.
         job = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]

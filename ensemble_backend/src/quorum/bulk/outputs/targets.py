@@ -96,7 +96,7 @@ def target_of(kind: Kind, name: str) -> Target:
 
 
 def dead_letters_of(answers: Target) -> Target:
-    """The file for rows that cannot be read, beside the answers."""
+    """The file for rows that cannot be read, next to the answers."""
     return Target("dead", f"{answers.name}.dead.jsonl", "jsonl")
 
 
