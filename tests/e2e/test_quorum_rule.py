@@ -23,12 +23,12 @@ from quorum.deployment import load_deployment
 from quorum.repository.configs import parse_config, print_config
 from quorum.repository.render import render
 from quorum.rollout.channels import Rollout
-from quorum.server import probe
 from quorum.server.probe import probe_decision
 from quorum.serving.shared_file import SHARED_MEMORY
 from quorum.votes import read_votes
 from quorum_client import Client, DecisionStatus, Item, Status
 from quorum_contract import CANARY, DECISION_STATUS
+from quorum_contract.names import PROBE_TEXT
 
 MEMBERS = ("alpha", "beta", "broken")
 PRODUCTS = 12
@@ -52,7 +52,7 @@ def rows() -> list[dict[str, Any]]:
         for p in range(PRODUCTS)
         for name in ATTRIBUTES
     ]
-    canned = {"product": "probe", "category": "", "title": probe._TEXT, "attribute": "brand"}
+    canned = {"product": "probe", "category": "", "title": PROBE_TEXT, "attribute": "brand"}
     return [*made, {**canned, "votes": dict.fromkeys((*MEMBERS, "hung"), "x")}]
 
 

@@ -120,7 +120,7 @@ def test_clients_on_busy_cores_are_taken_off_their_share() -> None:
 
 def test_two_points_with_the_same_labels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "quorum_bench.bench.measure", lambda *_: (SimpleNamespace(window_ns=(0, 1), has_answers=True), None)
+        "quorum_bench.bench.Tally._answered", lambda *_: (SimpleNamespace(window_ns=(0, 1)), None)
     )
     monkeypatch.setattr("quorum_bench.bench._line", lambda *_: "")
     file: Any = SimpleNamespace(add=lambda *_: None)

@@ -15,7 +15,7 @@ from quorum.serving.packing import Admitted, add_ticket, pack_question, pack_vot
 from quorum_bench.targets.quorum import START_S, QuorumTarget
 from quorum_bench.workload import Product
 from quorum_contract import QUESTION, STABLE, VOTES
-from quorum_contract.tensors import ANSWERED
+from quorum_contract.tensors import ANSWERED, CANARY_QUESTION
 
 _MODEL = Path(__file__).parent / "floor_model.py"
 
@@ -49,6 +49,7 @@ class FloorTarget(QuorumTarget):
         question = pack_question(Admitted(product.text, product.category, product.attributes, 0))
         packed = {
             QUESTION: add_ticket(0, question),
+            CANARY_QUESTION: add_ticket(0, question),
             VOTES: pack_votes([("value 3", 0, None)] * len(product.attributes)),
         }
         sizes = {t.name: t.sizes(len(product.attributes), len(self.members)) for t in ANSWERED}

@@ -81,8 +81,8 @@ def estimate_extract(
         check_bad(found, chosen, note)
         drawn = list(_drawn(found, deployment, max(PROMPTS, sample_size(concurrency))))
     some = [drawn[n] for n in sample_of(drawn, sample_size(concurrency))]
-    outputs = outputs_of(chosen)
-    if outputs.targets and (folder := job_folder(outputs, chosen)).exists():
+    is_named = chosen.out is not None or chosen.votes is not None
+    if is_named and (folder := job_folder(outputs_of(chosen), chosen)).exists():
         note(f"{folder} is begun: the estimate is for all rows, also for those that it has outcomes of")
     sample = _ask_some(deployment, some, names, chosen, concurrency, note)
     if chosen.lazy and not sample.spent:
