@@ -11,7 +11,6 @@ import struct
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from quorum_client._results import Answer, Extraction, Vote
@@ -217,8 +216,7 @@ def extraction(
         ProtocolError: It breaks the contract.
     """
     with reading(response, request_id):
-        result = _read(response, tuple(attributes), latency_s)
-        return replace(result, channel=channel, fallback_from=fallback_from)
+        return _read(response, tuple(attributes), latency_s, channel, fallback_from)
 
 
 @contextmanager
@@ -306,7 +304,9 @@ def _from_unavailable(details: str, url: str, channel: str, request_id: str | No
     return Disconnected(message, request_id=request_id)
 
 
-def _read(response: Any, attributes: tuple[str, ...], latency_s: float) -> Extraction:
+def _read(
+    response: Any, attributes: tuple[str, ...], latency_s: float, channel: str, fallback_from: str | None
+) -> Extraction:
     raw = outputs_of(response, REQUIRED)
     members = strings(MEMBERS, raw[MEMBERS][1])
     a, n = len(attributes), len(members)
@@ -335,7 +335,9 @@ def _read(response: Any, attributes: tuple[str, ...], latency_s: float) -> Extra
     (version,) = struct.unpack("<q", raw[WEIGHTS_VERSION][1])
     usage = read_usage(*raw.get(USED.name, (None, b"")), members=members)
     cost = read_cost(*raw.get(PRICED.name, (None, b"")))
-    return Extraction(response.id, answers, version, latency_s, cost=cost, usage=usage)
+    return Extraction(
+        response.id, answers, version, latency_s, channel, fallback_from, cost=cost, usage=usage
+    )
 
 
 def _scores(output: Any, raw: bytes, *, attributes: int, members: int) -> Sequence[float | None]:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.bulk_jobs import Job, answer, listing, scan_of
 
-from quorum.bulk.ledger import Entry, NewWeights
+from quorum.bulk.ledger import Entry, NewWeights, StorageFailed
 from quorum.bulk.node_journal import NodeJournal, drop_journals, node_entries, parts_left, take_over
 from quorum.bulk.node_work import NodeLedger, NodeSettings, OpenPart, shares
 from quorum.bulk.options import ExtractOptions
@@ -81,6 +82,32 @@ def test_answers_of_other_weights_that_a_node_left_cost_none_of_the_right_ones(t
     assert parts_left(job.path) == set()
     (said,) = job.notes
     assert said.startswith("part 0: answers that nodes have left are asked again (2): version 4")
+
+
+def test_journals_of_parts_that_are_committed_are_removed(tmp_path: Path) -> None:
+    """Their driver was killed between the two."""
+    job = Job(tmp_path / "work", rows=(2, 2))
+    with job.begin() as ledger:
+        for row in (0, 1):
+            ledger.append(0, Entry(row, f"s-{row}", answer(row)))
+        ledger.commit(0, [(row, listing(row)) for row in (0, 1)])
+        with NodeJournal(job.path, 0) as journal:
+            journal.append(Entry(0, "s-0", answer(0)))
+        take_over(job.path, ledger, job.notes.append)
+        assert parts_left(job.path) == set()
+        assert ledger.counts.tally.answered == 2
+
+
+def test_a_journal_that_cannot_be_synced_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = NodeJournal(tmp_path, 0)
+
+    def fail(_: int) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch, pytest.raises(StorageFailed), journal:
+        journal.append(failed(0))
+        patch.setattr(os, "fsync", fail)
+    assert journal._file.closed
 
 
 def settings_of(folder: Path, version: int | None, **options: Any) -> NodeSettings:

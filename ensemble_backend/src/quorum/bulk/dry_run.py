@@ -23,8 +23,16 @@ from quorum.bulk.estimate import (
 )
 from quorum.bulk.inputs.parts import PartReader
 from quorum.bulk.inputs.records import Row
-from quorum.bulk.inputs.scan import Scan, scan
-from quorum.bulk.job_input import Files, check_bad, column_names, listings_by, names_of
+from quorum.bulk.inputs.scan import Scan
+from quorum.bulk.job_input import (
+    Files,
+    check_bad,
+    column_names,
+    listings_by,
+    names_of,
+    own_places,
+    scan_input,
+)
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import IN_FLIGHT, ExtractOptions
 from quorum.bulk.run import job_folder, outputs_of
@@ -73,16 +81,16 @@ def estimate_extract(
         }
         return json.dumps(values, ensure_ascii=False)
 
+    is_named = chosen.out is not None or chosen.votes is not None
+    outputs = outputs_of(chosen) if is_named else None
     with TemporaryDirectory(prefix="quorum-") as spool:
         columns = column_names(deployment, names, chosen)
-        found = scan(names_of(files), chosen.inputs, columns=columns, spool=Path(spool))
-        for remark in found.notes:
-            note(remark)
+        own = own_places(job_folder(outputs, chosen), outputs) if outputs else []
+        found = scan_input(names_of(files), columns, chosen, catalogue, note, spool=Path(spool), own=own)
         check_bad(found, chosen, note)
         drawn = list(_drawn(found, deployment, max(PROMPTS, sample_size(concurrency))))
     some = [drawn[n] for n in sample_of(drawn, sample_size(concurrency))]
-    is_named = chosen.out is not None or chosen.votes is not None
-    if is_named and (folder := job_folder(outputs_of(chosen), chosen)).exists():
+    if outputs and (folder := job_folder(outputs, chosen)).exists():
         note(f"{folder} is begun: the estimate is for all rows, also for those that it has outcomes of")
     sample = _ask_some(deployment, some, names, chosen, concurrency, note)
     if chosen.lazy and not sample.spent:

@@ -16,7 +16,7 @@ from quorum.bulk.callbacks import Note
 from quorum.bulk.inputs.parts import PartReader
 from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.inputs.scan import Scan
-from quorum.bulk.job_input import SHOWN_BAD, ListingOf, too_many_bad
+from quorum.bulk.job_input import SHOWN_BAD, ListingOf, check_refused, is_refused, refused_row
 from quorum.bulk.ledger import Counts, Entry, LedgerError, Pending, StorageFailed
 from quorum.bulk.listings import Listing
 from quorum.bulk.options import ExtractOptions
@@ -24,7 +24,7 @@ from quorum.bulk.patience import Fate, NoVotes, Patience
 from quorum.bulk.progress import OnProgress, Pace, progress_of
 from quorum.bulk.spent import BudgetWatch
 from quorum.server.exposure import client_key
-from quorum_client import AsyncClient, Extraction, InvalidRequest, Item
+from quorum_client import AsyncClient, Extraction, Item
 from quorum_contract.errors import QuorumError
 
 Listings = Sequence[tuple[int, Listing | BadRow]]
@@ -47,7 +47,7 @@ class RowItem(Item):
 
 @dataclass(slots=True)
 class _OpenPart:
-    """A part that is being asked: its rows, how many of them have no outcome yet, how many are bad."""
+    """A part that is asked: its rows, how many have no outcome yet, how many are bad and not counted yet."""
 
     listings: list[tuple[int, Listing | BadRow]] = field(default_factory=list)
     left: int = 0
@@ -66,19 +66,24 @@ def client_of(url: str, options: ExtractOptions) -> AsyncClient:
     )
 
 
-class Outcomes(Protocol):
-    """What a run needs of a ledger, see :class:`quorum.bulk.ledger.Ledger`."""
+class OutcomeStore(Protocol):
+    """Keeps outcomes of rows: the ledger of a job, or a node's share of one."""
 
     @property
-    def counts(self) -> Counts: ...  # noqa: D102
+    def counts(self) -> Counts:
+        """See :attr:`quorum.bulk.ledger.Ledger.counts`."""
 
-    def pending(self, retry_failed: bool = False) -> Iterator[Pending]: ...  # noqa: D102
+    def pending(self, retry_failed: bool = False) -> Iterator[Pending]:
+        """See :meth:`quorum.bulk.ledger.Ledger.pending`."""
 
-    def append(self, part_number: int, entry: Entry) -> None: ...  # noqa: D102
+    def append(self, part_number: int, entry: Entry) -> None:
+        """See :meth:`quorum.bulk.ledger.Ledger.append`."""
 
-    def commit(self, part_number: int, listings: Listings) -> None: ...  # noqa: D102
+    def commit(self, part_number: int, listings: Listings) -> None:
+        """See :meth:`quorum.bulk.ledger.Ledger.commit`."""
 
-    def sync(self) -> None: ...  # noqa: D102
+    def sync(self) -> None:
+        """See :meth:`quorum.bulk.ledger.Ledger.sync`."""
 
 
 class Job:
@@ -106,7 +111,7 @@ class Job:
         client: AsyncClient,
         scan: Scan,
         listing_of: ListingOf,
-        ledger: Outcomes,
+        ledger: OutcomeStore,
         attributes: Sequence[str],
         options: ExtractOptions,
         note: Note,
@@ -162,11 +167,9 @@ class Job:
         return True
 
     async def _watch(self) -> None:
-        """While the server is waited for, show the state, and have on the disk what was answered before."""
+        """Have what was answered on the disk, and show the state while the server is waited for."""
         while True:
             await asyncio.sleep(_WATCH_S)
-            if not self.patience.waits:
-                continue
             try:
                 self._ledger.sync()
             except StorageFailed as error:
@@ -174,7 +177,8 @@ class Job:
                 # Ends the run now.
                 self._limit.reschedule(0.0)
                 return
-            self._show(force=True)
+            if self.patience.waits:
+                self._show(force=True)
 
     async def _round(self) -> bool:
         """Ask what is to be asked; whether nothing is left. It ends early where the server is waited for."""
@@ -229,8 +233,8 @@ class Job:
         """Refuse an answer of another deployment's server."""
         if isinstance(result, QuorumError):
             return
-        for answer in result.answers:
-            # Every answer has a vote of each member, whether it was asked or not.
+        # Every answer has a vote of each member, whether it was asked or not.
+        for answer in result.answers[:1]:
             found = {vote.member for vote in answer.votes}
             if found != self._members:
                 now, before = (", ".join(sorted(members)) for members in (found, self._members))
@@ -253,7 +257,7 @@ class Job:
             listing = row if isinstance(row, BadRow) else self._listing_of(row)
             part.listings.append((row.index, listing))
             if isinstance(listing, BadRow):
-                part.bad += 1
+                part.bad += not pending.bad_counted
             elif row.index not in pending.entries:
                 part.left += 1
                 text, category, product = listing.text, listing.category, listing.product
@@ -276,8 +280,8 @@ class Job:
         if isinstance(result, Extraction):
             self.budgets.add(item.row + 1, result)
         self._ledger.append(item.part, entry)
-        if isinstance(result, InvalidRequest):
-            self._check_bad(BadRow(item.row, f"row {item.row + 1}", str(result), ""))
+        if is_refused(entry):
+            self._check_refused(entry)
         self.asked += 1
         self._pace.add()
         self._parts[item.part].left -= 1
@@ -291,14 +295,11 @@ class Job:
             self._ledger.commit(number, part.listings)
             del self._parts[number]
 
-    def _check_bad(self, row: BadRow) -> None:
+    def _check_refused(self, entry: Entry) -> None:
         """Refuse more bad rows than the run allows; this one was just refused by the server."""
         if len(self._refused) < SHOWN_BAD:
-            self._refused.append(row)
-        scan, allowed = self._scan, self._options.bad_allowed(self._scan.rows)
-        bad = scan.bad_rows + self._ledger.counts.tally.refused
-        if bad > allowed:
-            raise too_many_bad(allowed, scan.rows, bad, [*self._refused, *scan.bad])
+            self._refused.append(refused_row(self._scan, entry))
+        check_refused(self._scan, self._options, self._ledger.counts.tally.refused, self._refused)
 
     def _remind(self, at: float | None) -> None:
         if self._limit.expired() or self._storage is not None:

@@ -16,9 +16,9 @@ from typing import Any
 from quorum.bulk.ask import fields_of
 from quorum.bulk.callbacks import Note
 from quorum.bulk.inputs.records import BadRow, Row
-from quorum.bulk.inputs.scan import Scan, check_unchanged, scan
+from quorum.bulk.inputs.scan import Scan, check_unchanged, place_of, scan
 from quorum.bulk.inputs.sources import STDIN, find_files, spooled
-from quorum.bulk.ledger import Ledger, LedgerError
+from quorum.bulk.ledger import Entry, Ledger, LedgerError
 from quorum.bulk.ledger.folder import JobFolder
 from quorum.bulk.listings import Listing, gold_flaw
 from quorum.bulk.mapping import ColumnNames, raw_of
@@ -26,6 +26,7 @@ from quorum.bulk.options import ExtractOptions
 from quorum.bulk.outputs import OutputError, Outputs
 from quorum.deployment.schema import Deployment
 from quorum.tasks.catalogue import Catalogue
+from quorum_client import InvalidRequest
 from quorum_contract.errors import QuorumError
 
 Files = str | Path | Sequence[str | Path]
@@ -71,7 +72,7 @@ def find_input(
     Raises:
         ListingsError: It cannot be read, or has changed since the job began.
     """
-    own = [str(folder), *(target.name for target in (outputs.targets if outputs else ()))]
+    own = own_places(folder, outputs)
     JobFolder(folder).check()
     stored = Ledger.stored(folder)
     if stored and stored["columns"] == asked_of(names, columns, options):
@@ -81,18 +82,37 @@ def find_input(
         _check_same_files(names, found, folder, own)
         check_unchanged(found)
         return found
+    return scan_input(names, columns, options, catalogue, note, spool=JobFolder(folder).input, own=own)
+
+
+def scan_input(
+    names: Sequence[str],
+    columns: ColumnNames,
+    options: ExtractOptions,
+    catalogue: Catalogue,
+    note: Note,
+    *,
+    spool: Path,
+    own: Sequence[str] = (),
+) -> Scan:
+    """Scan the input of a run, and remark on what was detected; see :func:`find_input`."""
     found = scan(
         names,
         options.inputs,
         options.part_rows,
         columns=columns,
         check=lambda listing: gold_flaw(listing, catalogue),
-        spool=JobFolder(folder).input,
+        spool=spool,
         own=own,
     )
     for remark in found.notes:
         note(remark)
     return found
+
+
+def own_places(folder: Path, outputs: Outputs | None) -> list[str]:
+    """What the run itself writes: folders and patterns of the input do not stand for it."""
+    return [str(folder), *(target.name for target in (outputs.targets if outputs else ()))]
 
 
 def _check_same_files(names: Sequence[str], found: Scan, folder: Path, own: Sequence[str]) -> None:
@@ -183,6 +203,24 @@ def check_bad(found: Scan, options: ExtractOptions, note: Note) -> None:
             f"{bad_in_words(found.bad_rows, found.rows)} and not asked; the first: {first.place}:"
             f" {first.reason}"
         )
+
+
+def check_refused(found: Scan, options: ExtractOptions, refused: int, examples: Sequence[BadRow]) -> None:
+    """Refuse more bad rows than are allowed, with those that the server has refused; some are examples."""
+    allowed, bad = options.bad_allowed(found.rows), found.bad_rows + refused
+    if bad > allowed:
+        raise too_many_bad(allowed, found.rows, bad, [*examples, *found.bad])
+
+
+def refused_row(found: Scan, entry: Entry) -> BadRow:
+    """A row that the server has refused as invalid."""
+    reason = entry.error[1] if entry.error else ""
+    return BadRow(entry.row, place_of(found.sources, entry.row), reason, "")
+
+
+def is_refused(entry: Entry) -> bool:
+    """Whether no server takes the row, as it breaks the contract."""
+    return entry.error is not None and entry.error[0] == InvalidRequest.code
 
 
 def bad_in_words(bad: int, rows: int) -> str:

@@ -42,7 +42,7 @@ class NodeJournal:
         with storing(self._path):
             self._path.parent.mkdir(exist_ok=True)
             self._file = self._path.open("xb")
-        self._synced = time.monotonic()
+        self._synced, self._is_synced = time.monotonic(), True
 
     @property
     def name(self) -> str:
@@ -51,6 +51,7 @@ class NodeJournal:
 
     def append(self, entry: Entry) -> None:
         """Write an outcome."""
+        self._is_synced = False
         with storing(self._path):
             self._file.write(entry.to_line())
             self._file.flush()
@@ -59,8 +60,10 @@ class NodeJournal:
 
     def sync(self) -> None:
         """Have every outcome on the disk."""
-        with storing(self._path):
-            os.fsync(self._file.fileno())
+        if not self._is_synced:
+            with storing(self._path):
+                os.fsync(self._file.fileno())
+            self._is_synced = True
         self._synced = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -71,9 +74,11 @@ class NodeJournal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Have everything on the disk, where other nodes see it, and close."""
-        self.sync()
-        with storing(self._path):
-            self._file.close()
+        try:
+            self.sync()
+        finally:
+            with storing(self._path):
+                self._file.close()
 
 
 def node_entries(job: Path, part: int) -> Iterator[Entry]:
@@ -112,6 +117,7 @@ def take_over(job: Path, ledger: Ledger, note: Note, *, retry_failed: bool = Fal
         number = pending.part.number
         if number not in left:
             continue
+        left.remove(number)
         refused: dict[int, NewWeights] = {}
         for entry in node_entries(job, number):
             if entry.row in pending.entries:
@@ -125,6 +131,9 @@ def take_over(job: Path, ledger: Ledger, note: Note, *, retry_failed: bool = Fal
         if refused:
             reason = next(iter(refused.values()))
             note(f"part {number}: answers that nodes have left are asked again ({len(refused)}): {reason}")
+        drop_journals(job, number)
+    for number in left:
+        # Committed: a driver was killed before it had removed them.
         drop_journals(job, number)
 
 

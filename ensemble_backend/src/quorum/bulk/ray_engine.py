@@ -20,7 +20,7 @@ from quorum.bulk.callbacks import Note
 from quorum.bulk.inputs.parts import PartReader
 from quorum.bulk.inputs.records import BadRow
 from quorum.bulk.inputs.scan import Part
-from quorum.bulk.job_input import SHOWN_BAD, too_many_bad
+from quorum.bulk.job_input import SHOWN_BAD, check_refused, is_refused, refused_row
 from quorum.bulk.ledger import Ledger
 from quorum.bulk.listings import Listing
 from quorum.bulk.node_journal import drop_journal, drop_journals, node_entries, parts_left, written_s_ago
@@ -67,7 +67,7 @@ class RayJob:
         # None stands for all rows: there may be millions.
         self._open: dict[int, tuple[Part, frozenset[int] | None]] = {}
         self._away = 0
-        self._examples: list[BadRow] = []
+        self._refused: list[BadRow] = []
         self._reader = PartReader(settings.scan)
         self._pace, self._committed_at = Pace(), time.monotonic()
         self.budgets = BudgetWatch(note)
@@ -115,6 +115,8 @@ class RayJob:
             if entry.row not in left:
                 continue
             self._ledger.append(number, entry)
+            if is_refused(entry) and len(self._refused) < SHOWN_BAD:
+                self._refused.append(refused_row(self._settings.scan, entry))
             left.remove(entry.row)
             self.asked += 1
             self._pace.add()
@@ -136,7 +138,8 @@ class RayJob:
             self._ledger.commit(number, list(self._listings(part)))
             drop_journals(settings.folder, number)
             self._committed_at = time.monotonic()
-            self._check_bad()
+            refused = self._ledger.counts.tally.refused
+            check_refused(settings.scan, settings.options, refused, self._refused)
         for number, journal in report.unfinished.items():
             if number in self._open:
                 self._take_over(number)
@@ -149,16 +152,7 @@ class RayJob:
     def _listings(self, part: Part) -> Iterator[tuple[int, Listing | BadRow]]:
         for row in self._reader.read(part):
             listing = row if isinstance(row, BadRow) else self._settings.listing_of(row)
-            if isinstance(listing, BadRow) and len(self._examples) < SHOWN_BAD:
-                self._examples.append(listing)
             yield row.index, listing
-
-    def _check_bad(self) -> None:
-        """Refuse more bad rows than the run allows; each node sees only its own."""
-        rows, bad = self._settings.scan.rows, self._settings.scan.bad_rows + self._ledger.counts.tally.refused
-        allowed = self._settings.options.bad_allowed(rows)
-        if bad > allowed:
-            raise too_many_bad(allowed, rows, bad, self._examples)
 
     def _show(self, *, waits: bool = False) -> None:
         self._progress(progress_of(self._ledger.counts, self._pace, waits=waits))

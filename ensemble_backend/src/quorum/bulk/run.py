@@ -113,10 +113,10 @@ def extract(
         )
     version: int | None = None
     try:
+        take_over(folder, ledger, note, retry_failed=options.retry_failed)
         if ledger.has_rows_to_ask(options.retry_failed):
             version = wait_for_version(deployment, url, options, note)
             ledger.check_weights(options.asked_channel, version)
-        take_over(folder, ledger, note, retry_failed=options.retry_failed)
         listing_of = listings_by(found, deployment)
         job: Job | RayJob
         if options.engine == "ray":

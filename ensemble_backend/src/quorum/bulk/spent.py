@@ -116,6 +116,8 @@ class BudgetWatch:
     def add(self, row: int, result: Extraction) -> None:
         """Take the answer to a row of the file, counted from 1."""
         statuses = [(vote.member, vote.status) for answer in result.answers for vote in answer.votes]
+        if not self._absent and all(status is not Status.BUDGET for _, status in statuses):
+            return
         absent = {member for member, status in statuses if status is Status.BUDGET}
         # Others say nothing of a budget: a member that was not asked may have none left.
         answering = {member for member, status in statuses if status is Status.ANSWERED}

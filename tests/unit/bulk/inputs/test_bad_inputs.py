@@ -336,20 +336,6 @@ def test_short_lines_after_a_quote_that_is_not_closed_take_no_memory(tmp_path: P
     assert "the cell goes on over 16 MiB, or 10000 lines" in found.bad[0].reason
 
 
-def test_a_scan_ends_once_more_rows_are_bad_than_are_allowed(tmp_path: Path) -> None:
-    good, bad = tmp_path / "a.csv", tmp_path / "b.csv.gz"
-    good.write_text("id,title\n1\n2,b\n", "utf-8")
-    # Whoever reads it to its end finds it cut off.
-    bad.write_bytes(gzip.compress(b"id,title\n1,a\n" + b"2\n" * 900_000)[:-9])
-    with pytest.raises(
-        ListingsError, match=r"b\.csv\.gz: row 10 \(line 11\): .* more than 9 rows .*a\.csv: row 1 "
-    ):
-        scan([str(good), str(bad)], most_bad=9)
-    with pytest.raises(ListingsError, match="cannot be unpacked"):
-        scan([str(good), str(bad)])
-    assert scan([str(good)], most_bad=1).bad_rows == 1
-
-
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_more_columns_than_a_table_has_are_refused(tmp_path: Path, ending: str) -> None:

@@ -104,7 +104,6 @@ def scan(
     spool: Path | None = None,
     own: Sequence[str] = (),
     progress: Scanned | None = None,
-    most_bad: int | None = None,
 ) -> Scan:
     """Read every row of the inputs, and say what they are.
 
@@ -121,16 +120,15 @@ def scan(
         spool: Folder for standard input.
         own: What the reader itself writes, see :func:`quorum.bulk.inputs.sources.find_files`.
         progress: Called now and then.
-        most_bad: Bad rows that are allowed: the scan ends at the next one. None: all are counted.
 
     Raises:
         ListingsError: An input cannot be read, has no column that is wanted, or other columns than it may; or
-            there is no row at all, or too many are bad. A row that cannot be read is no error, but a bad row.
+            there is no row at all. A row that cannot be read is no error, but a bad row.
     """
     if rows_per_part < 1:
         raise ListingsError(f"{rows_per_part} rows in a part; give a whole number above 0")
     files, notes = find_files(names, spool, own)
-    scanner = _Scanner(options or InputOptions(), rows_per_part, columns, check, progress, notes, most_bad)
+    scanner = _Scanner(options or InputOptions(), rows_per_part, columns, check, progress, notes)
     for file in files:
         scanner.add(describe(file.url, file.name, scanner.options, scanner.rows))
     return scanner.result()
@@ -182,13 +180,12 @@ class _Scanner:
         check: Check | None,
         progress: Scanned | None,
         notes: list[str],
-        most_bad: int | None,
     ) -> None:
         self.options = options
         self.rows = 0
         self._size, self._names, self._progress, self._notes = rows_per_part, names, progress, notes
         self._mapping: ColumnMap | None = None
-        self._check_listing, self._most_bad = check, most_bad
+        self._check_listing = check
         self._sources: list[Source] = []
         self._bytes = 0
         self._sum = _Pass()
@@ -301,12 +298,6 @@ class _Scanner:
         found.bad_rows += 1
         if len(found.bad) < MOST_BAD:
             found.bad.append(replace(row, raw=row.raw[:_RAW]))
-        if self._most_bad is not None and self._sum.bad_rows + found.bad_rows > self._most_bad:
-            first = [*self._sum.bad, *found.bad][0]
-            raise ListingsError(
-                f"{row.place}: up to here more than {self._most_bad} rows are bad, so that the rest was not "
-                f"read. The first: {first.place}: {first.reason}"
-            )
 
     def _close(self, found: _Pass, source: Source, start: Place, begun: int) -> None:
         """Make a part of the rows since its start."""

@@ -58,10 +58,12 @@ class Pending:
     Attributes:
         part: The part, as the scan has it.
         entries: Row -> its outcome, of rows that need not be asked again.
+        bad_counted: Whether :attr:`Ledger.counts` has its bad rows.
     """
 
     part: Part
     entries: Mapping[int, Entry]
+    bad_counted: bool = False
 
 
 @dataclass(slots=True)
@@ -105,8 +107,9 @@ class Ledger:
         self._open: dict[int, _Open] = {}
         self._records: dict[int, _Record] = {}
         self._committed: set[int] = set()
-        # Parts whose outcomes are in the tally.
+        # Parts whose outcomes are in the tally, and bad rows of a part in it.
         self._counted: set[int] = set()
+        self._counted_bad: dict[int, int] = {}
         self._tally = Tally()
         self._synced_at = time.monotonic()
 
@@ -189,9 +192,9 @@ class Ledger:
                 continue
             entries = self._opened(number).entries.items()
             if number in self._committed:
-                self._reopen(number)
                 del self._open[number]  # What is only looked at takes no memory until it changes.
-            yield Pending(part, {row: e for row, e in entries if not (retry_failed and e.is_retriable)})
+            kept = {row: entry for row, entry in entries if not (retry_failed and entry.is_retriable)}
+            yield Pending(part, kept, bad_counted=number in self._counted_bad)
 
     def has_rows_to_ask(self, retry_failed: bool = False) -> bool:
         """Whether a row has no outcome, or one that ``retry_failed`` asks again; no part is read for it.
@@ -268,7 +271,7 @@ class Ledger:
                 opened.journal.close()
                 opened.journal = None
             self._folder.journal(part_number).unlink(missing_ok=True)
-        self._tally.bad += len(bad)
+        self._count_bad(part_number, len(bad))
         self._records[part_number] = record
         self._committed.add(part_number)
         del self._open[part_number]
@@ -350,6 +353,7 @@ class Ledger:
                 self._committed.add(number)
                 self._counted.add(number)
                 self._tally.add_all(record.tally)
+                self._counted_bad[number] = record.tally.bad
         for number in self._parts:
             if number not in self._committed and self._folder.journal(number).name in present:
                 self._opened(number)
@@ -379,10 +383,9 @@ class Ledger:
     def _uncommit(self, number: int) -> None:
         """Have it on the disk that the outputs are not complete, before a part changes."""
         self._folder.mark_incomplete()
-        self._reopen(number)
+        self._committed.discard(number)
 
-    def _reopen(self, number: int) -> None:
-        """Give up the bad rows that a committed part has counted: they are read again with it."""
-        if number in self._committed:
-            self._committed.remove(number)
-            self._tally.bad -= self._records[number].tally.bad
+    def _count_bad(self, number: int, bad: int) -> None:
+        """Count the bad rows of a part; those that it counted before are not bad twice."""
+        self._tally.bad += bad - self._counted_bad.get(number, 0)
+        self._counted_bad[number] = bad

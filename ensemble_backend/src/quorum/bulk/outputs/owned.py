@@ -47,15 +47,15 @@ class Owned:
                 self._hashes.setdefault(known.name, set()).add(known.hash)
                 self._end += len(line)
 
-    def has(self, name: str, hash: str | None) -> bool:  # noqa: A002
+    def has(self, name: str, digest: str | None) -> bool:
         """Whether an output with this content is of this job."""
-        return hash in self._hashes.get(name, ())
+        return digest in self._hashes.get(name, ())
 
-    def note(self, name: str, hash: str) -> None:  # noqa: A002
+    def note(self, name: str, digest: str) -> None:
         """Have it on the disk that this is of this job; raises OSError if that fails."""
-        if self.has(name, hash):
+        if self.has(name, digest):
             return
-        line = msgspec.json.encode(_Line(name, hash)) + b"\n"
+        line = msgspec.json.encode(_Line(name, digest)) + b"\n"
         handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             os.ftruncate(handle, self._end)
@@ -64,4 +64,4 @@ class Owned:
         finally:
             os.close(handle)
         self._end += len(line)
-        self._hashes.setdefault(name, set()).add(hash)
+        self._hashes.setdefault(name, set()).add(digest)
