@@ -128,6 +128,23 @@ def test_a_last_row_that_ends_the_server_each_time_fails_alone(paid: Paid, up: S
     assert len(kills) >= 3
 
 
+@pytest.mark.timeout(120)
+def test_a_server_that_hangs_is_waited_for(paid: Paid, up: Supervised, undisturbed: Path) -> None:
+    job = Command(paid.folder, "in.jsonl", "--out", "hung.csv", *OPTIONS[:4], "--timeout", "1.5")
+    before = paid.calls
+    try:
+        job.start()
+        until(lambda: paid.calls - before >= ROWS // 3)
+        up.strike("server", signal.SIGSTOP)
+        until(lambda: "the server is away: waiting" in job.said or not job.is_alive)
+        up.strike("server", signal.SIGCONT)
+        assert job.ended() == 0, job.said
+    finally:
+        up.strike("server", signal.SIGCONT)
+        job.close()
+    assert (paid.folder / "hung.csv").read_bytes() == undisturbed.read_bytes()
+
+
 def test_ctrl_c_and_the_same_command_say_what_is_done_and_what_it_cost(
     paid: Paid, up: Supervised, undisturbed: Path
 ) -> None:
@@ -162,7 +179,7 @@ def test_a_server_that_stays_away_ends_the_job_with_75(paid: Paid, up: Supervise
         until(lambda: paid.calls - before >= ROWS // 3)
         up.process.send_signal(signal.SIGINT)
         assert job.ended() == 75, job.said
-        report = json.loads((paid.folder / "run-1.out").read_text("utf-8"))
+        report = json.loads(job.printed)
         assert (report["ended"], report["failed"]) == ("unavailable", 0)
         assert report["left"] == ROWS - report["answered"] > 0
         assert "the server is away: waiting up to 1 s for it" in job.said

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,11 +87,17 @@ class Command:
         self._arguments = ["extract", *arguments]
         self._process: Any = None
         self._number = 0
+        self._name = uuid.uuid4().hex
 
     @property
     def said(self) -> str:
         """What the last process wrote on standard error."""
-        return (self._folder / f"run-{self._number}.err").read_text("utf-8")
+        return self._file("err").read_text("utf-8")
+
+    @property
+    def printed(self) -> str:
+        """What the last process wrote on standard output."""
+        return self._file("out").read_text("utf-8")
 
     @property
     def is_alive(self) -> bool:
@@ -100,11 +107,15 @@ class Command:
     def start(self) -> None:
         """Type the command."""
         self._number += 1
-        out, err = (self._folder / f"run-{self._number}.{what}" for what in ("out", "err"))
+        out, err = self._file("out"), self._file("err")
+        err.touch()
         environment = dict(os.environ) | {"COLUMNS": "200"}
         arguments = (self._folder, self._arguments, environment, out, err)
         self._process = context.Process(target=run_quorum, args=arguments)
         self._process.start()
+
+    def _file(self, stream: str) -> Path:
+        return self._folder / f"run-{self._name}-{self._number}.{stream}"
 
     def kill(self) -> None:
         """As ``kill -9``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from quorum.bulk import patience as module
 from quorum.bulk.durations import in_words, parse_duration
 from quorum.bulk.patience import MOST_FAILURES, Fate, Patience
 from quorum.bulk.progress import JobProgress, Pace
@@ -29,6 +30,24 @@ def test_a_row_is_blamed_only_if_others_are_answered_in_between() -> None:
     patience.answered(3)
     assert patience.fate(1, BROKE) is Fate.KEEP
     assert patience.fate(4, BROKE) is Fate.AGAIN
+
+
+def test_a_late_row_is_blamed_if_others_were_answered_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, late = 100.0, DeadlineExceeded("late")
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    notes: list[str] = []
+    patience = Patience(60.0, notes.append, timeout_s=10.0)
+    patience.answered(1)
+    now += 7
+    assert patience.fate(2, late) is Fate.KEEP
+    now += 2
+    assert (patience.fate(3, late), patience.in_doubt, patience.waits) == (Fate.AGAIN, True, True)
+    assert notes == ["the server is away: waiting up to 1 min for it (late)"]
+    for fate in (Fate.ALONE, Fate.KEEP):
+        # It is what hangs the server, which is well when it is not asked about it.
+        patience.well()
+        now += 10
+        assert patience.fate(3, late) is fate
 
 
 def test_where_all_fail_the_rest_is_spared() -> None:

@@ -123,7 +123,7 @@ class Job:
         self._members = set(members)
         self.asked = 0
         self.budgets = BudgetWatch(note)
-        self.patience = Patience(options.patience_s, note, self._remind)
+        self.patience = Patience(options.patience_s, note, self._remind, options.timeout_s)
         self._limit = asyncio.Timeout(None)
         self._pace, self._shown = Pace(), 0.0
         self._parts: dict[int, _OpenPart] = {}
@@ -203,7 +203,7 @@ class Job:
         return not (self._again or self._alone or self._holds or self._parts)
 
     async def _wait_until_well(self) -> None:
-        """Where a connection broke and nothing was answered since, wait until the server says it is ready.
+        """Where a connection broke, or the server hung, and nothing came since, wait until it is ready.
 
         Only so can be told whether a row ends the server: the client would send it at the moment it is back.
         """

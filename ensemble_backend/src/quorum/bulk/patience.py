@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -21,11 +22,13 @@ from quorum_client import (
 from quorum_contract.errors import QuorumError
 
 STRIKES = 3
-"""A row that the connection breaks off at so often, while the server is well in between, has failed."""
+"""A row that the connection breaks off at, or the server hangs at, so often, while the server is well in
+between, has failed."""
 MOST_FAILURES = 100
 """Where more rows than these fail in a row, with no answer in between, the server is broken."""
 _FIRST_PAUSE_S, _LAST_PAUSE_S, _JITTER = 0.1, 10.0, 0.2
 _MOST_DOUBLED = 10
+_SILENT = 0.8
 _AWAY = Unavailable | ChannelNotFound | DeadlineExceeded
 
 
@@ -55,17 +58,24 @@ class Patience:
         note: Takes a remark when a wait begins, and when it ends.
         remind: Called with the time by which an answer must have come, by the clock of
             :func:`time.monotonic`; None: no wait is on.
+        timeout_s: Deadline of a call, seconds. A call that is late while nothing else was answered for most
+            of that time tells that the server hangs, and not that its row is to blame.
 
     Attributes:
         seconds: As given.
         reason: Of the last wait; None: there was none.
-        in_doubt: Whether a connection broke since the last answer: the server, or a row, broke it.
+        in_doubt: Whether a connection broke, or the server hung, since the last answer: it, or a row, is why.
     """
 
     def __init__(
-        self, seconds: float, note: Note, remind: Callable[[float | None], None] = lambda _: None
+        self,
+        seconds: float,
+        note: Note,
+        remind: Callable[[float | None], None] = lambda _: None,
+        timeout_s: float = math.inf,
     ) -> None:
         self.seconds = seconds
+        self._silent_s, self._answered_at = _SILENT * timeout_s, time.monotonic()
         self._note, self._remind = note, remind
         self._since: float | None = None
         self._pauses = 0
@@ -83,7 +93,8 @@ class Patience:
 
     def fate(self, row: int, error: QuorumError) -> Fate:
         """What becomes of a row that ended with this error."""
-        if not isinstance(error, Unavailable | ChannelNotFound):
+        hangs = isinstance(error, DeadlineExceeded) and self._is_silent
+        if not (hangs or isinstance(error, Unavailable | ChannelNotFound)):
             self._failures += not isinstance(error, InvalidRequest)
             if self._failures <= MOST_FAILURES:
                 return Fate.KEEP
@@ -91,7 +102,7 @@ class Patience:
             self.wait(error)
             return Fate.AGAIN
         self.wait(error)
-        if not isinstance(error, Disconnected):
+        if not (hangs or isinstance(error, Disconnected)):
             return Fate.AGAIN
         self.in_doubt = True
         strikes, at = self._strikes.get(row, (0, -1))
@@ -103,6 +114,11 @@ class Patience:
             return Fate.ALONE if strikes > 1 else Fate.AGAIN
         self._failures += 1
         return Fate.KEEP if self._failures <= MOST_FAILURES else Fate.ALONE
+
+    @property
+    def _is_silent(self) -> bool:
+        """Whether nothing was answered for most of a deadline."""
+        return time.monotonic() - self._answered_at >= self._silent_s
 
     def on_wait(self, reason: QuorumError | None) -> None:
         """Take the reason of a wait of the client, and its end, see :data:`quorum_client.OnWait`."""
@@ -131,6 +147,7 @@ class Patience:
     def answered(self, row: int = -1) -> None:
         """Take note of an answer, to this row: the wait is over."""
         self._answers += 1
+        self._answered_at = time.monotonic()
         self._failures = 0
         self.in_doubt = False
         self._strikes.pop(row, None)
