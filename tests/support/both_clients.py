@@ -68,3 +68,8 @@ class Asyncio:
                 return await client.is_ready(*args, **kwargs)
 
         return asyncio.run(go())
+
+
+def urls(*servers: Any) -> list[str]:
+    """Their addresses."""
+    return [server.url for server in servers]

@@ -189,6 +189,9 @@ class Attempts(Generic[Result]):
         if isinstance(error, InvalidRequest):
             # One that took requests before knows a wrong one.
             self._doubted = [] if server.is_proven else [*self._doubted, server]
+        elif self._lacks_channel(error):
+            # Where another has it, this one is behind, or not ready yet.
+            self._doubted.append(server)
         elif self._is_servers(error):
             # One that fails has few calls in flight, and would get all the others.
             self._servers.failed(server, call.channel)
@@ -206,6 +209,10 @@ class Attempts(Generic[Result]):
             # A canary that fails is replaced by the stable channel, of the same server too.
             return not self._is_on_canary
         return isinstance(error, Unavailable | Unauthenticated) and not isinstance(error, Overloaded)
+
+    def _lacks_channel(self, error: RequestError) -> bool:
+        """Whether the server has no such channel; where it is the canary, the stable one answers instead."""
+        return isinstance(error, ChannelNotFound) and not self._is_on_canary
 
     @property
     def _is_on_canary(self) -> bool:
@@ -245,6 +252,8 @@ class Attempts(Generic[Result]):
         if isinstance(error, InvalidRequest):
             # A request that is wrong is so everywhere, unless this server has taken none yet.
             return not self._doubted
+        if self._lacks_channel(error):
+            return False
         if not isinstance(error, Unavailable | Unauthenticated | ServerError):
             return True
         if not isinstance(error, Disconnected | ServerError) or getattr(error, "status", "") in _NOT_ASKED:

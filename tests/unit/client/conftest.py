@@ -158,3 +158,10 @@ def come(kept_port: socket.socket, nowhere: str) -> Iterator[Callable[[], None]]
 def make(request: pytest.FixtureRequest) -> Any:
     """A client of either kind."""
     return request.param
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorter pauses."""
+    monkeypatch.setattr("quorum_client._attempts._PAUSES_S", (0.02, 0.05))
+    monkeypatch.setattr("quorum_client._attempts._LONGEST_PAUSE_S", 0.1)
