@@ -232,6 +232,19 @@ def test_a_start_that_fails_again_and_again_leaves_no_folders(
     server.stop()
 
 
+@pytest.mark.parametrize(("lines", "starts"), [("boost::interprocess::lock_exception", 3), ("no model", 1)])
+def test_a_server_that_lost_a_lock_while_it_started_is_started_again(
+    spec: Deployment, monkeypatch: pytest.MonkeyPatch, lines: str, starts: int
+) -> None:
+    server = TritonServer(spec, log_path=spec.root / "server.log")
+    monkeypatch.setattr(server, "_command", lambda _: [sys.executable, "-c", f"print({lines!r})"])
+    server.start()
+    with pytest.raises(ServerProcessError, match=f"(?s)stopped while starting.*{lines}"):
+        server.wait_ready(lambda: False, 30.0)
+    assert server.life.starts == starts
+    server.stop()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGRTMIN + 1])
 def test_how_a_server_ended_is_said_for_every_signal(spec: Deployment, number: int) -> None:
     server = TritonServer(spec, log_path=spec.root / "server.log")

@@ -22,6 +22,7 @@ WITHOUT_GPU = (
 """Explains what looks like errors at a healthy start."""
 _TAIL_LINES = 40
 _TAIL_BYTES = 64 << 10
+_LOST_LOCK = "boost::interprocess::lock_exception"
 _REFUSED = re.compile(
     r"load failed for model '([^']+)': version \d+ is at UNAVAILABLE state: Internal: RuntimeConfigError: "
     r"(.+?)\s*\n(?:At:|;)",
@@ -75,6 +76,11 @@ def refused_settings(text: str) -> list[str]:
     """The models whose settings a member's runtime refused, by the lines of a log, each with the reason."""
     found = {model: " ".join(why.split()) for model, why in _REFUSED.findall(text)}
     return [f"{model}: {why}" for model, why in found.items()]
+
+
+def lost_lock(text: str) -> bool:
+    """Whether tritonserver ended itself, as a step was not scheduled for a second, by the lines of a log."""
+    return _LOST_LOCK in text
 
 
 def _older(path: Path) -> Path:

@@ -50,6 +50,7 @@ _LAST_ANSWERS_S = 0.2
 _LONE_S = 2.0
 # Longer than any request may take: none ends with its connection.
 _GRACE_S = 15.0
+_STARTS = 3
 _KEEPALIVE_S, _KEEPALIVE_TIMEOUT_S = 60, 20
 
 
@@ -87,6 +88,7 @@ class TritonServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch: Path | None = None
         self._claims: list[socket.socket] = []
+        self._recovery = Recovery.NONE
         self.life = Life()
         self.ready_after_s = 0.0
         self.endpoint = resolve_endpoint(spec, self._claims, behind_door)
@@ -183,15 +185,25 @@ class TritonServer:
 
     def set_recovery(self, recovery: Recovery) -> None:
         """Say what the server comes back from to the steps that load from now on."""
+        self._recovery = recovery
         if self._scratch is not None:
             Admission(shared_path(self._scratch.name, ADMISSION)).recovery = recovery
 
     def wait_ready(self, probe: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until ``probe`` is true; raises ServerProcessError if the process or the time ends before."""
-        deadline = time.monotonic() + timeout_s
+        """Wait until ``probe`` is true; raises ServerProcessError if the process or the time ends before.
+
+        On a machine that is busy, Triton may end itself while it starts; it is started again, twice at most.
+        """
+        deadline, starts = time.monotonic() + timeout_s, 1
         while time.monotonic() < deadline:
             if self.pid is None:
-                raise self.failure("stopped while starting")
+                if starts == _STARTS or not log_file.lost_lock(self.log_tail()):
+                    raise self.failure("stopped while starting")
+                starts += 1
+                self.end()
+                self.start_again()
+                if self._recovery is not Recovery.NONE:
+                    self.set_recovery(self._recovery)
             if probe():
                 return
             time.sleep(0.1)
