@@ -174,7 +174,7 @@ def test_versions_go_live_under_load_and_fail_nobody(desk: Deployment) -> None:
     assert [(event.model, event.version) for event in undone] == [(RETRIEVER, 1), (RETRIEVER, 3)]
 
 
-STRIDE = 1 if os.environ.get("QUORUM_LONG") else 5
+STRIDE = 1 if os.environ.get("QUORUM_LONG") else 11
 
 
 @pytest.mark.timeout(300)

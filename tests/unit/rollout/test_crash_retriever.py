@@ -25,7 +25,7 @@ from quorum.rollout.offline import quarantine, recover_offline
 from quorum.rollout.retriever import RetrieverKind
 from quorum_contract import RECOMMEND, RETRIEVER
 
-STRIDE = 1 if os.environ.get("QUORUM_LONG") else 5
+STRIDE = 1 if os.environ.get("QUORUM_LONG") else 9
 """Operations from one kill to the next; odd, as each way of going on has every second operation."""
 KEYPHRASES: dict[str, list[str]] = {"red shoes": [], "blue jacket": []}
 
