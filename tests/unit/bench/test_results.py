@@ -156,11 +156,11 @@ def test_the_report_needs_nothing_else_and_escapes(write):
     assert not re.findall(r"url\(\s*['\"]?https?:|@import", html)
     assert page.tags.count("svg") == 1
     assert "How it &lt;grows&gt;" in html
-    assert "prefers-color-scheme: dark" in html
+    assert "prefers-color-scheme:dark" in html
     assert "it needs a thing" in html
     summary = (folder / "summary.md").read_text("utf-8")
     assert "| members | concurrency |" in summary
-    assert "**9.00 (8.00 to 9.50)** (aim: under 5; missed)" in summary
+    assert "**9.00 [8.00, 9.50]** (aim: under 5; missed)" in summary
 
 
 def test_equal_results_show_no_difference(write):

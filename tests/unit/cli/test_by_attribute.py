@@ -100,7 +100,7 @@ def test_learn_and_evaluate(votes: Path, run: Any) -> None:
     assert code == 0, err
     assert "color" in out
     assert fits(out)
-    assert "right, %: 66.7 (66.7-66.7), majority 66.7" in err
+    assert "right, %: 66.7 [66.7, 66.7], majority 66.7" in err
     code, out, err = run("learn", "votes.jsonl", "--method", "iwmv", "--no-judge")
     assert (code, out) == (0, "")
     spec = load_deployment(votes / "deploy.yaml")

@@ -15,6 +15,7 @@ from quorum.cli.comparison import show, words
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, ProgressBar, note, print_json
 from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_share
 from quorum.cli.rollout import DryRunOption, RetrieverOption, VersionArgument, moved, show_change
+from quorum.reports.figures import points_in_words
 from quorum_contract import CANARY, RECOMMEND_CANARY
 
 # Parameter -> option.
@@ -206,10 +207,9 @@ def _report_retriever(spec: quorum.Deployment, options: quorum.RetrieverCanaryOp
         print_json(found)
         return
     difference = found.difference
-    low, value, high = (100 * number for number in (difference.low, difference.value, difference.high))
     note(
         f"precision@{found.k} of version {found.canary_version} less that of version {found.stable_version}: "
-        f"{value:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, {found.items} items, of which "
+        f"{points_in_words(difference)} (95 % interval, {found.items} items, of which "
         f"{found.differ} get other keyphrases): {found.verdict}"
     )
     labels = (

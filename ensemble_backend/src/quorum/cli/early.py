@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
@@ -11,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from quorum.cli.console import note, out
+from quorum.reports.figures import percent
 
 if TYPE_CHECKING:
     from quorum.evaluation.early import EarlyEvaluation
@@ -24,7 +24,7 @@ def show_early(found: EarlyEvaluation) -> None:
     for row in found.results:
         worst = Text(f"{row.worst} {100 * row.worst_flips:.1f}" if row.flips and row.worst else "-")
         shares = (row.asked, row.calls, row.flips, row.accuracy, row.ece)
-        table.add_row(row.how, *(_percent(share) for share in shares), worst)
+        table.add_row(row.how, *(percent(share) for share in shares), worst)
     out.print(table)
     note(
         f"Asked: questions, one per member and cell ({found.cells} cells, {found.members} members). Calls: "
@@ -38,7 +38,3 @@ def show_early(found: EarlyEvaluation) -> None:
     if found.not_supported:
         risks = ", ".join(f"{risk:.1%}" for risk in found.not_supported)
         note(f"these votes do not support a flip risk of {risks}: members are asked until nothing can change")
-
-
-def _percent(share: float) -> str:
-    return "-" if math.isnan(share) else f"{100 * share:.1f}"

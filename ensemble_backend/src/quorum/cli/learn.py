@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.box import SIMPLE
+from rich.table import Column, Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.attributes import interval, show_judgement
+from quorum.cli.attributes import show_judgement
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
 from quorum.cli.options import load_if_any
 from quorum.cli.signals import terminated_as_interrupted
+from quorum.reports.figures import NONE, bracketed, percent, percent_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,8 +146,8 @@ def _show_judged(judged: LearnedResult) -> None:
     for other, found in judged.compared.items():
         show_judgement(found, "learned", other)
     note(
-        f"{judged.unit}, %: {interval(own.value, own.low, own.high)}, majority "
-        f"{interval(plain.value, plain.low, plain.high)}; {judged.how} ({judged.gold_labels} labels of "
+        f"{judged.unit}, %: {percent_interval(own)}, majority {percent_interval(plain)}; "
+        f"{judged.how} ({judged.gold_labels} labels of "
         f"{judged.products} products)"
     )
 
@@ -169,12 +170,12 @@ def drift(
     if json:
         print_json(report)
     else:
-        table = Table("member", "against the others", "before", "abstained", "before")
+        heads = ("against the\nothers", "before", "abstained", "before")
+        table = Table("%", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE)
         for m in report.members:
-            expected = f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})"
-            against = (f"{m.disagreement:.1%}", expected) if len(report.members) > 1 else ("-", "-")
-            shares = (f"{share:.1%}" for share in (m.abstained, m.abstained_before))
-            table.add_row(m.member, *against, *shares)
+            against = (percent(m.disagreement), bracketed(*map(percent, (m.expected, m.low, m.high))))
+            shares = map(percent, (m.abstained, m.abstained_before))
+            table.add_row(Text(m.member), *(against if len(report.members) > 1 else (NONE, NONE)), *shares)
         out.print(table)
         if report.scores:
             _show_scores(report.scores)
@@ -184,12 +185,13 @@ def drift(
 
 
 def _show_scores(members: Sequence[ScoreDrift]) -> None:
-    table = Table("member", "sure", "before", "no score", "before")
+    table = Table(
+        "%", *(Column(h, no_wrap=True) for h in ("sure", "before", "no score", "before")), box=SIMPLE
+    )
     for m in members:
-        expected = f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})" if m.scored else "-"
-        sure, *shares = (
-            "-" if math.isnan(s) else f"{s:.1%}" for s in (m.sure, m.unscored, m.unscored_before)
+        expected = bracketed(*map(percent, (m.expected, m.low, m.high))) if m.scored else NONE
+        table.add_row(
+            Text(m.member), percent(m.sure), expected, *map(percent, (m.unscored, m.unscored_before))
         )
-        table.add_row(m.member, sure, expected, *shares)
     out.print(table)
     note("Sure: votes in the upper half of the member's scores, as they were before.")

@@ -43,12 +43,6 @@ from quorum_contract.errors import QuorumError
 _CURVE = (25, 50, 100, 200, 400, 800)
 
 
-class ReportError(QuorumError, RuntimeError):
-    """The HTML report needs a library that is not installed."""
-
-    code = "REPORT_NOT_POSSIBLE"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions:
     """Options of :func:`evaluate`.
@@ -137,11 +131,7 @@ def evaluate(
             table, _CURVE, folds=chosen.folds, seed=chosen.seed, draws=draws, value_counts=counts,
             kinds=kinds_of(deployment),
         )  # fmt: skip
-        try:
-            text = report_html(result, title=f"Evaluation of {path.name}", curve=curve)
-        except ImportError as error:
-            raise ReportError(str(error)) from error
-        write_atomic(page, text)
+        write_atomic(page, report_html(result, title=f"Evaluation of {path.name}", curve=curve))
     return result
 
 
