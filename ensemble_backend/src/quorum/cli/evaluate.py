@@ -18,7 +18,7 @@ from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, e
 from quorum.cli.early import show_early
 from quorum.cli.figures import Row, show_figures
 from quorum.cli.given_weights import show_weights
-from quorum.cli.options import load_if_any, names_in
+from quorum.cli.options import ReportOption, load_if_any, names_in
 from quorum.cli.tasks import show_tasks
 from quorum.reports.figures import bracketed, percent, percent_interval, points
 
@@ -47,7 +47,6 @@ LeaveOutTunedOption = Annotated[
     typer.Option("--leave-out-tuned", help="Leave out rows that `quorum tune` tuned a member on."),
 ]
 LazyOption = Annotated[bool, typer.Option("--lazy", help="Also show what asking members in rows would save.")]
-ReportOption = Annotated[Path | None, typer.Option(help="Also write an HTML report with plots.")]
 
 
 def evaluate(

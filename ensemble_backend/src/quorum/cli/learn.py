@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE
-from rich.table import Column, Table
 from rich.text import Text
 
 import quorum
 from quorum.cli.attributes import show_judgement
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
-from quorum.cli.options import load_if_any
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, print_json
+from quorum.cli.figures import Row, show_figures
+from quorum.cli.options import ReportOption, load_if_any
 from quorum.cli.signals import terminated_as_interrupted
 from quorum.reports.figures import NONE, bracketed, percent, percent_interval
 
@@ -158,40 +157,41 @@ def drift(
     alarm: Annotated[
         float, typer.Option(help="How often a day without change may raise one, at most.")
     ] = 0.01,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> None:
     """Name members that do not vote as they did: swapped, broken, or asked other things. Exit code 1 if any.
 
     Where their votes have scores, also members that are surer, or less sure, of their votes than before.
 
-    Example: `quorum drift weights.json tuesday.jsonl`
+    Example: `quorum drift weights.json tuesday.jsonl --report drift.html`
     """
-    report = quorum.drift(weights, votes, alarm=alarm, note=note)
+    found = quorum.drift(weights, votes, alarm=alarm, report=report, note=note)
     if json:
-        print_json(report)
+        print_json(found)
     else:
-        heads = ("against the\nothers", "before", "abstained", "before")
-        table = Table("%", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE)
-        for m in report.members:
-            against = (percent(m.disagreement), bracketed(*map(percent, (m.expected, m.low, m.high))))
-            shares = map(percent, (m.abstained, m.abstained_before))
-            table.add_row(Text(m.member), *(against if len(report.members) > 1 else (NONE, NONE)), *shares)
-        out.print(table)
-        if report.scores:
-            _show_scores(report.scores)
-        note(report.verdict)
-    if report.findings:
+        alone, rows = len(found.members) == 1, list[Row]()
+        for m in found.members:
+            before = bracketed(*map(percent, (m.expected, m.low, m.high)))
+            against = (NONE, NONE) if alone else (percent(m.disagreement), before)
+            rows.append((Text(m.member), (*against, percent(m.abstained), percent(m.abstained_before))))
+        show_figures(
+            "%", ("against the\nothers", "before", "abstained", "before"), rows, padding=(0, 2, 0, 0)
+        )
+        if found.scores:
+            _show_scores(found.scores)
+        note(found.verdict)
+        if report:
+            note(f"report: {report.resolve()}")
+    if found.findings:
         raise typer.Exit(1)
 
 
 def _show_scores(members: Sequence[ScoreDrift]) -> None:
-    table = Table(
-        "%", *(Column(h, no_wrap=True) for h in ("sure", "before", "no score", "before")), box=SIMPLE
-    )
+    rows = list[Row]()
     for m in members:
         expected = bracketed(*map(percent, (m.expected, m.low, m.high))) if m.scored else NONE
-        table.add_row(
-            Text(m.member), percent(m.sure), expected, *map(percent, (m.unscored, m.unscored_before))
-        )
-    out.print(table)
+        shares = map(percent, (m.unscored, m.unscored_before))
+        rows.append((Text(m.member), (percent(m.sure), expected, *shares)))
+    show_figures("%", ("sure", "before", "no score", "before"), rows, padding=(0, 2, 0, 0))
     note("Sure: votes in the upper half of the member's scores, as they were before.")

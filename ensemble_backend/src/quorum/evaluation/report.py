@@ -63,7 +63,14 @@ def attributes_of(found: Judgement, other: str) -> dict[str, Any]:
     """A comparison by attribute for a page: chart, attributes with enough cells, the others, legend."""
     enough = {name: c for name, c in found.by_attribute.items() if c.verdict != "too few cells"}
     few = {name: c for name, c in found.by_attribute.items() if name not in enough}
-    return {"chart": difference_chart(enough, other), "enough": enough, "few": few, "legend": found.legend}
+    return {
+        "chart": difference_chart(enough, other),
+        "enough": enough,
+        "few": few,
+        "categories": found.by_category,
+        "legend": found.legend,
+        "nameless": OUTSIDE_NAME,
+    }
 
 
 def difference_chart(compared: Mapping[str, Compared], other: str) -> str:
