@@ -22,9 +22,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, width: int) -> str:
     monkeypatch.setattr(figures, "out", console)
     shares = ["44.4 [41.2, 46.9]", "80.0 [70.0, 88.3]", "79.0 [70.0, 88.3]", "-5.7 [-10.2, -1.7]"]
     with console.capture() as caught:
-        figures.show_figures(
-            "compatibility, %", HEADS, [(Text(name), shares) for name in NAMES], padding=(0, 1, 0, 0)
-        )
+        figures.show_figures("compatibility, %", HEADS, [(Text(name), shares) for name in NAMES])
     return caught.get()
 
 

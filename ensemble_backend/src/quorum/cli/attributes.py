@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
-from quorum.cli.console import note, out
+from quorum.cli.console import new_table, note, out
 from quorum.reports.figures import points_interval
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def _table(head: str, rows: Mapping[str, Compared], own: str, other: str, draws:
     heads = (own, other, "cells", "points [95 %]")
     figures = [Column(name, justify="right", no_wrap=name in heads[2:]) for name in heads]
     last = Column("falls" if draws > 1 else "", no_wrap=True)
-    table = Table(Column(f"{head}, %", overflow="fold"), *figures, last, box=SIMPLE, padding=(0, 1, 0, 0))
+    table = new_table(Column(f"{head}, %", overflow="fold"), *figures, last)
     for name, c in rows.items():
         shares = (f"{100 * share:.1f}" for share in (c.accuracy, c.other))
         falls = "" if c.falls is None else f"{c.falls}/{draws} "

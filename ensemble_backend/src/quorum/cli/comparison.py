@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from quorum.cli.attributes import show_judgement
-from quorum.cli.console import out
+from quorum.cli.console import new_table, out
 from quorum.reports.figures import bracketed, percent, percent_interval, points, points_interval
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ def show(r: Report) -> None:
         if words and not r.trained_on:
             out.print(Text(f"version {r.canary_version} is worse than stable on {words}", "bold red"))
     heads = (f"stable ({r.stable_version})", f"canary ({r.canary_version})", "difference [interval]")
-    table = Table(
-        "", *(Column(head, justify="right", no_wrap=True) for head in heads), box=SIMPLE,
+    table = new_table(
+        "", *(Column(head, justify="right", no_wrap=True) for head in heads),
         title=f"{r.products} products, {r.cells} cells, {r.gold_labels} with gold"
         + (" that the weights were learned from" if r.trained_on else ""),
     )  # fmt: skip
@@ -51,7 +50,7 @@ def show(r: Report) -> None:
         show_judgement(found, f"canary ({r.canary_version})", f"stable ({r.stable_version})")
     _show_moved(r)
     if r.top:
-        moved_ = Table("attribute", "stable", "canary", "cells", "better", "worse", "such as", box=SIMPLE)
+        moved_ = new_table("attribute", "stable", "canary", "cells", "better", "worse", "such as")
         for c in r.top:
             stable, canary = c.stable or "(none)", c.canary or "(none)"
             counts = (str(c.cells), str(c.better), str(c.worse))
@@ -64,10 +63,10 @@ def _show_moved(r: Report) -> None:
     known = {
         name for found in r.compared.values() for name in found.by_attribute if name not in found.too_few
     }
-    rows = {name: m for name, m in r.moved.items() if m.stands_out or name not in known}
+    rows = {name: m for name, m in r.moved.items() if m.stands_out or (m.changed and name not in known)}
     if not rows or len(r.moved) == 1:
         return
-    table = Table("attribute, %", "changed", "cells", "agreement", "confidence", "", box=SIMPLE)
+    table = new_table("attribute, %", "changed", "cells", "agreement", "confidence", "")
     for name, m in sorted(rows.items(), key=lambda row: -row[1].changed):
         style, word = ("bold red", "far more than the others") if m.stands_out else ("", "")
         gains = map(points, (m.agreement, m.confidence))

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
-from quorum.cli.console import note, out
+from quorum.cli.console import new_table, note, out
 from quorum.reports.figures import percent
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def show_early(found: EarlyEvaluation) -> None:
     """Print a row for each way of asking."""
     heads = ("asked", "calls", "other\nanswers", "right", "ECE")
     figures = (Column(head, no_wrap=True) for head in heads)
-    table = Table("asked in rows, %", *figures, "worst attribute", box=SIMPLE, padding=(0, 1, 0, 0))
+    table = new_table("asked in rows, %", *figures, "worst attribute")
     for row in found.results:
         worst = Text(f"{row.worst} {100 * row.worst_flips:.1f}" if row.flips and row.worst else "-")
         shares = (row.asked, row.calls, row.flips, row.accuracy, row.ece)

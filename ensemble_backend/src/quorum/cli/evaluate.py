@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 import quorum
 from quorum.cli.attributes import show_judgement
-from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, err, note, out, print_json
+from quorum.cli.console import (
+    DEPLOY,
+    CommandError,
+    DeployOption,
+    JsonOption,
+    err,
+    new_table,
+    note,
+    out,
+    print_json,
+)
 from quorum.cli.early import show_early
 from quorum.cli.figures import Row, show_figures
 from quorum.cli.given_weights import show_weights
@@ -195,14 +204,14 @@ def _show_costs(costs: CostTable, currency: str) -> None:
     for row in costs.rows:
         figures = (percent(row.accuracy), f"{row.calls:.2f}", f"{row.cost:.4g}", "*" * row.is_pareto)
         rows.setdefault(figures, (Text(row.name, "bold" if row.is_pareto else ""), figures))
-    show_figures("%", heads, [*rows.values()], padding=(0, 1, 0, 0))
+    show_figures("%", heads, [*rows.values()])
     note("*: no other row is as cheap and as often right. An answer is about all attributes of a product.")
 
 
 def _show_scores(scores: ScoresResult) -> None:
     """Print whether members know when they are right."""
     heads = ("AUROC", "ECE", "scored", "said:right, in fifths")
-    table = Table("%", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE, padding=(0, 1, 0, 0))
+    table = new_table("%", *(Column(head, no_wrap=True) for head in heads))
     for name, m in scores.members.items():
         bins = " ".join(f"{100 * b.confidence:.0f}:{100 * b.accuracy:.0f}" for b in m.bins(5))
         figures = (percent(share) for share in (m.auroc, m.ece, m.scored))

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from quorum.cli.attributes import show_judgement
-from quorum.cli.console import note, out
+from quorum.cli.console import new_table, note, out
 from quorum.cli.tasks import show_tasks
 from quorum.reports.figures import percent_interval, points_interval
 
@@ -22,7 +21,7 @@ def show_weights(result: quorum.WeightsEvaluation, name: str) -> None:
     """Print the verdict, the figures over all, those by attribute, and what to mind."""
     out.print(f"{name} ({result.method}): {result.verdict}", highlight=False, soft_wrap=True)
     show_tasks(result.tasks)
-    table = Table(Column("%", overflow="fold"), Column("right [95 %]", no_wrap=True), box=SIMPLE, padding=0)
+    table = new_table(Column("%", overflow="fold"), Column("right [95 %]", no_wrap=True))
     for member, accuracy in result.members.items():
         table.add_row(Text(member), percent_interval(accuracy))
     table.add_section()

@@ -175,9 +175,7 @@ def drift(
             before = bracketed(*map(percent, (m.expected, m.low, m.high)))
             against = (NONE, NONE) if alone else (percent(m.disagreement), before)
             rows.append((Text(m.member), (*against, percent(m.abstained), percent(m.abstained_before))))
-        show_figures(
-            "%", ("against the\nothers", "before", "abstained", "before"), rows, padding=(0, 2, 0, 0)
-        )
+        show_figures("%", ("against the\nothers", "before", "abstained", "before"), rows)
         if found.scores:
             _show_scores(found.scores)
         note(found.verdict)
@@ -193,5 +191,5 @@ def _show_scores(members: Sequence[ScoreDrift]) -> None:
         expected = bracketed(*map(percent, (m.expected, m.low, m.high))) if m.scored else NONE
         shares = map(percent, (m.unscored, m.unscored_before))
         rows.append((Text(m.member), (percent(m.sure), expected, *shares)))
-    show_figures("%", ("sure", "before", "no score", "before"), rows, padding=(0, 2, 0, 0))
+    show_figures("%", ("sure", "before", "no score", "before"), rows)
     note("Sure: votes in the upper half of the member's scores, as they were before.")

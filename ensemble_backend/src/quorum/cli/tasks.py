@@ -27,6 +27,6 @@ def show_tasks(tasks: Mapping[str, TaskResult]) -> None:
                 shares = [percent_interval(f) for f in row.figures.values()]
                 to_best = "" if row.to_best_member is None else points_interval(row.to_best_member)
                 rows.append((Text(row.title), [*shares, to_best]))
-        show_figures(f"{name}, %", heads, rows, padding=(0, 1, 0, 0))
+        show_figures(f"{name}, %", heads, rows)
         if partly := task.answered_in_words(name):
             note(partly)
