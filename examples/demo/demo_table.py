@@ -15,6 +15,7 @@ from rich.text import Text
 
 from quorum.evaluation.by_attribute import Judgement, judge
 from quorum.evaluation.stats import Estimate, mean_over_products, quantile
+from quorum.reports.figures import percent, percent_interval, points_in_words, points_interval
 from quorum_client import Answer, Extraction, Status
 
 LAZY_ROW = "learned, lazy (version 3)"
@@ -135,25 +136,20 @@ def _voted_otherwise(full: Answer, lazy: Answer) -> bool:
 
 
 def _over(row: Row, other: Row) -> str:
-    return f"{_points(_gain(row, other))} over {other.name}"
+    return f"{points_in_words(_gain(row, other))} over {other.name}"
 
 
 def _worst(row: Row, other: Row) -> str:
     """The attribute where a row gains least on another, or loses most."""
     gains = {name: _gain(row, other, [at]) for at, name in enumerate(row.by_attribute)}
     name = min(gains, key=lambda key: gains[key].value)
-    return f"least on {name.replace('_', ' ')}: {_points(gains[name])}"
+    return f"least on {name.replace('_', ' ')}: {points_in_words(gains[name])}"
 
 
 def _gain(row: Row, other: Row, attributes: Sequence[int] | slice = slice(None)) -> Estimate:
     """Gain of one row on another, over some attributes."""
     mine, theirs = (np.array(one.right, dtype=np.float64)[attributes] for one in (row, other))
     return _mean(mine - theirs)
-
-
-def _points(gain: Estimate) -> str:
-    low, value, high = (f"{100 * share:+.1f}" for share in (gain.low, gain.value, gain.high))
-    return f"{value} points ({low} to {high})"
 
 
 def _mean(cells: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Estimate:
@@ -186,19 +182,14 @@ def warning(rows: Sequence[Row]) -> str:
 def show_changes(rows: Sequence[Row]) -> Table:
     """The changes by attribute for a terminal, in points with their intervals; what is sure is marked."""
     found = changes(rows)
-    columns = [Column(name, justify="right") for name in found]
-    table = Table(Column("points (95 %)", overflow="fold"), *columns, box=SIMPLE, padding=(0, 1, 0, 0))
+    columns = [Column(name.replace(" to ", "\nto "), justify="right", no_wrap=True) for name in found]
+    table = Table(Column("points [95 %]", overflow="fold"), *columns, box=SIMPLE, padding=(0, 1, 0, 0))
     styles = {"worse": "bold red", "better": "green"}
     for name in rows[0].by_attribute:
         cells = [judged.by_attribute[name] for judged in found.values()]
-        shown = (Text(short_points(c.difference), styles.get(c.verdict, "")) for c in cells)
+        shown = (Text(points_interval(c.difference), styles.get(c.verdict, "")) for c in cells)
         table.add_row(Text(name.replace("_", " ")), *shown)
     return table
-
-
-def short_points(gain: Estimate) -> str:
-    """A difference in points with its interval."""
-    return f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f}, {100 * gain.high:+.1f})"
 
 
 def _versions(rows: Sequence[Row]) -> list[Row]:
@@ -218,38 +209,28 @@ def _judge(row: Row, other: Row) -> Judgement:
 
 
 def show_attributes(rows: Sequence[Row]) -> Table:
-    """Shares of right cells by attribute, for a terminal; the best of each attribute is bold."""
+    """Shares of right cells by attribute, for a terminal."""
     attributes = list(rows[0].by_attribute)
     figures = [Column(name.replace("_", " "), justify="right", no_wrap=True) for name in attributes]
     table = Table(Column("right, %", overflow="fold"), *figures, box=SIMPLE)
-    best = {name: max(row.by_attribute[name] for row in rows) for name in attributes}
     for row in rows:
-        shares = row.by_attribute.items()
-        table.add_row(
-            Text(row.name),
-            *(Text(f"{100 * share:.1f}", "bold" if share == best[name] else "") for name, share in shares),
-        )
+        table.add_row(Text(row.name), *map(percent, row.by_attribute.values()))
     return table
 
 
 def show_table(rows: Sequence[Row]) -> Table:
     """The rows for a terminal; "calls" are about all listings, what follows is per answer."""
-    heads = ("right", "95 %", "calls", "each", "tokens", "p50 ms", "p95 ms")
+    heads = ("right, % [95 %]", "calls", "each", "tokens", "p50 ms", "p95 ms")
     columns = [Column(head, justify="right", no_wrap=True) for head in heads]
     table = Table(Column("who answers", overflow="fold"), *columns, box=SIMPLE, padding=(0, 1, 0, 0))
-    best = max(row.accuracy.value for row in rows)
     for row in rows:
-        style = "bold" if row.accuracy.value == best else None
-        a = row.accuracy
         table.add_row(
             Text(row.name),
-            f"{a.value:.1%}",
-            f"{100 * a.low:.1f} - {100 * a.high:.1f}",
+            percent_interval(row.accuracy),
             str(row.total_calls),
             f"{row.calls:.2f}",
             f"{row.tokens:.0f}",
             f"{row.percentile_ms(50):.0f}",
             f"{row.percentile_ms(95):.0f}",
-            style=style,
         )
     return table

@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
-from demo_report import redeploy_plot, svg
-from matplotlib import pyplot as plt
+from demo_report import origin, redeploy_plot
 from rich.table import Table
 
-from quorum import __version__
 from quorum.evaluation.stats import Estimate
+from quorum.reports.charts import Axis, Row, row_chart
+from quorum.reports.figures import bracketed
+from quorum.reports.page import render
 
 if TYPE_CHECKING:
     from run import Loop
@@ -28,12 +25,11 @@ COLUMNS = {
     "keyphrases": "recall@10, keyphrases",
     "items": "recall@10, items",
 }
-_COLOURS = {"student": "#1a9c6b", "against": "#2f7ed8", "BM25": "#7a8699"}
 
 
 def shown(figure: Estimate) -> str:
     """A figure with its interval."""
-    return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+    return bracketed(f"{figure.value:.2f}", f"{figure.low:.2f}", f"{figure.high:.2f}")
 
 
 def called(name: str) -> str:
@@ -64,10 +60,10 @@ def write_report(path: Path, loop: Loop) -> None:
     """One HTML file that needs nothing else."""
     assert loop.turn
     measured = loop.turn.evaluation
-    template = jinja2.Template(_TEMPLATE.read_text("utf-8"), autoescape=True)
     before, after = sorted(loop.recommended)
-    text = template.render(
-        loop=loop,
+    text = render(
+        _TEMPLATE.read_text("utf-8"),
+        loop_=loop,
         turn=loop.turn,
         measured=measured,
         columns=COLUMNS,
@@ -77,9 +73,7 @@ def write_report(path: Path, loop: Loop) -> None:
         redeploy_plot=redeploy_plot(loop.samples, loop.marks),
         rows=list(zip(loop.items, loop.recommended[before], loop.recommended[after], strict=True)),
         seconds=loop.seconds | dict(loop.turn.seconds),
-        machine=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        version=__version__,
+        **origin(),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
@@ -87,23 +81,5 @@ def write_report(path: Path, loop: Loop) -> None:
 
 def _plot(rows: Mapping[str, Mapping[str, Estimate]], key: str, title: str) -> str:
     """A figure of every method with its interval."""
-    known = [(name, figures[key]) for name, figures in reversed(rows.items()) if key in figures]
-    figure, axes = plt.subplots(figsize=(7.6, 0.4 * len(known) + 0.8))
-    for place, (name, value) in enumerate(known):
-        colour = _COLOURS.get(name.split(" ")[0], "#b5651d")
-        axes.plot([value.low, value.high], [place, place], color=colour, lw=2.5, solid_capstyle="round")
-        axes.plot(value.value, place, "o", color=colour, ms=7)
-        axes.annotate(
-            f"{value.value:.2f}",
-            (value.value, place),
-            (0, 7),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
-    axes.set_yticks(range(len(known)), [called(name) for name, _ in known])
-    axes.set_ylim(-0.6, len(known) - 0.2)
-    axes.set_xlim(0, 1.02)
-    axes.set_xlabel(f"{title} (bar: 95 % interval over queries)")
-    axes.grid(axis="x", alpha=0.3)
-    return svg(figure)
+    shown = [Row(called(name), figures[key]) for name, figures in rows.items() if key in figures]
+    return row_chart(f"{title} of every method", shown, Axis(f"{title} (line: 95 % interval over queries)"))

@@ -3,23 +3,19 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
-import jinja2
-from demo_report import redeploy_plot, svg
-from matplotlib import pyplot as plt
+from demo_report import hundredfold, origin, redeploy_plot
 from task_serve import Served
-from task_table import Line, TaskTable, verdicts
+from task_table import TaskTable, verdicts
 from task_tune import Tuned, headline
 
-from quorum import __version__
+from quorum.reports.charts import Axis, Row, row_chart
+from quorum.reports.page import render
 
 _TEMPLATE = Path(__file__).parent / "task_report.html.j2"
-_COLOURS = {"best": "#2f7ed8", "member": "#7a8699", "majority": "#b5651d", "learned": "#1a9c6b"}
+_ROLES = {"best": "LLMs", "member": "LLMs", "majority": "votes of all", "learned": "votes of all"}
 
 
 def write_report(
@@ -42,8 +38,8 @@ def write_report(
         seconds: Step -> its time.
         data: Where the rows come from.
     """
-    template = jinja2.Template(_TEMPLATE.read_text("utf-8"), autoescape=True)
-    text = template.render(
+    text = render(
+        _TEMPLATE.read_text("utf-8"),
         tables=tables,
         plots={table.name: _plot(table) for table in tables},
         verdicts=verdicts(tables),
@@ -55,9 +51,7 @@ def write_report(
         failed=served.failed,
         seconds=seconds,
         data=data,
-        machine=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        version=__version__,
+        **origin(),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
@@ -65,19 +59,10 @@ def write_report(
 
 def _plot(table: TaskTable) -> str:
     """Figure and interval of who answers."""
-    lines: list[Line] = list(reversed(table.lines))
-    figure, axes = plt.subplots(figsize=(7.6, 0.42 * len(lines) + 0.8))
-    for place, line in enumerate(lines):
-        low, value, high = (100 * v for v in (line.figure.low, line.figure.value, line.figure.high))
-        colour = _COLOURS[line.role]
-        axes.plot([low, high], [place, place], color=colour, lw=2.5, solid_capstyle="round")
-        axes.plot(value, place, "s" if line.is_encoder else "o", color=colour, ms=7)
-        axes.annotate(
-            f"{value:.1f}", (value, place), (0, 7), textcoords="offset points", ha="center", fontsize=8
-        )
-    axes.set_yticks(range(len(lines)), [line.name for line in lines])
-    axes.set_ylim(-0.6, len(lines) - 0.2)
-    axes.set_xlim(-3, 103)
-    axes.set_xlabel(f"{table.measure}, % (bar: 95 % interval; square: encoder)")
-    axes.grid(axis="x", alpha=0.3)
-    return svg(figure)
+    shown = [
+        Row(line.name, hundredfold(line.figure), "encoders" if line.is_encoder else _ROLES[line.role])
+        for line in table.lines
+    ]
+    title = f"{table.measure} on {table.name}, by who answers"
+    axis = Axis(f"{table.measure}, % (line: 95 % interval)", bounds=(0.0, 100.0))
+    return row_chart(title, shown, axis)

@@ -17,6 +17,7 @@ from quorum.evaluation.given import evaluate_weights
 from quorum.evaluation.stats import Estimate, quantile
 from quorum.evaluation.tasks import MAJORITY, TaskResult
 from quorum.operations.evaluate import encoders_of
+from quorum.reports.figures import percent_interval, points_in_words
 
 MEASURES = {"macro_f1": "macro-F1", "f1": "span F1", "rouge_l": "ROUGE-L", "accuracy": "accuracy"}
 
@@ -96,8 +97,7 @@ def show(tables: Sequence[TaskTable]) -> Table:
     shown = Table(
         Column("task (kind), measure", overflow="fold"),
         Column("who answers", overflow="fold"),
-        Column("%", justify="right", no_wrap=True),
-        Column("95 %", no_wrap=True),
+        Column("% [95 %]", justify="right", no_wrap=True),
         Column("read %", justify="right", no_wrap=True),
         Column("p50 ms", justify="right", no_wrap=True),
         box=SIMPLE,
@@ -105,14 +105,12 @@ def show(tables: Sequence[TaskTable]) -> Table:
     )
     for table in tables:
         heads = iter((f"{table.name} ({table.kind})", f"{table.measure}, {table.rows} rows"))
-        highest = max(line.figure.value for line in table.lines)
         for line in table.lines:
             name = f"{line.name} *" if line.role == "best" else line.name
             shown.add_row(
                 next(heads, ""),
-                Text(name, "bold" if line.figure.value == highest else ""),
-                Text(f"{100 * line.figure.value:.1f}", "bold" if line.figure.value == highest else ""),
-                f"{100 * line.figure.low:.0f}-{100 * line.figure.high:.0f}",
+                Text(name),
+                percent_interval(line.figure),
                 "" if line.answered is None else f"{100 * line.answered:.0f}",
                 "" if line.p50_ms is None else f"{line.p50_ms:.0f}",
             )
@@ -130,7 +128,7 @@ def _verdict(table: TaskTable) -> str:
     gain = learned.to_best
     if gain is None:
         return "learned weights are the best"
-    points = f"{100 * gain.value:+.1f} points ({100 * gain.low:+.1f}, {100 * gain.high:+.1f})"
+    points = points_in_words(gain)
     if gain.low == gain.value == gain.high == 0:
         return f"learned weights are as good as {best.name}, the best single member"
     if gain.low > 0:

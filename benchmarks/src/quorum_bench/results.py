@@ -76,6 +76,7 @@ class Finding(_Strict):
         unit: Unit of the figure.
         aim: Target, in words; empty without one.
         met: Whether it was reached; null without a target.
+        no_effect: Value at which there is no difference: 0, or 1 of a ratio; null where that means nothing.
     """
 
     text: str
@@ -83,6 +84,20 @@ class Finding(_Strict):
     unit: str = ""
     aim: str = ""
     met: bool | None = None
+    no_effect: Finite | None = None
+
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether the figure may be no difference at all: its interval holds that."""
+        v, none = self.value, self.no_effect
+        return v is not None and none is not None and v.low <= none <= v.high
+
+    @property
+    def outcome(self) -> str:
+        """Whether the target was reached, in a word; "" without a target."""
+        if self.met is None:
+            return ""
+        return "undecided" if self.shows_nothing else "met" if self.met else "missed"
 
 
 class Plot(_Strict):

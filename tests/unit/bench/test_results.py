@@ -16,7 +16,9 @@ from quorum_bench.bench import Scenario, point_result
 from quorum_bench.cli.app import app
 from quorum_bench.compare import CompareError, compare, differences
 from quorum_bench.metrics import ALL
-from quorum_bench.report import write_report
+from quorum_bench.report import honest_line, write_report
+from quorum_bench.report.html import html_text
+from quorum_bench.report.markdown import markdown_text
 from quorum_bench.results import (
     SAMPLES,
     Finding,
@@ -156,11 +158,51 @@ def test_the_report_needs_nothing_else_and_escapes(write):
     assert not re.findall(r"url\(\s*['\"]?https?:|@import", html)
     assert page.tags.count("svg") == 1
     assert "How it &lt;grows&gt;" in html
-    assert "prefers-color-scheme: dark" in html
+    assert "prefers-color-scheme:dark" in html
     assert "it needs a thing" in html
     summary = (folder / "summary.md").read_text("utf-8")
     assert "| members | concurrency |" in summary
-    assert "**9.00 (8.00 to 9.50)** (aim: under 5; missed)" in summary
+    assert "**9.00 [8.00, 9.50]** (aim: under 5; missed)" in summary
+
+
+def finding(text: str, low: float, high: float, no_effect: float | None) -> Finding:
+    value = Value(value=(low + high) / 2, low=low, high=high)
+    return Finding(text=text, value=value, unit="ms", aim="under 1", met=True, no_effect=no_effect)
+
+
+def test_a_finding_that_may_be_no_difference_is_neither_bold_nor_met(write):
+    results = read_results(write("a"))
+    findings = [finding("unsure", -1, 3, 0), finding("sure", 1, 3, 0), finding("amount", -1, 3, None)]
+    scenario = results.scenarios[0].model_copy(update={"findings": findings})
+    results = results.model_copy(update={"scenarios": [scenario]})
+    assert [f.outcome for f in findings] == ["undecided", "met", "met"]
+    lines = [line for line in markdown_text(results).splitlines() if line.startswith("- ")]
+    assert lines == [
+        "- unsure: 1.00 ms [-1.00, 3.00], no difference shown (aim: under 1; undecided)",
+        "- sure: **2.00 ms [1.00, 3.00]** (aim: under 1; met)",
+        "- amount: **1.00 ms [-1.00, 3.00]** (aim: under 1; met)",
+    ]
+    page = html_text(results)
+    assert page.count("no difference shown") == page.count(">undecided<") == 1
+
+
+def test_the_line_to_quote_names_the_comparison_its_interval_and_the_load(write):
+    results = read_results(write("a", environment={"load_before": [1.5, 1, 1]}))
+    peers = results.scenarios[0].model_copy(
+        update={
+            "name": "peers",
+            "findings": [finding("answers per second, as a multiple of the best peer's (B)", 0.8, 1.0, 1)],
+            "points": [
+                point.model_copy(update={"labels": {"server": name}})
+                for name, point in zip(("quorum", "A", "B"), results.scenarios[0].points, strict=False)
+            ],
+        }
+    )
+    line = honest_line(results.model_copy(update={"scenarios": [peers]}))
+    assert line == (
+        "On 2 cores of a CPU (load 1.5 as it began): answers per second, as a multiple of the best peer's "
+        "(B): 0.900 ms [0.800, 1.00] (peers: A, B)."
+    )
 
 
 def test_equal_results_show_no_difference(write):

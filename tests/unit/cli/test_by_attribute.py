@@ -63,6 +63,25 @@ def test_canary_report(votes: Path, run: Any) -> None:
     assert json.loads(out)["compared"]["stable"]["worse"] == ["brand"]
 
 
+def test_a_canary_report_as_a_page(votes: Path, run: Any) -> None:
+    table = read_votes(votes / "votes.jsonl")
+    cells = [replace(c, product="<b>p</b>" if c.product == "p0" else c.product) for c in table.cells]
+    write_votes(build_table(MEMBERS, cells), votes / "named.jsonl")
+    code, _, err = run("canary", "report", "named.jsonl", "--report", "canary.html")
+    assert code == 0, err
+    assert f"report: {votes / 'canary.html'}" in err
+    page = (votes / "canary.html").read_text("utf-8")
+    assert "<b>Keep watching</b>" in page
+    assert "Version 2 is worse than stable on brand (-100.0 points [" in page
+    assert page.count("<svg") == 1
+    assert "&lt;b&gt;p&lt;/b&gt;" in page
+    assert "<b>p</b>" not in page
+    code, _, err = run("canary", "report", "votes.jsonl", "--report", "nowhere/canary.html")
+    assert (code, "nowhere/canary.html: No such file" in err) == (1, True)
+    code, _, err = run("canary", "report", "items.jsonl", "--retriever", "--report", "canary.html")
+    assert (code, "--report is for `canary report` without --retriever" in err) == (1, True)
+
+
 def test_evaluate_weights_against_what_is_live(votes: Path, run: Any) -> None:
     spec = load_deployment(votes / "deploy.yaml")
     set_state(spec, [1, 2, 3], stable=2, repository=store_of(spec).path)
@@ -100,7 +119,7 @@ def test_learn_and_evaluate(votes: Path, run: Any) -> None:
     assert code == 0, err
     assert "color" in out
     assert fits(out)
-    assert "right, %: 66.7 (66.7-66.7), majority 66.7" in err
+    assert "right, %: 66.7 [66.7, 66.7], majority 66.7" in err
     code, out, err = run("learn", "votes.jsonl", "--method", "iwmv", "--no-judge")
     assert (code, out) == (0, "")
     spec = load_deployment(votes / "deploy.yaml")

@@ -117,11 +117,15 @@ def test_drift_shows_a_dash_for_a_member_that_gives_no_scores(folder: Path, run:
     bare = [replace(cell, scores=(None, *cell.scores[1:])) for cell in today.cells]
     write_votes(build_table(today.members, bare), folder / "today.jsonl")
     assert run("learn", "past.jsonl")[0] == 0
-    code, out, err = run("drift", "weights.json", "today.jsonl")
+    code, out, err = run("drift", "weights.json", "today.jsonl", "--report", "drift.html")
     assert code == 1
-    row = [part.strip() for part in out.splitlines()[-4].split("│")[1:-1]]
-    assert row == ["m0", "-", "-", "100.0%", "0.0%"]
+    row = [line.split() for line in out.splitlines() if line.strip().startswith("m0 ")][1]
+    assert row == ["m0", "–", "–", "100.0", "0.0"]
     assert "m0 gives no scores any more" in err
+    page = (folder / "drift.html").read_text("utf-8")
+    assert page.count("<svg") == 2
+    assert "m0 gives no scores any more" in page
+    assert f"report: {folder / 'drift.html'}" in err
 
 
 def test_label_asks_with_probabilities(folder: Path, run: Any) -> None:

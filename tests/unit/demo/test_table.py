@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import re
 
 from demo_table import (
     LAZY_ROW,
@@ -48,7 +47,7 @@ def test_the_verdict_is_against_the_best_single_and_majority() -> None:
     assert "over b alone" in first
     assert "+25.0 points" in first
     assert "over majority (version 1)" in first
-    assert second.startswith("learned again: +0.0 points")
+    assert second.startswith("learned again: 0.0 points")
     assert show_table(rows).row_count == 5
 
 
@@ -60,7 +59,7 @@ def test_the_verdict_names_the_attribute_that_lost_most() -> None:
     ]
     (line,) = verdict(rows).splitlines()
     best, majority = line.split("; ")
-    assert "over a alone, least on brand: +0.0 points" in best
+    assert "over a alone, least on brand: 0.0 points" in best
     assert "over majority (version 1), least on brand: -50.0 points" in majority
 
 
@@ -81,18 +80,15 @@ def test_each_version_is_compared_with_majority_and_with_what_was_live_before() 
     console = Console(width=80, markup=False, file=(shown := io.StringIO()))
     console.print(show_changes(rows))
     line = next(line for line in shown.getvalue().splitlines() if line.strip().startswith("brand"))
-    assert line.count("-62.5 (-") == 2
+    assert line.count("-62.5 [-") == 2
     assert "…" not in shown.getvalue()
 
 
-def test_attributes_have_a_column_each_and_the_best_are_marked() -> None:
+def test_attributes_have_a_column_each() -> None:
     rows = [row("a alone", [[True, False], [True, True]]), row("learned", [[True, True], [True, False]])]
-    console = Console(width=80, markup=False, force_terminal=True, file=(shown := io.StringIO()))
+    console = Console(width=80, markup=False, file=(shown := io.StringIO()))
     console.print(show_attributes(rows))
-    bold = re.findall(r"\x1b\[1m *([\d.]+)", shown.getvalue())
-    assert bold == ["100.0", "100.0"]
-    text = re.sub(r"\x1b\[[\d;]*m", "", shown.getvalue())
-    assert [line.split() for line in text.splitlines() if "." in line] == [
+    assert [line.split() for line in shown.getvalue().splitlines() if "." in line] == [
         ["a", "alone", "50.0", "100.0"],
         ["learned", "100.0", "50.0"],
     ]

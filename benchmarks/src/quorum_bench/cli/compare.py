@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from quorum.reports.figures import bracketed
 from quorum_bench.compare import DEFAULT_METRICS, CompareError, Row, compare, differences
 from quorum_bench.results import ResultsError
 
@@ -69,25 +70,15 @@ def compare_results(
 
 
 def _print(rows: list[Row]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for name in ("point", "metric"):
-        table.add_column(name, overflow="fold")
-    for name in ("before", "after", "times worse", "95 %"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict")
-    for row in rows:
-        r = row.ratio
-        colour = _COLOURS[row.verdict]
-        table.add_row(
-            row.point,
-            row.metric,
-            f"{row.a:.4g}",
-            f"{row.b:.4g}",
-            f"{r.value:.3f}",
-            f"{r.low:.3f} - {r.high:.3f}",
-            f"[{colour}]{row.verdict}[/]",
-        )
-    out.print(table, highlight=False)
+    """Print a block for each point, with a line for each metric."""
+    out.print(Text(f"{'':14}{'before':>9}{'after':>9}{'times worse [95 %]':>24}  verdict"))
+    for point in dict.fromkeys(row.point for row in rows):
+        out.print(Text(point, "bold"), soft_wrap=True)
+        for row in (row for row in rows if row.point == point):
+            r = row.ratio
+            ratio = bracketed(f"{r.value:.3f}", f"{r.low:.3f}", f"{r.high:.3f}")
+            figures = f"  {row.metric:12}{row.a:>9.4g}{row.b:>9.4g}{ratio:>24}  "
+            out.print(Text.assemble(figures, (row.verdict, _COLOURS[row.verdict])), soft_wrap=True)
 
 
 def _print_gate(bad: list[Row], count: int, max_ratio: float, strict: bool) -> None:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from quorum.reports.figures import NONE, number, number_interval
 from quorum_bench.environment import machine_line
-from quorum_bench.results import Finding, MetricInfo, PointResult, Results, ScenarioResult, Value
+from quorum_bench.results import Finding, MetricInfo, PointResult, Results, ScenarioResult
 
 HEADLINE = (
     "accuracy",
@@ -29,33 +30,15 @@ MANY = 80
 """Above so many points the report shows plots, no table."""
 
 
-def number(value: float) -> str:
-    """Format with three significant digits, never an exponent."""
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 1000:
-        return f"{value:,.0f}".replace(",", " ")
-    if size >= 100:
-        return f"{value:.0f}"
-    if size >= 10:
-        return f"{value:.1f}"
-    if size >= 0.9995:
-        return f"{value:.2f}"
-    return f"{value:.3f}" if size >= 0.01 else f"{value:.2g}"
-
-
-def interval(value: Value) -> str:
-    """Format the interval of a value."""
-    return f"{number(value.low)} to {number(value.high)}"
-
-
 def figure_of(finding: Finding) -> str:
     """Format the value of a finding with its unit and interval."""
     if finding.value is None:
         return ""
     unit = f" {finding.unit}" if finding.unit else ""
-    return f"{number(finding.value.value)}{unit} ({interval(finding.value)})"
+    v = finding.value
+    # Of a single run there is no interval.
+    ends = "" if v.low == v.high else f" [{number(v.low)}, {number(v.high)}]"
+    return f"{number(v.value)}{unit}{ends}"
 
 
 def columns(scenario: ScenarioResult, results: Results) -> list[tuple[str, MetricInfo]]:
@@ -71,7 +54,15 @@ def labels(scenario: ScenarioResult) -> list[str]:
 
 def cell(point: PointResult, key: str) -> str:
     """Format a point's value of a metric, or a dash."""
-    return number(point.values[key].value) if key in point.values else "–"
+    return number(point.values[key].value) if key in point.values else NONE
+
+
+def interval_cell(point: PointResult, key: str) -> str:
+    """Format a point's value of a metric with its interval, or a dash."""
+    value = point.values.get(key)
+    if value is None:
+        return NONE
+    return number(value.value) if value.low == value.high else number_interval(value)
 
 
 def machine(results: Results) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-
+from quorum.reports.page import render
 from quorum_bench.report import figures
 from quorum_bench.report.markdown import honest_line
 from quorum_bench.report.plots import draw
@@ -17,14 +16,13 @@ _TEMPLATE = Path(__file__).parent / "report.html.j2"
 
 def html_text(results: Results) -> str:
     """Return one self-contained HTML file."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(_TEMPLATE.read_text("utf-8"))
-    return template.render(
+    return render(
+        _TEMPLATE.read_text("utf-8"),
         r=results,
-        f=figures,
+        b=figures,
         line=honest_line(results),
         plots={
-            scenario.name: [svg for plot in scenario.plots if (svg := draw(plot, scenario, results))]
+            scenario.name: [(plot, svg) for plot in scenario.plots if (svg := draw(plot, scenario, results))]
             for scenario in results.scenarios
         },
     )

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from quorum_bench.report.figures import MANY, cell, columns, figure_of, labels, machine, number
-from quorum_bench.results import Results, ScenarioResult
+from quorum_bench.report.figures import MANY, cell, columns, figure_of, interval_cell, labels, machine
+from quorum_bench.results import Finding, Results, ScenarioResult
 
 
 def markdown_text(results: Results) -> str:
@@ -21,24 +21,44 @@ def markdown_text(results: Results) -> str:
 
 
 def honest_line(results: Results) -> str:
-    """Return one line to quote: the headline figures, with their machine."""
-    figures = []
-    points = results.points()
-    lone = points.get("overhead/asked=ensemble,thinking=none")
-    if lone:
-        figures.append(f"an answer of five members that cost nothing in {cell(lone, 'latency_p50')} ms (p50)")
-    for scenario in results.scenarios:
-        for finding in scenario.findings[:1]:
-            if scenario.name == "overhead" and finding.value:
-                figures.append(f"{number(finding.value.value)} ms more than the slowest of them alone")
-            if scenario.name == "peers" and finding.value:
-                figures.append(
-                    f"{number(finding.value.value)} times the answers/s of the best other way to serve them"
-                )
-            if scenario.name == "concurrency" and finding.value:
-                figures.append(f"at most {number(finding.value.value)} answers/s")
-    where = f"{results.environment.get('cores_usable')} cores of {results.environment.get('cpu')}"
-    return f"On {where}: {', '.join(figures)}." if figures else f"On {where}; see the scenarios below."
+    """Return one line to quote: the headline figures with intervals, their comparisons, and the machine.
+
+    The machine's load as the run began is that of other programs.
+    """
+    parts = [text for scenario in results.scenarios if (text := _headline(scenario))]
+    e = results.environment
+    load = f" (load {e['load_before'][0]:g} as it began)" if e.get("load_before") else ""
+    where = f"{e.get('cores_usable')} cores of {e.get('cpu')}{load}"
+    return f"On {where}: {'; '.join(parts)}." if parts else f"On {where}; see the scenarios below."
+
+
+def _headline(scenario: ScenarioResult) -> str:
+    """The first finding of a scenario that is quoted, in words; "" for others."""
+    first = scenario.findings[0] if scenario.findings else None
+    if first is None or first.value is None:
+        return ""
+    if scenario.name == "overhead":
+        lone = next((p for p in scenario.points if p.labels.get("asked") == "ensemble"), None)
+        answer = (
+            f"an answer of five members in {interval_cell(lone, 'latency_p50')} ms (p50); " if lone else ""
+        )
+        return f"{answer}{first.text} {figure_of(first)}"
+    if scenario.name == "peers":
+        names = dict.fromkeys(str(p.labels.get("server")) for p in scenario.points)
+        peers = ", ".join(name for name in names if not name.startswith("quorum"))
+        return f"{first.text}: {figure_of(first)} (peers: {peers})"
+    if scenario.name == "concurrency":
+        return f"{first.text}: {figure_of(first)}"
+    return ""
+
+
+def _figure(finding: Finding) -> str:
+    """The figure of a finding, bold where it shows something."""
+    if not finding.value:
+        return ""
+    if finding.shows_nothing:
+        return f": {figure_of(finding)}, no difference shown"
+    return f": **{figure_of(finding)}**"
 
 
 def _scenario(scenario: ScenarioResult, results: Results) -> str:
@@ -50,11 +70,8 @@ def _scenario(scenario: ScenarioResult, results: Results) -> str:
     if scenario.findings:
         lines.append("")
     for finding in scenario.findings:
-        verdict = (
-            "" if finding.met is None else f" (aim: {finding.aim}; {'met' if finding.met else 'missed'})"
-        )
-        figure = f": **{figure_of(finding)}**" if finding.value else ""
-        lines.append(f"- {finding.text}{figure}{verdict}")
+        verdict = f" (aim: {finding.aim}; {finding.outcome})" if finding.outcome else ""
+        lines.append(f"- {finding.text}{_figure(finding)}{verdict}")
     if len(scenario.points) > MANY:
         lines += [
             "",

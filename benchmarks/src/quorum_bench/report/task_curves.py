@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quorum.evaluation.stats import Estimate
-from quorum_bench.report.plots import draw_curves
+from quorum.reports.charts import Axis, Levels, curve_chart
+from quorum.reports.drawing import standalone
 
 _RATERS = "rater"
 
 
 def size_curve(rows: Sequence[Mapping[str, Any]], task: str) -> str:
-    """SVG of the figure of a task by the rows that members are tuned on; "" without any."""
+    """SVG file of the figure of a task by the rows that members are tuned on; "" without any."""
     own = [row for row in rows if row["task"] == task]
     curves: dict[str, list[tuple[float, Estimate]]] = {}
     for row in own:
@@ -22,7 +23,14 @@ def size_curve(rows: Sequence[Mapping[str, Any]], task: str) -> str:
     levels = {row["who"]: 100 * row["figure"].value for row in own if not row["rows"]}
     if not curves:
         return ""
-    return draw_curves(f"{task}, {own[0]['measure']}, %", "rows tuned on", curves, _named(levels))
+    chart = curve_chart(
+        f"{task} by the rows that members are tuned on",
+        curves,
+        Axis("rows tuned on", is_log=True),
+        Axis(f"{own[0]['measure']}, %", bounds=(0.0, 100.0)),
+        Levels(_named(levels)),
+    )
+    return standalone(chart)
 
 
 def _percent(figure: Estimate) -> Estimate:

@@ -50,15 +50,18 @@ def _members(bench: Bench) -> ScenarioResult:
             f"costs, {own_ms:.2f} ms)",
             value=value_of(fitted),
             unit="ms",
+            no_effect=0,
         ),
         Finding(
             text="each further member adds to the p50 of a lone request (ideal: 0, with a core for each)",
             value=value_of(slope(counts, [m.p50s_ms for m in quiet])),
             unit="ms",
+            no_effect=0,
         ),
         Finding(
             text="answers per second with 1 member, as a multiple of those with 5 (ideal: 5)",
             value=value_of(_ratio(busy, counts, 1, 5)),
+            no_effect=1,
         ),
     ]
     base = float(np.median(busy[0].cpu_ms))
@@ -100,11 +103,13 @@ def _attributes(bench: Bench) -> ScenarioResult:
             f"{base:.2f} ms; ideal: 0)",
             value=value_of(slope(x, [m.cpu_ms for m in busy])),
             unit="ms",
+            no_effect=0,
         ),
         Finding(
             text="each further attribute adds to the p50 of a lone request (ideal: 0)",
             value=value_of(slope(x, [m.p50s_ms for m in quiet])),
             unit="ms",
+            no_effect=0,
         ),
     ]
     plots = [

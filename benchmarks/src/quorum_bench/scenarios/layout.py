@@ -51,7 +51,7 @@ def _findings(measured: Sequence[Measured]) -> list[Finding]:
     def ratio(what: str, load: int, of: Callable[[Measured], Sequence[float]]) -> Finding:
         pairs = paired_ratio(of(by_labels[_SAME, load]), of(by_labels[_RANDOM, load]))
         text = f"{what} with the same addresses, as a multiple of that with random ones, median over pairs"
-        return Finding(text=text, value=value_of(pairs))
+        return Finding(text=text, value=value_of(pairs), no_effect=1)
 
     return [
         ratio(f"CPU of an answer at {_BUSY} callers", _BUSY, lambda m: m.cpu_ms),

@@ -210,6 +210,7 @@ def _findings(free: Sequence[Measured]) -> list[Finding]:
             text=f"answers per second at {_BUSY} callers, as a multiple of the best peer's "
             f"({fastest.labels['server']})",
             value=value_of(faster),
+            no_effect=1,
             aim=f"at least {_AIM:g}",
             met=faster.value >= _AIM,
         ),
@@ -217,6 +218,7 @@ def _findings(free: Sequence[Measured]) -> list[Finding]:
             text="CPU per answer of the leanest peer, its client included "
             f"({leanest.labels['server']}), as a multiple of quorum's",
             value=value_of(cheaper),
+            no_effect=1,
             aim="above 1",
             met=cheaper.value > 1.0,
         ),

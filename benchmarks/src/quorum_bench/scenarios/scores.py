@@ -55,6 +55,7 @@ def _findings(measured: Sequence[Measured]) -> list[Finding]:
         return Finding(
             text=f"{what} with scores, as a multiple of that without, median over pairs",
             value=value_of(pairs),
+            no_effect=1,
         )
 
     return [

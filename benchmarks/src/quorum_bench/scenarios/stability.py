@@ -151,6 +151,7 @@ def _findings(courses: dict[World, list[Course]]) -> list[Finding]:
                 text=f"{world.name}: best against frozen weights is '{top}', by",
                 value=gains[top],
                 unit="points",
+                no_effect=0,
             )
         )
     return findings

@@ -15,7 +15,7 @@ import quorum
 from quorum.bulk.answers import as_probability, in_words
 from quorum.bulk.ask import why_withheld
 from quorum.bulk.spent import spent_in_words
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, new_table, note, out, print_json
 from quorum.cli.options import AttributesOption, UrlOption, load_if_any, names_in
 from quorum_client import Answer, DecisionStatus, Status, Vote
 from quorum_contract import STABLE
@@ -114,7 +114,7 @@ def _text_of(text: str, fields: Sequence[str]) -> str | Mapping[str, str]:
 
 def _wide(answers: Sequence[Answer], written: Container[str]) -> Table:
     """A row for each attribute, a column for each member."""
-    table = Table("attribute", "answer", "confidence", *(vote.member for vote in answers[0].votes))
+    table = new_table("attribute", "answer", "confidence", *(vote.member for vote in answers[0].votes))
     for answer in answers:
         votes = map(_vote_cell, answer.votes)
         table.add_row(Text(answer.attribute), _answer_cell(answer), _sure(answer, written), *votes)
@@ -123,7 +123,7 @@ def _wide(answers: Sequence[Answer], written: Container[str]) -> Table:
 
 def _narrow(answers: Sequence[Answer], written: Container[str]) -> Table:
     """A block for each attribute, with a row for each member."""
-    table = Table(
+    table = new_table(
         Column("attribute, member", overflow="fold"), Column("answer, vote", overflow="fold"), "confidence"
     )
     for answer in answers:

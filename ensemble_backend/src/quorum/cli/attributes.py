@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
-from quorum.cli.console import note, out
+from quorum.cli.console import new_table, note, out
+from quorum.reports.figures import points_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from quorum.evaluation.by_attribute import Compared, Judgement
-    from quorum.evaluation.stats import Estimate
 
 _FEW = 6
 _STYLES = {"worse": "bold red", "better": "green"}
@@ -41,21 +40,11 @@ def show_judgement(found: Judgement, own: str, other: str = "") -> None:
         note(f"too few cells to say: {', '.join(few)}" + (f" and {more} others" if more > 0 else ""))
 
 
-def interval(value: float, low: float, high: float) -> str:
-    """A share with its interval, in per cent."""
-    return f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
-
-
-def delta(estimate: Estimate) -> str:
-    """A difference with its interval, in points."""
-    return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.1f}, {100 * estimate.high:+.1f})"
-
-
 def _table(head: str, rows: Mapping[str, Compared], own: str, other: str, draws: int) -> None:
-    heads = (own, other, "cells", "points (95 %)")
+    heads = (own, other, "cells", "points [95 %]")
     figures = [Column(name, justify="right", no_wrap=name in heads[2:]) for name in heads]
     last = Column("falls" if draws > 1 else "", no_wrap=True)
-    table = Table(Column(f"{head}, %", overflow="fold"), *figures, last, box=SIMPLE, padding=(0, 1, 0, 0))
+    table = new_table(Column(f"{head}, %", overflow="fold"), *figures, last)
     for name, c in rows.items():
         shares = (f"{100 * share:.1f}" for share in (c.accuracy, c.other))
         falls = "" if c.falls is None else f"{c.falls}/{draws} "
@@ -63,5 +52,7 @@ def _table(head: str, rows: Mapping[str, Compared], own: str, other: str, draws:
         style = _STYLES.get(c.verdict, "")
         # All that a default question asks about count as one attribute, without a name.
         shown = name or ("outside the catalogue" if head == "attribute" else "")
-        table.add_row(Text(shown, style), *shares, str(c.cells), delta(c.difference), Text(word, style))
+        table.add_row(
+            Text(shown, style), *shares, str(c.cells), points_interval(c.difference), Text(word, style)
+        )
     out.print(table)

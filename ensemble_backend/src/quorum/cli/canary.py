@@ -13,8 +13,9 @@ from typer.core import TyperGroup
 import quorum
 from quorum.cli.comparison import show, words
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, ProgressBar, note, print_json
-from quorum.cli.options import AttributesOption, UrlOption, names_in, parse_share
+from quorum.cli.options import AttributesOption, ReportOption, UrlOption, names_in, parse_share
 from quorum.cli.rollout import DryRunOption, RetrieverOption, VersionArgument, moved, show_change
+from quorum.reports.figures import points_in_words
 from quorum_contract import CANARY, RECOMMEND_CANARY
 
 # Parameter -> option.
@@ -24,6 +25,7 @@ _OF_WEIGHTS = {
     "auto_rollback": "--auto-rollback",
     "attributes": "--attributes",
     "top": "--top",
+    "page": "--report",
 }
 _OF_RETRIEVER = {"judged": "--judged", "k": "-k"}
 EXIT_CODES = {"promote": 0, "keep watching": 3, "roll back": 4}
@@ -134,6 +136,7 @@ def report(
     retriever: RetrieverOption = False,
     judged: JudgedOption = None,
     k: KOption = 10,
+    page: ReportOption = None,
     url: UrlOption = None,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
@@ -153,7 +156,7 @@ def report(
     deployment's own ensemble is asked the `default` question. What both recommend needs no judgement.
     Precision of the k best differs by that, with an interval over the items.
 
-    Example: `quorum canary report votes.jsonl --auto-promote --auto-rollback`
+    Example: `quorum canary report votes.jsonl --auto-promote --auto-rollback --report canary.html`
 
     Example: `quorum canary report items.jsonl --retriever --judged judged.parquet`
     """
@@ -179,12 +182,16 @@ def report(
         concurrency=concurrency, top=top, url=url,
     )  # fmt: skip
     with ProgressBar("replay") as bar:
-        result = quorum.canary_report(quorum.load_deployment(deploy), options, progress=bar, note=note)
+        result = quorum.canary_report(
+            quorum.load_deployment(deploy), options, report=page, progress=bar, note=note
+        )
     if json:
         print_json(result)
     else:
         show(result.comparison)
         note(words(result.comparison, result.done))
+        if page:
+            note(f"report: {page.resolve()}")
     if auto_promote or auto_rollback:
         raise typer.Exit(EXIT_CODES[result.comparison.verdict.action])
 
@@ -206,10 +213,9 @@ def _report_retriever(spec: quorum.Deployment, options: quorum.RetrieverCanaryOp
         print_json(found)
         return
     difference = found.difference
-    low, value, high = (100 * number for number in (difference.low, difference.value, difference.high))
     note(
         f"precision@{found.k} of version {found.canary_version} less that of version {found.stable_version}: "
-        f"{value:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, {found.items} items, of which "
+        f"{points_in_words(difference)} (95 % interval, {found.items} items, of which "
         f"{found.differ} get other keyphrases): {found.verdict}"
     )
     labels = (

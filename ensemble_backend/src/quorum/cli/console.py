@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich import progress
+from rich.box import SIMPLE
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from quorum.files import WRITE_ERRNOS
@@ -33,11 +34,14 @@ class SafeConsole(Console):
     """
 
     def print(self, *objects: Any, **settings: Any) -> None:
-        """Print as rich does, tables with whole cells."""
-        for column in (column for one in objects if isinstance(one, Table) for column in one.columns):
+        """Print as rich does, tables with whole cells and a blank line below."""
+        tables = [one for one in objects if isinstance(one, Table)]
+        for column in (column for table in tables for column in table.columns):
             if not column.no_wrap:
                 column.overflow = "fold"
         super().print(*objects, **settings)
+        if tables:
+            super().print()
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render as rich does; only rich itself writes control codes."""
@@ -49,6 +53,13 @@ class SafeConsole(Console):
         if not self.stderr:
             super().on_broken_pipe()
         self.quiet = True
+
+
+def new_table(*heads: str | Column, title: str | None = None) -> Table:
+    """A table in the look that all commands share."""
+    table = Table(*heads, title=title, title_justify="left", title_style="bold", box=SIMPLE)
+    table.show_edge, table.padding = False, (0, 1, 0, 0)
+    return table
 
 
 # Names and values may hold brackets, which are no markup.

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import CommandError, JsonOption, StepBar, note, out, print_json
+from quorum.cli.console import CommandError, JsonOption, StepBar, new_table, note, out, print_json
 from quorum.cli.signals import terminated_as_interrupted
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ _TITLES = {
 def _show(report: DistillReport) -> None:
     figures = report.student.figures
     names = [name for name in _TITLES if name in next(iter(figures["student"].values()))]
-    table = Table("held out", "dims", *(_TITLES[name] for name in names))
+    table = new_table("held out", "dims", *(_TITLES[name] for name in names))
     for title, part in (("untrained base", "zero_shot"), ("student", "student"), ("gain", "over_zero_shot")):
         for size, row in figures[part].items():
             table.add_row(title, size, *(_cell(row.get(name)) for name in names))

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
-from quorum.cli.console import note, out
+from quorum.cli.console import new_table, note, out
+from quorum.reports.figures import percent
 
 if TYPE_CHECKING:
     from quorum.evaluation.early import EarlyEvaluation
@@ -20,11 +19,11 @@ def show_early(found: EarlyEvaluation) -> None:
     """Print a row for each way of asking."""
     heads = ("asked", "calls", "other\nanswers", "right", "ECE")
     figures = (Column(head, no_wrap=True) for head in heads)
-    table = Table("asked in rows, %", *figures, "worst attribute", box=SIMPLE, padding=(0, 1, 0, 0))
+    table = new_table("asked in rows, %", *figures, "worst attribute")
     for row in found.results:
         worst = Text(f"{row.worst} {100 * row.worst_flips:.1f}" if row.flips and row.worst else "-")
         shares = (row.asked, row.calls, row.flips, row.accuracy, row.ece)
-        table.add_row(row.how, *(_percent(share) for share in shares), worst)
+        table.add_row(row.how, *(percent(share) for share in shares), worst)
     out.print(table)
     note(
         f"Asked: questions, one per member and cell ({found.cells} cells, {found.members} members). Calls: "
@@ -38,7 +37,3 @@ def show_early(found: EarlyEvaluation) -> None:
     if found.not_supported:
         risks = ", ".join(f"{risk:.1%}" for risk in found.not_supported)
         note(f"these votes do not support a flip risk of {risks}: members are asked until nothing can change")
-
-
-def _percent(share: float) -> str:
-    return "-" if math.isnan(share) else f"{100 * share:.1f}"

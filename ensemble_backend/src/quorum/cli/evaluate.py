@@ -3,24 +3,33 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 import quorum
-from quorum.cli.attributes import interval, show_judgement
-from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, err, note, out, print_json
+from quorum.cli.attributes import show_judgement
+from quorum.cli.console import (
+    DEPLOY,
+    CommandError,
+    DeployOption,
+    JsonOption,
+    err,
+    new_table,
+    note,
+    out,
+    print_json,
+)
 from quorum.cli.early import show_early
 from quorum.cli.figures import Row, show_figures
 from quorum.cli.given_weights import show_weights
-from quorum.cli.options import load_if_any, names_in
+from quorum.cli.options import ReportOption, load_if_any, names_in
 from quorum.cli.tasks import show_tasks
+from quorum.reports.figures import bracketed, percent, percent_interval, points
 
 if TYPE_CHECKING:
     from quorum.evaluation.member_scores import ScoresResult
@@ -47,7 +56,6 @@ LeaveOutTunedOption = Annotated[
     typer.Option("--leave-out-tuned", help="Leave out rows that `quorum tune` tuned a member on."),
 ]
 LazyOption = Annotated[bool, typer.Option("--lazy", help="Also show what asking members in rows would save.")]
-ReportOption = Annotated[Path | None, typer.Option(help="Also write an HTML report with plots.")]
 
 
 def evaluate(
@@ -148,19 +156,16 @@ def _show(result: quorum.Evaluation, *, lazy: bool, currency: str) -> None:
     if result.warning:
         out.print(Text(result.warning, "bold red"), soft_wrap=True)
     show_tasks(result.tasks)
-    heads = ("right (95 %)", "to best member", "F1", "ECE", "right at\n80 %", "not\nasked")
+    heads = ("right [95 %]", "to best member", "F1", "ECE", "right at\n80 %", "not\nasked")
     members: list[Row] = [
-        (Text(name), [interval(accuracy.value, accuracy.low, accuracy.high)])
-        for name, accuracy in result.members.items()
+        (Text(name), [percent_interval(accuracy)]) for name, accuracy in result.members.items()
     ]
     methods: list[Row] = []
     for name, m in result.methods.items():
-        low, high = m.delta_best_member_ci95
-        to_best = f"{100 * m.delta_best_member:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})"
-        to_best = "-" if math.isnan(low) else to_best
-        rest = [_percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.questions_saved)]
-        figures = [interval(m.accuracy, *m.ci95), to_best, *rest]
-        methods.append((Text(result.label(name), "bold"), figures))
+        to_best = bracketed(*map(points, (m.delta_best_member, *m.delta_best_member_ci95)))
+        rest = [percent(share) for share in (m.f1, m.ece, m.accuracy_at_80, m.questions_saved)]
+        figures = [bracketed(*map(percent, (m.accuracy, *m.ci95))), to_best, *rest]
+        methods.append((Text(result.label(name)), figures))
     show_figures("%", heads, members, methods)
     note(
         "F1: micro. Right at 80 %: on the surest 80 % of cells. Questions saved: of one per member and "
@@ -197,24 +202,20 @@ def _show_costs(costs: CostTable, currency: str) -> None:
     heads = ("right", "calls per\nanswer", f"cost of\n{of}", "")
     rows: dict[tuple[str, ...], Row] = {}
     for row in costs.rows:
-        figures = (_percent(row.accuracy), f"{row.calls:.2f}", f"{row.cost:.4g}", "*" * row.is_pareto)
+        figures = (percent(row.accuracy), f"{row.calls:.2f}", f"{row.cost:.4g}", "*" * row.is_pareto)
         rows.setdefault(figures, (Text(row.name, "bold" if row.is_pareto else ""), figures))
-    show_figures("%", heads, [*rows.values()], padding=(0, 1, 0, 0))
+    show_figures("%", heads, [*rows.values()])
     note("*: no other row is as cheap and as often right. An answer is about all attributes of a product.")
 
 
 def _show_scores(scores: ScoresResult) -> None:
     """Print whether members know when they are right."""
     heads = ("AUROC", "ECE", "scored", "said:right, in fifths")
-    table = Table("%", *(Column(head, no_wrap=True) for head in heads), box=SIMPLE, padding=(0, 1, 0, 0))
+    table = new_table("%", *(Column(head, no_wrap=True) for head in heads))
     for name, m in scores.members.items():
         bins = " ".join(f"{100 * b.confidence:.0f}:{100 * b.accuracy:.0f}" for b in m.bins(5))
-        figures = (_percent(math.nan if share is None else share) for share in (m.auroc, m.ece, m.scored))
+        figures = (percent(share) for share in (m.auroc, m.ece, m.scored))
         table.add_row(Text(name), *figures, bins)
     out.print(table)
     note("AUROC: of a right and a wrong vote of a member, how often the right one has the higher score.")
     note("Said:right: the probability that the member gave to its votes, and how often they are right.")
-
-
-def _percent(share: float) -> str:
-    return "-" if math.isnan(share) else f"{100 * share:.1f}"

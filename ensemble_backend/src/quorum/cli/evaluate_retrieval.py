@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.box import SIMPLE
 from rich.table import Column, Table
 
 import quorum
-from quorum.cli.console import CommandError, JsonOption, note, out, print_json
+from quorum.cli.console import CommandError, JsonOption, new_table, note, out, print_json
 
 if TYPE_CHECKING:
     from quorum.evaluation.stats import Estimate
@@ -82,7 +81,7 @@ def table_of(title: str, rows: Mapping[str, Mapping[str, Estimate]], k: int) -> 
     }  # fmt: skip
     names = (title, *columns.values())
     heads = (Column(head, min_width=max(map(len, head.split()), default=0)) for head in names)
-    table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0))
+    table = new_table(*heads)
     for name, figures in rows.items():
         table.add_row(name, *(_shown(figures[key]) if key in figures else "-" for key in columns))
     return table

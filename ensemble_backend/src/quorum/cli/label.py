@@ -9,11 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, counted, note, out, print_json
+from quorum.cli.console import (
+    DEPLOY,
+    CommandError,
+    DeployOption,
+    JsonOption,
+    counted,
+    new_table,
+    note,
+    out,
+    print_json,
+)
 from quorum.cli.options import load_if_any
 from quorum.review.choose import LabelError
 from quorum.review.kinds import SEPARATOR, split_gold
@@ -195,7 +204,7 @@ def _show_needs(needs: Sequence[AttributeNeed]) -> None:
     if not lacking:
         note("every attribute has the labels that its weights need")
         return
-    table = Table("attribute", "cells", "disputed", "labels", "of these disputed", "needs about")
+    table = new_table("attribute", "cells", "disputed", "labels", "of these disputed", "needs about")
     for need in lacking[:_SHOWN_NEEDS]:
         disputed = f"{need.disputed / need.cells:.0%}"
         counts = (str(need.cells), disputed, str(need.labels), str(need.disputed_labels))

@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.attributes import interval, show_judgement
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
-from quorum.cli.options import load_if_any
+from quorum.cli.attributes import show_judgement
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, print_json
+from quorum.cli.figures import Row, show_figures
+from quorum.cli.options import ReportOption, load_if_any
 from quorum.cli.signals import terminated_as_interrupted
+from quorum.reports.figures import NONE, bracketed, percent, percent_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,8 +145,8 @@ def _show_judged(judged: LearnedResult) -> None:
     for other, found in judged.compared.items():
         show_judgement(found, "learned", other)
     note(
-        f"{judged.unit}, %: {interval(own.value, own.low, own.high)}, majority "
-        f"{interval(plain.value, plain.low, plain.high)}; {judged.how} ({judged.gold_labels} labels of "
+        f"{judged.unit}, %: {percent_interval(own)}, majority {percent_interval(plain)}; "
+        f"{judged.how} ({judged.gold_labels} labels of "
         f"{judged.products} products)"
     )
 
@@ -157,39 +157,39 @@ def drift(
     alarm: Annotated[
         float, typer.Option(help="How often a day without change may raise one, at most.")
     ] = 0.01,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> None:
     """Name members that do not vote as they did: swapped, broken, or asked other things. Exit code 1 if any.
 
     Where their votes have scores, also members that are surer, or less sure, of their votes than before.
 
-    Example: `quorum drift weights.json tuesday.jsonl`
+    Example: `quorum drift weights.json tuesday.jsonl --report drift.html`
     """
-    report = quorum.drift(weights, votes, alarm=alarm, note=note)
+    found = quorum.drift(weights, votes, alarm=alarm, report=report, note=note)
     if json:
-        print_json(report)
+        print_json(found)
     else:
-        table = Table("member", "against the others", "before", "abstained", "before")
-        for m in report.members:
-            expected = f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})"
-            against = (f"{m.disagreement:.1%}", expected) if len(report.members) > 1 else ("-", "-")
-            shares = (f"{share:.1%}" for share in (m.abstained, m.abstained_before))
-            table.add_row(m.member, *against, *shares)
-        out.print(table)
-        if report.scores:
-            _show_scores(report.scores)
-        note(report.verdict)
-    if report.findings:
+        alone, rows = len(found.members) == 1, list[Row]()
+        for m in found.members:
+            before = bracketed(*map(percent, (m.expected, m.low, m.high)))
+            against = (NONE, NONE) if alone else (percent(m.disagreement), before)
+            rows.append((Text(m.member), (*against, percent(m.abstained), percent(m.abstained_before))))
+        show_figures("%", ("against the\nothers", "before", "abstained", "before"), rows)
+        if found.scores:
+            _show_scores(found.scores)
+        note(found.verdict)
+        if report:
+            note(f"report: {report.resolve()}")
+    if found.findings:
         raise typer.Exit(1)
 
 
 def _show_scores(members: Sequence[ScoreDrift]) -> None:
-    table = Table("member", "sure", "before", "no score", "before")
+    rows = list[Row]()
     for m in members:
-        expected = f"{m.expected:.1%} ({m.low:.1%} - {m.high:.1%})" if m.scored else "-"
-        sure, *shares = (
-            "-" if math.isnan(s) else f"{s:.1%}" for s in (m.sure, m.unscored, m.unscored_before)
-        )
-        table.add_row(m.member, sure, expected, *shares)
-    out.print(table)
+        expected = bracketed(*map(percent, (m.expected, m.low, m.high))) if m.scored else NONE
+        shares = map(percent, (m.unscored, m.unscored_before))
+        rows.append((Text(m.member), (percent(m.sure), expected, *shares)))
+    show_figures("%", ("sure", "before", "no score", "before"), rows)
     note("Sure: votes in the upper half of the member's scores, as they were before.")

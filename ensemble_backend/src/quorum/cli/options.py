@@ -20,6 +20,10 @@ UrlOption = Annotated[
     str | None, typer.Option(help="host:port; default: the local server, else deploy.yaml.")
 ]
 
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", help="Also write an HTML report with charts to this file.")
+]
+
 
 def parse_wait(option: str, text: str) -> float:
     """Parse a duration such as "90s" or "10m", in seconds; raises CommandError."""

@@ -11,7 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import DEPLOY, CommandError, JsonOption, adapters_text, note, out, print_json
+from quorum.cli.console import (
+    DEPLOY,
+    CommandError,
+    JsonOption,
+    adapters_text,
+    new_table,
+    note,
+    out,
+    print_json,
+)
 from quorum.cli.extract import show_estimate
 from quorum.cli.options import AttributesOption, UrlOption, names_in
 from quorum.hardware import GIB, KNOWN
@@ -163,7 +172,7 @@ def _table(plan: GpuPlan) -> Table:
     from quorum.capacity.plan import DRIVER_BYTES
 
     gpu = plan.gpu
-    table = Table(title=f"GPU {gpu.index}: {gpu.name}, {_gib(gpu.memory)} GiB", title_justify="left")
+    table = new_table(title=f"GPU {gpu.index}: {gpu.name}, {_gib(gpu.memory)} GiB")
     table.add_column("GiB")
     for name in ("weights", "runtime", "activations", "LoRA", "KV cache", "sum"):
         table.add_column(name, justify="right")

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 import quorum
 from quorum.bulk.listings import ID_COLUMNS
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, note, out, print_json
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, ProgressBar, new_table, note, out, print_json
 from quorum.cli.options import UrlOption, parse_canary_share, parse_wait
 from quorum.cli.signals import terminated_as_interrupted
 from quorum_client import Recommendation
@@ -135,7 +134,7 @@ def _recommend_each(
 
 
 def _show(result: Recommendation) -> None:
-    table = Table("keyphrase", "score")
+    table = new_table("keyphrase", "score")
     for keyphrase in result.keyphrases:
         # As Text: keyphrases may hold brackets, which a string would lose as markup.
         table.add_row(Text(keyphrase.text), f"{keyphrase.score:.3f}")

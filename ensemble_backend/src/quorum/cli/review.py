@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, counted, note, out, print_json
+from quorum.cli.console import (
+    DEPLOY,
+    CommandError,
+    DeployOption,
+    JsonOption,
+    counted,
+    new_table,
+    note,
+    out,
+    print_json,
+)
 from quorum.cli.options import load_if_any
 from quorum.cli.signals import interrupt_once
 from quorum.review.page.export import FORMATS, ReviewFormat
@@ -128,7 +137,7 @@ def _show(report: quorum.ReviewReport) -> None:
         right = f"the ensemble was right in {figures.accepted}{expected}"
         note(f"{cells} decided: {right}, decisions changed {figures.changed}")
     if report.agreement:
-        table = Table("reviewers", "cells of both", "same answer", "kappa")
+        table = new_table("reviewers", "cells of both", "same answer", "kappa")
         for pair in report.agreement:
             kappa = "-" if pair.kappa is None else f"{pair.kappa:.2f}"
             table.add_row(

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 import quorum
 from quorum.cli.attributes import show_judgement
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, new_table, note, out, print_json
 from quorum_contract import RECOMMEND, RETRIEVER, STABLE
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ def diff(
         print_json(changes)
         return
     before, after = changes.methods
-    table = Table("attribute", *changes.members, title=f"{old} ({before}) -> {new} ({after})")
+    table = new_table("attribute", *changes.members, title=f"{old} ({before}) -> {new} ({after})")
     for name, (was, now) in changes.weights.items():
         table.add_row(Text(name), *(f"{a:.2f} -> {b:.2f}" for a, b in zip(was, now, strict=True)))
     out.print(table)
@@ -202,7 +201,7 @@ def diff(
 def _show_use_of_scores(changes: quorum.WeightsDiff, old: int, new: int) -> None:
     """Print which version weighs votes by their scores, and how much more sure votes weigh."""
     title = f"a sure vote (p={changes.SURE}) weighs more than an unsure one (p={changes.UNSURE}) by"
-    table = Table("attribute", *changes.members, title=title)
+    table = new_table("attribute", *changes.members, title=title)
     for name, (was, now) in changes.sure_over_unsure.items():
         table.add_row(Text(name), *(f"{a:.2f} -> {b:.2f}" for a, b in zip(was, now, strict=True)))
     out.print(table)

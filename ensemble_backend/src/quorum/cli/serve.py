@@ -20,6 +20,7 @@ from quorum.cli.console import (
     adapters_text,
     counted,
     err,
+    new_table,
     note,
     out,
     print_json,
@@ -186,21 +187,21 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus, currency: str) -> No
         return
     up_pid = f"\nquorum up pid {report.up_pid}" if report.up_pid else ""
     title = f"{report.url}\ntritonserver pid {report.pid or 'unknown'}{up_pid}"
-    channels = Table("channel", "answers", "version", title=title)
+    channels = new_table("channel", "answers", "version", title=title)
     for name, c in report.channels.items():
         answers = Text("yes", "green") if c.answers else Text.assemble(("no ", "red"), c.reason)
         channels.add_row(name, answers, str(c.version))
-    versions = Table("weights", "state", "method", "gold labels", "learned", "hash")
+    versions = new_table("weights", "state", "method", "gold labels", "learned", "hash")
     for number, v in report.versions.items():
         if v.damaged is not None:
             versions.add_row(str(number), v.state, Text("damaged on disk", "red"), "", "", "")
             note(f"version {number} is damaged on disk: {v.damaged}")
             continue
-        short = (v.content_hash or "").removeprefix("sha256:")[:12]
+        short = (v.content_hash or "").removeprefix("sha256:")[:8]
         method = f"{v.method}, by scores" if v.uses_scores else v.method
         learned = (v.created or "-")[:16].replace("T", " ")
         versions.add_row(str(number), v.state, method, str(v.gold_labels), learned, short)
-    members = Table("member", "state", *["adapters"] * bool(report.adapters), "reason")
+    members = new_table("member", "state", *["adapters"] * bool(report.adapters), "reason")
     for name, m in report.members.items():
         adapters = [Text(adapters_text(report.adapters.get(name, {})))] * bool(report.adapters)
         state = Text(m.state, "" if m.state == "READY" else "bold red")
@@ -237,7 +238,7 @@ def _show_endpoints(report: quorum.ServerStatus) -> None:
 
 def _budgets(report: quorum.ServerStatus, currency: str) -> list[Table]:
     """What members with a budget have spent of it."""
-    table = Table("budget of", "this minute", "today (UTC)")
+    table = new_table("budget of", "this minute", "today (UTC)")
     for name, b in report.budgets.items():
         minute = _spent_of(b.minute_calls, b.calls_per_minute, b.minute_cost, b.per_minute, currency)
         today = _spent_of(b.day_calls, b.calls_per_day, b.day_cost, b.per_day, currency)
@@ -257,11 +258,11 @@ def _retriever_tables(report: quorum.RetrieverStatus | None) -> list[Table]:
     """The channels that recommend keyphrases, and the versions of the retriever."""
     if report is None:
         return []
-    channels = Table("recommends", "answers", "version")
+    channels = new_table("recommends", "answers", "version")
     for name, c in report.channels.items():
         answers = Text("yes", "green") if c.answers else Text.assemble(("no ", "red"), c.reason)
         channels.add_row(name, answers, str(c.version))
-    versions = Table("retriever", "state", "keyphrases", "index", "made", "hash")
+    versions = new_table("retriever", "state", "keyphrases", "index", "made", "hash")
     for number, v in report.versions.items():
         if v.damaged is not None:
             versions.add_row(str(number), v.state, Text("damaged on disk", "red"), "", "", "")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from quorum.cli.attributes import delta, interval
 from quorum.cli.console import note
 from quorum.cli.figures import Row, show_figures
+from quorum.reports.figures import percent_interval, points_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +24,9 @@ def show_tasks(tasks: Mapping[str, TaskResult]) -> None:
         rows: list[Row] = []
         for row in task.rows:
             if row.role != "member":
-                shares = [interval(f.value, f.low, f.high) for f in row.figures.values()]
-                to_best = "" if row.to_best_member is None else delta(row.to_best_member)
+                shares = [percent_interval(f) for f in row.figures.values()]
+                to_best = "" if row.to_best_member is None else points_interval(row.to_best_member)
                 rows.append((Text(row.title), [*shares, to_best]))
-        show_figures(f"{name}, %", heads, rows, padding=(0, 1, 0, 0))
+        show_figures(f"{name}, %", heads, rows)
         if partly := task.answered_in_words(name):
             note(partly)

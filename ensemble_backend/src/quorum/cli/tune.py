@@ -7,12 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
 import quorum
-from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, StepBar, note, out, print_json
+from quorum.cli.console import (
+    DEPLOY,
+    CommandError,
+    DeployOption,
+    JsonOption,
+    StepBar,
+    new_table,
+    note,
+    out,
+    print_json,
+)
 from quorum.cli.options import files_by_task, load_if_any, names_in
 from quorum.cli.signals import terminated_as_interrupted
 
@@ -193,7 +202,7 @@ def _show(report: TuneReport) -> None:
         rows[task] = {n: v for n, v in scores.items() if not n.startswith(_GUIDED)}
         rows[f"{task}, guided"] = guided
     names = list(dict.fromkeys(name for scores in rows.values() for name in scores))
-    table = Table("held out, %", *names)
+    table = new_table("held out, %", *names)
     for title, scores in sorted((title, scores) for title, scores in rows.items() if scores):
         table.add_row(Text(title), *(f"{scores[name]:.1%}" if name in scores else "-" for name in names))
     out.print(table)

@@ -7,11 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 import quorum
-from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, err, note, out, print_json
+from quorum.cli.console import (
+    DEPLOY,
+    CommandError,
+    DeployOption,
+    JsonOption,
+    err,
+    new_table,
+    note,
+    out,
+    print_json,
+)
 from quorum.cli.options import files_by_task, load_if_any
 from quorum.cli.signals import terminated_as_interrupted
 
@@ -83,7 +92,7 @@ def _weights(text: str | None) -> tuple[float, ...]:
 
 def _show(report: MergeReport) -> None:
     if report.comparisons:
-        table = Table("%", "decoding", "parse before", "after", "score", "before", "after", "")
+        table = new_table("%", "decoding", "parse before", "after", "score", "before", "after", "")
         for one in report.comparisons:
             table.add_row(
                 Text(one.task),

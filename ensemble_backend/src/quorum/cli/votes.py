@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 import quorum
@@ -19,6 +18,7 @@ from quorum.cli.console import (
     JsonOption,
     ProgressBar,
     counted,
+    new_table,
     note,
     out,
     print_json,
@@ -44,10 +44,10 @@ def info(votes: VotesArgument, json: JsonOption = False) -> None:
     if json:
         print_json(found)
         return
-    members = Table("member", "answered", "n/a", "with score")
+    members = new_table("member", "answered", "n/a", "with score")
     for m in found.members:
         members.add_row(Text(m.member), *map(_share, (m.answered, m.not_applicable, m.scored)))
-    attributes = Table("attribute", "cells")
+    attributes = new_table("attribute", "cells")
     for name, cells in found.attributes.items():
         attributes.add_row(Text(name), str(cells))
     out.print(members)

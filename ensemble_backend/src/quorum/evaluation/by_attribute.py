@@ -28,6 +28,7 @@ from quorum.evaluation.stats import (
     unseen_share,
 )
 from quorum.records import Record
+from quorum.reports.figures import points_in_words
 from quorum.votes.table import VotesTable
 
 LEAST_CELLS = 20
@@ -123,7 +124,7 @@ class Judgement(Record):
 
     def _figures(self, found: Compared) -> str:
         falls = f", more than {100 * FALL:.0f} points in {found.falls} of {self.draws} draws"
-        return points(found.difference) + (falls if found.falls is not None else "")
+        return points_in_words(found.difference) + (falls if found.falls is not None else "")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; ``worse`` lists the attributes that are worse."""
@@ -133,11 +134,6 @@ class Judgement(Record):
 def kinds_of(table: VotesTable) -> list[Kind]:
     """Category and attribute of each labelled cell of a table."""
     return [table.group_names[group] for group in table.groups[table.labelled].tolist()]
-
-
-def points(delta: Estimate) -> str:
-    """A difference in points, with its interval."""
-    return f"{100 * delta.value:+.1f} points [{100 * delta.low:+.1f}, {100 * delta.high:+.1f}]"
 
 
 def headline(compared: Mapping[str, Judgement]) -> str:

@@ -46,6 +46,7 @@ from quorum.learning.by_kind import auto_method, learn, of_form, present_kinds
 from quorum.learning.learn import doubt
 from quorum.learning.text import GOLD_FOR_TEXT
 from quorum.records import Record
+from quorum.reports.figures import points_in_words
 from quorum.votes.exploded import exploded, written_texts
 from quorum.votes.readable import readable
 from quorum.votes.table import VotesTable, scores_or_none
@@ -392,7 +393,7 @@ def _verdict(results: Mapping[str, MethodResult], member: str, accuracy: float, 
     what = "" if unit == RIGHT else f"{unit} "
     figures = (
         f"{what}{100 * result.accuracy:.1f} % against {100 * accuracy:.1f} %, difference "
-        f"{100 * result.delta_best_member:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+        f"{points_in_words(Estimate(result.delta_best_member, low, high))}"
     )
     if low > 0.0:
         return f"{name} is better than the best single member, {member}: {figures}."

@@ -13,12 +13,13 @@ from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.forms import FORMS
 from quorum.decision.weights import Weights, WeightsError, equal_weights
 from quorum.evaluation.answers import decide_answers, is_written, member_answer_scores, unit_of
-from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of, points
+from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of
 from quorum.evaluation.canary import is_trained_on
 from quorum.evaluation.score import NothingToScoreError
 from quorum.evaluation.stats import Estimate, means_over_products
 from quorum.evaluation.tasks import TaskResult, best_member, task_results
 from quorum.records import Record
+from quorum.reports.figures import points_in_words
 from quorum.votes.readable import readable
 from quorum.votes.table import VotesTable
 
@@ -187,4 +188,4 @@ def _verdict(
     others = headline({name: found for name, found in compared.items() if name != "majority"})
     end = (f"; worse on {worse}" if worse else "") + (f"; {others}" if others else "")
     end += "; learned from these very labels, so too good" if trained_on else ""
-    return f"{100 * own.value:.1f} % {unit}, {words}: {points(delta)}{end}"
+    return f"{100 * own.value:.1f} % {unit}, {words}: {points_in_words(delta)}{end}"

@@ -12,6 +12,8 @@ from quorum.decision.answer_kinds import AnswerKinds
 from quorum.decision.weights import Weights, equal_weights
 from quorum.evaluation.answers import RIGHT, answer_scores, unit_of
 from quorum.evaluation.by_attribute import Judgement, difference, headline, judge, kinds_of
+from quorum.evaluation.stats import Estimate
+from quorum.reports.figures import points_in_words
 from quorum.votes.readable import readable
 from quorum.votes.table import VotesTable
 
@@ -55,7 +57,7 @@ class Comparison:
         """One line for people."""
         return (
             f"{self.new:.1%} {self.unit} against {self.running:.1%} of the running version, difference "
-            f"{100 * self.delta:+.1f} points (95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f}, "
+            f"{points_in_words(Estimate(self.delta, self.low, self.high))} (95 % interval, "
             f"{self.gold_labels} gold labels)"
         )
 

@@ -14,6 +14,7 @@ from quorum.decision.arrays import Floats
 from quorum.decision.patterns import ABSTAIN
 from quorum.evaluation.measures import Flags, ReliabilityBin, calibration_error, merged, reliability
 from quorum.evaluation.stats import Estimate
+from quorum.reports.figures import points_in_words
 from quorum.votes.table import VotesTable, scores_or_none
 
 
@@ -101,10 +102,7 @@ def _number(figure: float) -> float | None:
 
 def gains_in_words(gains: Mapping[str, Estimate]) -> str:
     """Say how much the scores bring to each method."""
-    parts = [
-        f"{name} {100 * gain.value:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
-        for name, gain in gains.items()
-    ]
+    parts = [f"{name} {points_in_words(gain)}" for name, gain in gains.items()]
     sure = [name for name, gain in gains.items() if gain.low > 0.0]
     worse = [name for name, gain in gains.items() if gain.high < 0.0]
     if worse:

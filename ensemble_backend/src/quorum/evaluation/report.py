@@ -1,37 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Render an evaluation as one self-contained HTML page, readable in light and dark."""
+"""Render an evaluation as one self-contained HTML page."""
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
-import numpy as np
-
+from quorum.evaluation.by_attribute import Compared, Judgement
 from quorum.evaluation.draws import Spread
 from quorum.evaluation.evaluate import Evaluation
+from quorum.evaluation.measures import ReliabilityBin
 from quorum.evaluation.member_scores import ScoresResult
+from quorum.evaluation.stats import Estimate
+from quorum.reports.charts import Axis, Levels, Row, curve_chart, row_chart
+from quorum.reports.figures import points
+from quorum.reports.page import render
 
-# Replaced by the colour of the page's text.
-_INK = "#010203"
 _ATTRIBUTES_SHOWN = 20
-_COLOURS = ("#1f77b4", "#e07b00", "#2a9d5c", "#c2418c", "#8a6fd1", "#8c6d31")
-_DASHES = {"": "-", "scores": "--", "na_bias": ":", "evidence": "-."}
-"""Dashes of a method by what is left out of it."""
-_STYLE: Any = {
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
-    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none"),
-    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 9),
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    # Names may hold dollars, which are no formula.
-    "text.parse_math": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "quorum",
-}
+OUTSIDE_NAME = "outside the catalogue"
+"""All that a default question asks about counts as one attribute, without a name."""
+_SHARE = (0.0, 100.0)
+_RIGHT = Axis("right, % (line: 95 % interval)", bounds=_SHARE)
+_POINTS = Axis("points (line: 95 % interval)", bounds=(-100.0, 100.0), show=lambda value: points(value / 100))
 
 
 def report_html(
@@ -40,7 +32,7 @@ def report_html(
     title: str = "Evaluation of members and methods",
     curve: Mapping[int, Spread] | None = None,
 ) -> str:
-    """Render an evaluation as an HTML page with tables and plots, everything inline.
+    """Render an evaluation as an HTML page with tables and charts, everything inline.
 
     Args:
         evaluation: The figures.
@@ -48,126 +40,112 @@ def report_html(
         curve: Gold labels -> held-out accuracy, from :func:`quorum.evaluation.curve.learning_curve`.
 
     Raises:
-        ImportError: jinja2 or matplotlib is missing; the message names the extra to install.
+        ReportError: jinja2 or matplotlib is missing; the message names the extra to install.
     """
-    try:
-        import jinja2
-        import matplotlib as mpl
-    except ImportError as error:
-        raise ImportError("the report needs jinja2 and matplotlib: pip install 'quorum[deploy]'") from error
     template = resources.files("quorum.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    with mpl.rc_context(_STYLE):
-        return environment.from_string(template).render(
-            e=evaluation,
-            title=title,
-            pct=lambda share: "-" if share is None or math.isnan(share) else f"{100 * share:.1f}",
-            signed=lambda share: "-" if math.isnan(share) else f"{100 * share:+.2f}",
-            reliability=_reliability(evaluation),
-            own_reliability=_own_reliability(evaluation.scores) if evaluation.scores else "",
-            heat=_heat(evaluation),
-            attributes=_attributes(evaluation),
-            curve=_curve(evaluation, curve) if curve else "",
+    correlation = evaluation.correlation
+    compared = evaluation.methods[evaluation.best_method].compared
+    return render(
+        template,
+        e=evaluation,
+        title=title,
+        accuracy=_accuracy(evaluation),
+        reliability=_reliability(evaluation),
+        own_reliability=_own_reliability(evaluation.scores) if evaluation.scores else "",
+        phi=list(zip(correlation.members, correlation.error_phi, strict=True)),
+        compared={other: attributes_of(found, other) for other, found in compared.items()},
+        attributes="" if compared else _attributes(evaluation),
+        curve=_curve(evaluation, curve) if curve else "",
+    )
+
+
+def attributes_of(found: Judgement, other: str) -> dict[str, Any]:
+    """A comparison by attribute for a page: chart, attributes with enough cells, the others, legend."""
+    enough = {name: c for name, c in found.by_attribute.items() if c.verdict != "too few cells"}
+    few = {name: c for name, c in found.by_attribute.items() if name not in enough}
+    return {
+        "chart": difference_chart(enough, other),
+        "enough": enough,
+        "few": few,
+        "categories": found.by_category,
+        "legend": found.legend,
+        "nameless": OUTSIDE_NAME,
+    }
+
+
+def difference_chart(compared: Mapping[str, Compared], other: str) -> str:
+    """Chart of differences by attribute, the best first; "" without any."""
+    if not compared:
+        return ""
+    ordered = sorted(compared.items(), key=lambda item: -item[1].difference.value)
+    rows = [Row(f"{name or OUTSIDE_NAME} ({c.cells})", hundredfold(c.difference)) for name, c in ordered]
+    title = f"Difference of accuracy to {other} by attribute, labelled cells in brackets"
+    return row_chart(title, rows, _POINTS, at=0.0)
+
+
+def hundredfold(share: Estimate) -> Estimate:
+    """A share in per cent, or a difference in points."""
+    return Estimate(100 * share.value, 100 * share.low, 100 * share.high)
+
+
+def _accuracy(evaluation: Evaluation) -> str:
+    rows = [Row(name, hundredfold(figure), "members") for name, figure in evaluation.members.items()]
+    for name, result in evaluation.methods.items():
+        rows.append(
+            Row(evaluation.label(name), hundredfold(Estimate(result.accuracy, *result.ci95)), "methods")
         )
-
-
-def _svg(width: float, height: float, draw: Callable[[Any], None]) -> str:
-    """SVG in the colour of the page's text; without a date, so that equal figures give equal files."""
-    from matplotlib.figure import Figure
-
-    buffer = io.StringIO()
-    figure = Figure(figsize=(width, height), layout="constrained")
-    draw(figure.subplots())
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
-
-
-def _reliability(evaluation: Evaluation) -> str:
-    def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":")
-        bases = list(dict.fromkeys(name.partition("_without_")[0] for name in evaluation.methods))
-        for name, result in evaluation.methods.items():
-            x = [row.confidence for row in result.reliability]
-            y = [row.accuracy for row in result.reliability]
-            base, _, left_out = name.partition("_without_")
-            look = {"color": _COLOURS[bases.index(base) % len(_COLOURS)], "linestyle": _DASHES[left_out]}
-            label = f"{evaluation.label(name)} ({result.confidence})"
-            axes.plot(x, y, marker="o", markersize=3, linewidth=1.2, label=label, **look)
-        axes.set(xlabel="confidence", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
-        _legend(axes, "right upper")
-
-    return _svg(8.4, 4.4, draw)
-
-
-def _legend(axes: Any, place: str, columns: int = 1) -> None:
-    """A legend next to the axes, where it covers nothing."""
-    axes.figure.legend(loc=f"outside {place}", ncols=columns)
-
-
-def _own_reliability(scores: ScoresResult) -> str:
-    def draw(axes: Any) -> None:
-        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":")
-        for number, (name, member) in enumerate(scores.members.items()):
-            x = [row.confidence for row in member.reliability]
-            y = [row.accuracy for row in member.reliability]
-            colour = _COLOURS[number % len(_COLOURS)]
-            axes.plot(x, y, marker="o", markersize=3, linewidth=1.2, color=colour, label=name)
-        axes.set(xlabel="probability of its vote", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
-        _legend(axes, "right upper")
-
-    return _svg(8.4, 4.4, draw)
-
-
-def _heat(evaluation: Evaluation) -> str:
-    names = evaluation.correlation.members
-
-    def draw(axes: Any) -> None:
-        phi = np.array(evaluation.correlation.error_phi, np.float64)
-        axes.imshow(phi, cmap="YlOrRd", vmin=0.0, vmax=1.0)
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-        axes.set_yticks(range(len(names)), names)
-        for (i, j), value in np.ndenumerate(phi):
-            text, ink = "-" if np.isnan(value) else f"{value:.2f}", "#ffffff" if value > 0.7 else "#222222"
-            axes.text(j, i, text, ha="center", va="center", fontsize=9, color=ink)
-
-    return _svg(1.6 + 0.9 * len(names), 1.2 + 0.7 * len(names), draw)
+    return row_chart("Share of labelled cells that members and methods get right", rows, _RIGHT)
 
 
 def _attributes(evaluation: Evaluation) -> str:
-    name = max(evaluation.methods, key=lambda key: evaluation.methods[key].accuracy)
-    best, plain = evaluation.methods[name].by_attribute, evaluation.methods["majority"].by_attribute
-    shown = sorted(best, key=lambda key: -best[key][1])[:_ATTRIBUTES_SHOWN]
+    """Accuracy by attribute where the best method is compared with nothing."""
+    shares = evaluation.methods[evaluation.best_method].by_attribute
+    most = sorted(shares, key=lambda name: -shares[name][1])[:_ATTRIBUTES_SHOWN]
+    rows = [Row(f"{name or OUTSIDE_NAME} ({shares[name][1]})", _exact(shares[name][0])) for name in most]
+    return row_chart("Share right by attribute", rows, Axis("right, %", bounds=_SHARE)) if rows else ""
 
-    label = evaluation.label(name)
 
-    def draw(axes: Any) -> None:
-        places = np.arange(len(shown))
-        axes.barh(places - 0.2, [best[key][0] for key in shown], 0.38, color=_COLOURS[0], label=label)
-        axes.barh(places + 0.2, [plain[key][0] for key in shown], 0.38, color=_COLOURS[1], label="majority")
-        axes.set_yticks(places, [f"{key} ({best[key][1]})" for key in shown])
-        axes.invert_yaxis()
-        axes.set(xlabel="share right, held out (labelled cells in brackets)", xlim=(0, 1))
-        _legend(axes, "upper center", 2)
+def _reliability(evaluation: Evaluation) -> str:
+    curves = {
+        f"{evaluation.label(name)} ({result.confidence})": result.reliability
+        for name, result in evaluation.methods.items()
+    }
+    return _diagram("Share right by confidence", curves, "confidence, %")
 
-    return _svg(7.0, 1.2 + 0.3 * len(shown), draw)
+
+def _own_reliability(scores: ScoresResult) -> str:
+    curves = {name: member.reliability for name, member in scores.members.items()}
+    return _diagram("Share right by the probability of the own vote", curves, "probability of the vote, %")
+
+
+def _diagram(title: str, bins: Mapping[str, Iterable[ReliabilityBin]], x_title: str) -> str:
+    curves = {
+        name: [(100 * row.confidence, _exact(row.accuracy)) for row in rows] for name, rows in bins.items()
+    }
+    known = {name: curve for name, curve in curves.items() if curve}
+    if not known:
+        return ""
+    least = min(min(x, y.value) for curve in known.values() for x, y in curve)
+    ideal = Levels(ideal=[(least, least), (100.0, 100.0)], ideal_name="as it should be")
+    return curve_chart(title, known, Axis(x_title, bounds=_SHARE), Axis("right, %", bounds=_SHARE), ideal)
+
+
+def _exact(share: float) -> Estimate:
+    return Estimate(100 * share, 100 * share, 100 * share)
 
 
 def _curve(evaluation: Evaluation, curve: Mapping[int, Spread]) -> str:
     member, majority = evaluation.best_member, evaluation.methods["majority"].accuracy
-    best = evaluation.members[member].value if member else None
-
-    def draw(axes: Any) -> None:
-        means = [found.mean for found in curve.values()]
-        axes.plot(list(curve), means, marker="o", color=_COLOURS[0], label="learned")
-        low, high = ([getattr(found, end) for found in curve.values()] for end in ("lowest", "highest"))
-        if low != high:
-            band = {"color": _COLOURS[0], "alpha": 0.2, "linewidth": 0}
-            axes.fill_between(list(curve), low, high, label="by the draw of the labels", **band)
-        if best is not None:
-            axes.axhline(best, color=_COLOURS[1], linewidth=1.0, label=f"best single member ({member})")
-        axes.axhline(majority, color=_INK, linewidth=0.8, linestyle=":", label="majority")
-        axes.set(xlabel="gold labels", ylabel="share right, held out")
-        _legend(axes, "upper center", 3 if low == high else 2)
-
-    return _svg(6.8, 3.8, draw)
+    levels = {"majority": 100 * majority}
+    if member and not math.isnan(evaluation.members[member].value):
+        levels = {f"best single member ({member})": 100 * evaluation.members[member].value} | levels
+    learned = [
+        (float(labels), Estimate(100 * s.mean, 100 * s.lowest, 100 * s.highest))
+        for labels, s in curve.items()
+    ]
+    drawn = any(s.lowest != s.highest for s in curve.values())
+    name = "learned (band: by the draw of the labels)" if drawn else "learned"
+    return curve_chart(
+        "Share right, held out, by the number of gold labels", {name: learned},
+        Axis("gold labels", is_log=True), Axis("right, %", bounds=_SHARE), Levels(levels),
+    )  # fmt: skip

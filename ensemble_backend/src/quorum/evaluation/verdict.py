@@ -9,6 +9,7 @@ from typing import Literal
 
 from quorum.deployment.schema import CanarySpec
 from quorum.evaluation.stats import Estimate, is_surely_above
+from quorum.reports.figures import bracketed, points_in_words
 
 Action = Literal["promote", "roll back", "keep watching"]
 
@@ -102,7 +103,7 @@ def judge(
     by_gold = gold_products >= rules.min_products or changed.high > rules.max_worse
     if accuracy is not None and by_gold:
         delta, seen, kind = accuracy.delta, gold_products, "products with gold"
-        words = f"difference in accuracy {_points(delta)}"
+        words = f"difference in accuracy {points_in_words(delta)}"
     else:
         # Bounds: all changed decisions are wrong, or all are right.
         delta, seen, kind = Estimate(0.0, -changed.high, changed.high), products, "products"
@@ -135,7 +136,7 @@ def _held_back(rules: CanarySpec, delta: Estimate, gold_products: int, worse: Wo
     if worse.words and worse.ends and gold_products >= rules.min_products:
         return Verdict("roll back", f"{worse.words}, which rollout.guard: per_attribute forbids")
     if worse.words and (promotable or delta.high >= 0):
-        return Verdict("keep watching", f"{worse.words}; over all {_points(delta)}")
+        return Verdict("keep watching", f"{worse.words}; over all {points_in_words(delta)}")
     if promotable and worse.ends and worse.unknown:
         return Verdict("keep watching", f"{worse.unknown}: far more changes there; label cells of it")
     return None
@@ -148,9 +149,5 @@ def _more(delta: Estimate, max_worse: float, seen: int) -> int | None:
     return max(1, min(needed) - seen) if needed else None
 
 
-def _points(delta: Estimate) -> str:
-    return f"{100 * delta.value:+.1f} points ({100 * delta.low:+.1f} to {100 * delta.high:+.1f})"
-
-
 def _times(ratio: Estimate) -> str:
-    return f"{ratio.value:.2f} times ({ratio.low:.2f} to {ratio.high:.2f})"
+    return bracketed(f"{ratio.value:.2f} times", f"{ratio.low:.2f}", f"{ratio.high:.2f}")

@@ -25,6 +25,9 @@ from quorum.evaluation.canary import (
     is_trained_on,
     pairs_from_votes,
 )
+from quorum.evaluation.canary_page import canary_html
+from quorum.files import write_atomic
+from quorum.operations.pages import page_path
 from quorum.operations.rollout import connect
 from quorum.operations.scores import gives_no_scores, unlike_served
 from quorum.operations.servers import store_of
@@ -96,7 +99,12 @@ class CanaryReport(Record):
 
 
 def canary_report(
-    deployment: Deployment, options: CanaryOptions, *, progress: Progress = ignore, note: Note = ignore
+    deployment: Deployment,
+    options: CanaryOptions,
+    *,
+    report: str | Path | None = None,
+    progress: Progress = ignore,
+    note: Note = ignore,
 ) -> CanaryReport:
     """Compare the canary with stable on the same products, by recorded votes or by a replay.
 
@@ -107,6 +115,7 @@ def canary_report(
     Args:
         deployment: The deployment that is served.
         options: See :class:`CanaryOptions`.
+        report: HTML file to write as well; None: none.
         progress: For a replay, called after each listing.
         note: Takes remarks: rows of a replay that are bad and left out, unknown attributes, members that
             answer differently the second time, recorded votes without the scores that a version weighs them
@@ -116,7 +125,10 @@ def canary_report(
         CanaryReportError: No evidence is named, there is no canary, or no listing was answered by both.
         RolloutError: The channels changed during a replay, or the verdict could not be carried out.
         VotesError: The votes cannot be read.
+        ReportError: The report needs a library that is not installed.
+        OSError: The report cannot be written there.
     """
+    page = page_path(report)
     if (options.votes is None) == (options.replay is None):
         raise CanaryReportError("name either a file of recorded VOTES, or --replay LISTINGS")
     store = store_of(deployment)
@@ -136,7 +148,10 @@ def canary_report(
         pairs, observed, trained_on = _replay(deployment, options, versions, progress, note)
     rules, guard = deployment.rollout.canary, deployment.rollout.guard
     comparison = compare_channels(pairs, versions, rules, observed, options.top, trained_on, guard)
-    return CanaryReport(comparison, _act(deployment, comparison, options))
+    done = _act(deployment, comparison, options)
+    if page:
+        write_atomic(page, canary_html(comparison, done))
+    return CanaryReport(comparison, done)
 
 
 def _recorded(deployment: Deployment, votes: str | Path, versions: Versions, note: Note) -> Evidence:

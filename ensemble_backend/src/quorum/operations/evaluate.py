@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +25,7 @@ from quorum.evaluation.report import report_html
 from quorum.evaluation.score import NothingToScoreError
 from quorum.files import write_atomic
 from quorum.operations.early import judge_early, rule_of
+from quorum.operations.pages import page_path
 from quorum.operations.scores import unlike_served
 from quorum.operations.servers import store_of
 from quorum.operations.tuned_rows import tuned_rows
@@ -41,12 +40,6 @@ from quorum_contract import STABLE
 from quorum_contract.errors import QuorumError
 
 _CURVE = (25, 50, 100, 200, 400, 800)
-
-
-class ReportError(QuorumError, RuntimeError):
-    """The HTML report needs a library that is not installed."""
-
-    code = "REPORT_NOT_POSSIBLE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +99,7 @@ def evaluate(
         check_wanted(recorded.members, deployment.member_names)
     table, tuned = tuned_rows(recorded, deployment, leave_out=chosen.leave_out_tuned)
     table = pooled(table, deployment)
-    page = Path(report) if report is not None else None
-    if page and (page.is_dir() or not page.parent.is_dir()):
-        # Before minutes of work.
-        code = errno.EISDIR if page.is_dir() else errno.ENOENT
-        raise OSError(code, os.strerror(code), str(page))
+    page = page_path(report)
     try:
         live = live_weights(deployment, table)
         result = evaluate_table(
@@ -137,11 +126,7 @@ def evaluate(
             table, _CURVE, folds=chosen.folds, seed=chosen.seed, draws=draws, value_counts=counts,
             kinds=kinds_of(deployment),
         )  # fmt: skip
-        try:
-            text = report_html(result, title=f"Evaluation of {path.name}", curve=curve)
-        except ImportError as error:
-            raise ReportError(str(error)) from error
-        write_atomic(page, text)
+        write_atomic(page, report_html(result, title=f"Evaluation of {path.name}", curve=curve))
     return result
 
 

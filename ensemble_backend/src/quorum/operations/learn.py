@@ -17,9 +17,10 @@ from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.evaluation.drift import Drift, DriftError
 from quorum.evaluation.drift import drift as compare_day
+from quorum.evaluation.drift_page import drift_html
 from quorum.evaluation.learned import LearnedResult, judge_learned
 from quorum.evaluation.tuned_rows import TunedRows
-from quorum.files import check_replaceable, locked, replacing
+from quorum.files import check_replaceable, locked, replacing, write_atomic
 from quorum.learning.by_kind import learn as learn_table
 from quorum.learning.by_kind import learn_parts, methods_by_form, present_kinds
 from quorum.learning.learn import LearnError
@@ -46,6 +47,7 @@ from quorum.operations.learn_remarks import (
     votes_remarks,
     without_votes,
 )
+from quorum.operations.pages import page_path
 from quorum.operations.tuned_rows import TunedRowsError, tuned_rows, tuned_rows_in_stream
 from quorum.records import Record
 from quorum.review.spellings import spelling_remarks
@@ -168,19 +170,30 @@ def _write(target: Path, weights: Weights, state: State | None) -> None:
             state_path(target).unlink(missing_ok=True)
 
 
-def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01, note: Note = ignore) -> Drift:
+def drift(
+    weights: str | Path,
+    votes: str | Path,
+    *,
+    alarm: float = 0.01,
+    report: str | Path | None = None,
+    note: Note = ignore,
+) -> Drift:
     """Name members that do not vote as they did: swapped, broken, or asked other things.
 
     Args:
         weights: Weights with their state in a file of their folder.
         votes: A day's votes, in any format, that the weights have not seen.
         alarm: How often a day without a change may have a finding, at most.
+        report: HTML file to write as well; None: none.
         note: Takes a remark on spellings of one answer that count as different ones.
 
     Raises:
         WeightsError, VotesError: The weights, or the votes, cannot be read.
         DriftError: The votes cannot be compared.
+        ReportError: The report needs a library that is not installed.
+        OSError: The report cannot be written there.
     """
+    page = page_path(report)
     loaded = weights_file.load(Path(weights))
     table = read_votes(votes).of_members(loaded.members)
     kinds = recorded_kinds(loaded.settings)
@@ -192,6 +205,8 @@ def drift(weights: str | Path, votes: str | Path, *, alarm: float = 0.01, note: 
     result = compare_day(load_state(state_path(weights)), day, weights=loaded, alarm=alarm)
     for remark in (*spelling_remarks(table, votes), *readable(table, kinds)[1]):
         note(remark)
+    if page:
+        write_atomic(page, drift_html(result, title=f"Do members vote as they did? {Path(votes).name}"))
     return result
 
 
