@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,14 +79,14 @@ def build(source: Path, kind: str, out: Path, seconds: str) -> Path:
     return made
 
 
-def main(out: Path) -> None:
+def main(out: Path, projects: Sequence[str] = PROJECTS) -> None:
     if not (VENV / "uv").exists():
         sys.exit("build_dists: .venv has no uv; run `make setup`")
     seconds = commit_time()
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         sys.exit(f"build_dists: {out} is not empty; name another folder, or empty it")
-    for project in PROJECTS:
+    for project in projects:
         with tempfile.TemporaryDirectory() as copy, tempfile.TemporaryDirectory() as folder:
             sdist = build(sources(project, Path(copy)), "sdist", Path(folder), seconds)
             level(sdist, int(seconds))
