@@ -70,6 +70,9 @@ if TYPE_CHECKING:
     from quorum.operations.index import IndexOptions as IndexOptions
     from quorum.operations.index import IndexReport as IndexReport
     from quorum.operations.index import index_keyphrases as index_keyphrases
+    from quorum.operations.init import InitOptions as InitOptions
+    from quorum.operations.init import InitReport as InitReport
+    from quorum.operations.init import init as init
     from quorum.operations.learn import LearnReport as LearnReport
     from quorum.operations.learn import drift as drift
     from quorum.operations.learn import learn as learn
@@ -99,6 +102,7 @@ if TYPE_CHECKING:
     from quorum.operations.tune import TuneReport as TuneReport
     from quorum.operations.tune import tune_member as tune_member
     from quorum.operations.tune_options import TuneOptions as TuneOptions
+    from quorum.operations.versions import versions as versions
     from quorum.operations.votes import VotesInfo as VotesInfo
     from quorum.operations.votes import VotesMerged as VotesMerged
     from quorum.operations.votes import VotesNormalised as VotesNormalised
@@ -175,6 +179,7 @@ _MODULES = {
     "quorum.operations.flywheel": ("FlywheelOptions", "flywheel"),
     "quorum.operations.flywheel_report": ("FlywheelReport",),
     "quorum.operations.index": ("IndexOptions", "IndexReport", "index_keyphrases"),
+    "quorum.operations.init": ("InitOptions", "InitReport", "init"),
     "quorum.operations.learn": ("LearnReport", "drift", "learn"),
     "quorum.operations.learn_choice": ("LearnOptions",),
     "quorum.operations.look_up": ("AddedVotes", "add_catalogue_votes"),
@@ -187,6 +192,7 @@ _MODULES = {
     "quorum.operations.status": ("FleetStatus", "RetrieverStatus", "ServerStatus", "status"),
     "quorum.operations.tune": ("TuneReport", "tune_member"),
     "quorum.operations.tune_options": ("TuneOptions",),
+    "quorum.operations.versions": ("versions",),
     "quorum.operations.votes": (
         "VotesInfo", "VotesMerged", "VotesNormalised", "VotesWritten", "drop_members", "merge_votes",
         "normalise_votes", "rename_members", "votes_info",

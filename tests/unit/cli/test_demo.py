@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`quorum demo` finds its code in a checkout, or says that it needs one."""
+"""`quorum demo` finds its code in a checkout or in a package, or says that it needs it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from quorum.cli import demo
 
 CODE = """
 class Report:
@@ -39,17 +41,31 @@ def checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules["demo_run"] = real
 
 
-def test_without_the_examples_it_says_where_it_runs(folder: Path, run: Any) -> None:
+def test_without_the_demo_it_says_what_to_install(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "demo_folder", lambda: None)
     code, out, err = run("demo")
     assert (code, out) == (1, "")
     assert "examples/demo/demo_run.py" in err
-    assert "in a checkout of the repository" in " ".join(err.split())
+    assert "the package quorum-demo is not installed; run `make setup`, or work in a checkout" in err
+
+
+def test_without_a_checkout_it_runs_the_code_that_is_installed(
+    checkout: Path, run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    installed = (checkout / "examples" / "demo").rename(tmp_path_factory.mktemp("packages") / "quorum_demo")
+    monkeypatch.setattr(demo, "demo_folder", lambda: installed)
+    code, _, err = run("demo")
+    assert code == 0
+    assert f"about {installed}/listings.jsonl" in " ".join(err.split())
 
 
 def test_it_runs_the_code_of_the_checkout(checkout: Path, run: Any) -> None:
     code, out, err = run("demo")
     assert (code, out) == (0, "the table by attribute\n")
-    assert "asked alpha, beta, gamma about examples/demo/listings.jsonl" in err
+    assert "asked alpha, beta, gamma about " in err
+    assert f"{checkout}/examples/demo/listings.jsonl" in "".join(err.split())
     assert "worse on brand" in err
     assert "the verdict" in err
     code, out, _ = run("demo", "--json")

@@ -13,8 +13,7 @@ from msgspec.structs import replace
 
 from quorum.build.checkpoint import BuildError, Kind, read_json, stored_parameters
 from quorum.runtimes.kv_cache import kv_bytes_per_token
-from quorum.runtimes.option_base import Count
-from quorum.runtimes.options import CountOrZero
+from quorum.runtimes.option_base import Count, CountOrZero
 
 _DTYPES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
 # Bytes per weight of the linear layers, scales included: an FP32 scale per tensor is negligible, AWQ has an

@@ -24,6 +24,7 @@ from quorum.cli import (  # noqa: E402
     extract,
     flywheel,
     index,
+    init,
     judge,
     label,
     learn,
@@ -35,6 +36,7 @@ from quorum.cli import (  # noqa: E402
     serve,
     tune,
     tune_merge,
+    version,
     votes,
 )
 from quorum.cli.console import friendly  # noqa: E402
@@ -51,7 +53,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.callback()(version.root)
 for command in (
+    init.init,
     *(describe.validate, describe.render, plan.plan, build.build, serve.up, serve.status, serve.clean),
     probe.probe,
     *(ask.ask, extract.extract, judge.judge, recommend.recommend),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``quorum demo``: run the demo of a checkout, ``examples/demo/demo_run.py``."""
+"""``quorum demo``: run ``demo_run.py`` of a checkout's ``examples/demo``, or of ``quorum-demo``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from quorum.cli.console import (
     print_json,
 )
 from quorum.cli.signals import interrupt_once
+from quorum.extras import how_to_install
+from quorum.operations.demo_files import demo_folder
 
 _FOLDER = Path("examples/demo")
 _MODULE = "demo_run"
@@ -30,7 +32,9 @@ _MODULE = "demo_run"
 
 def demo(
     deploy: DeployOption = DEPLOY,
-    listings: Annotated[Path, typer.Option(help="Listings with gold, JSONL.")] = _FOLDER / "listings.jsonl",
+    listings: Annotated[
+        Path | None, typer.Option(help="Listings with gold, JSONL; default: the demo's own.")
+    ] = None,
     report: Annotated[Path, typer.Option(help="HTML report to write.")] = Path(".quorum/demo/report.html"),
     json: JsonOption = False,
 ) -> None:
@@ -42,7 +46,10 @@ def demo(
     """
     interrupt_once()
     spec = quorum.load_deployment(deploy)
-    result = _load_demo(spec.root).run(spec, listings, report, note=note, bar=ProgressBar)
+    folder = _find_demo(spec.root)
+    sys.path.insert(0, str(folder))
+    given = listings or folder / "listings.jsonl"
+    result: Any = import_module(_MODULE).run(spec, given, report, note=note, bar=ProgressBar)
     if json:
         print_json(result)
     else:
@@ -56,15 +63,16 @@ def demo(
     note("all servers stopped, nothing left behind")
 
 
-def _load_demo(root: Path) -> Any:
-    """Import the demo from the checkout of the deployment or of the working directory."""
+def _find_demo(root: Path) -> Path:
+    """The demo of the checkout of the deployment or the working directory, else the installed one."""
     here = Path.cwd()
     for base in (root, here, *here.parents):
         folder = (base / _FOLDER).resolve()
         if (folder / f"{_MODULE}.py").is_file():
-            sys.path.insert(0, str(folder))
-            return import_module(_MODULE)
-    raise CommandError(
-        f"the demo is part of the source tree, and there is no {_FOLDER}/{_MODULE}.py at {root}, here or"
-        " above; run `quorum demo` in a checkout of the repository"
-    )
+            return folder
+    if (installed := demo_folder()) is None:
+        raise CommandError(
+            f"there is no {_FOLDER}/{_MODULE}.py at {root}, here or above, and the package quorum-demo is not"
+            f" installed; run {how_to_install('demo')}, or work in a checkout"
+        )
+    return installed

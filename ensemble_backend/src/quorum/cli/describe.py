@@ -17,15 +17,17 @@ from quorum.cli.rollout import describe_missing
 def validate(
     deploy: DeployOption = DEPLOY,
     machine: Annotated[
-        bool, typer.Option("--preflight", help="Also check its GPU members against this machine.")
+        bool, typer.Option("--preflight", help="Also check that this machine can serve it.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
     """Check deploy.yaml and the files it names; nothing is changed.
 
-    With --preflight also: do engines fit this GPU and this TensorRT-LLM, do all members fit in its memory,
-    are LoRA adapters of their base. `quorum up` does the same before it starts.
-    A member that was tuned for no attribute of the catalogue is valid, and named by a warning.
+    What this machine lacks to serve it (a tritonserver, libraries, packages, API keys) is named by warnings,
+    all at once, each with the command that installs it. So is a member that was tuned for no attribute.
+
+    With --preflight these are errors, and also checked: do engines fit this GPU and this TensorRT-LLM, do all
+    members fit in its memory, are LoRA adapters of their base. `quorum up` does the same before it starts.
 
     Example: `quorum validate --deploy deploy.yaml`
 

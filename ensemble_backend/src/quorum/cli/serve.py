@@ -53,7 +53,7 @@ def up(
         ),
     ] = False,
     preflight: Annotated[
-        bool, typer.Option(help="Check GPU members against this machine before the start.")
+        bool, typer.Option(help="Check that this machine can serve it before the start.")
     ] = True,
     probe_port: Annotated[
         int | None,

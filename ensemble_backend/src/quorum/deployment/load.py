@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from yaml.error import MarkedYAMLError
 from yaml.reader import ReaderError
 
-from quorum.deployment.schema import Deployment
+from quorum.deployment.schema import SCHEMA_VERSION, Deployment
 from quorum_contract.errors import QuorumError
 
 Place = tuple[str, ...]
@@ -58,6 +58,7 @@ def load_deployment(path: str | Path) -> Deployment:
     if strange := [key for key in data if not isinstance(key, str)]:
         line = lines.get((str(strange[0]),), 1)
         raise DeploymentError(f"{path}:{line}: key {_short(repr(strange[0]))}: keys must be text: quote it")
+    _check_version(path, data.get("schema_version", SCHEMA_VERSION), lines)
     try:
         return Deployment(**{**data, "path": path})
     except ValidationError as error:
@@ -66,6 +67,15 @@ def load_deployment(path: str | Path) -> Deployment:
             more = len(problems) - MAX_PROBLEMS
             problems[MAX_PROBLEMS:] = [f"{path}:1: {more} more problems; fix these first"]
         raise DeploymentError("\n".join(problems)) from error
+
+
+def _check_version(path: Path, version: object, lines: Mapping[Place, int]) -> None:
+    """Refuse a file of a later schema by that alone: what else this release does not know follows from it."""
+    if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
+        raise DeploymentError(
+            f"{path}:{lines[('schema_version',)]}: schema_version is {version}, this quorum reads"
+            f" {SCHEMA_VERSION}; upgrade quorum (`quorum --version` shows which one runs)"
+        )
 
 
 class _Loader(yaml.SafeLoader):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from pydantic import (
@@ -37,6 +37,8 @@ from quorum_contract.usage import FREE
 
 _MEMBER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _RESERVED = frozenset([*CHANNELS, *LAZY_CHANNELS, GATE, VOTE, RETRIEVER, *RECOMMEND_CHANNELS])
+SCHEMA_VERSION: Final = 1
+"""Version of ``deploy.yaml``; what a release adds to it does not change the number, what it changes does."""
 SHARED_PREFIX = "quorum_shared_"
 """Prefix of Triton models that hold several members; the first member's name follows."""
 
@@ -199,6 +201,7 @@ class Deployment(Strict):
     """The whole ``deploy.yaml``.
 
     Attributes:
+        schema_version: Of the file; files of 0.1 may leave it out.
         attributes: The catalogue, by attribute name.
         default_normaliser: For attributes outside the catalogue, which are open.
         default: What attributes outside the catalogue are asked instead, such as keyphrases; None: nothing.
@@ -211,6 +214,7 @@ class Deployment(Strict):
         path: The file itself.
     """
 
+    schema_version: Literal[1] = SCHEMA_VERSION
     attributes: dict[str, AttributeSpec]
     default_normaliser: Normaliser = "text"
     default: DefaultSpec | None = None

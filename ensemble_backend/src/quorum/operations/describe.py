@@ -31,6 +31,7 @@ from quorum.runtimes.options import EncoderOptions, OpenVinoOptions, TensorRtLlm
 from quorum.runtimes.peft_adapter import adapters_of
 from quorum.runtimes.replay import check_votes
 from quorum.runtimes.tuned_prompt import check_prompts
+from quorum.server.parts import missing_parts
 from quorum.server.runfile import find_running
 from quorum.tasks.catalogue import Catalogue
 from quorum.votes.schema import how_to_fit
@@ -61,9 +62,8 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
 
     Returns:
         Warnings about members that can start, but were tuned for no attribute of the catalogue, or have no
-        price where others have one, or a budget in money that limits nothing, and about API keys that are not
-        here: the machine that serves must have
-        them.
+        price where others have one, or a budget in money that limits nothing, and about API keys, programs
+        and packages that are not here: the machine that serves must have them.
 
     Raises:
         MisfitError: A file is missing, damaged or of another encoder, a file of products or votes cannot be
@@ -171,16 +171,19 @@ def check_machine(deployment: Deployment) -> Preflight:
     """Check that the members can start on this machine; ``problems`` are errors that would stop the start."""
     report = preflight(deployment)
     report.problems += _missing_at_start(deployment)
+    if not deployment.repository_path.exists():
+        report.problems.append(f"{deployment.repository_path} does not exist; write it with `quorum render`")
     return report
 
 
 def _missing_at_start(deployment: Deployment) -> list[str]:
-    """What the machine that serves must have besides files, and this one lacks: keys."""
-    return [
+    """What the machine that serves must have besides files, and this one lacks: keys, programs, packages."""
+    keys = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
         for i, member in enumerate(deployment.members)
         for key, problem in member.options.missing_at_start(deployment.root)
     ]
+    return [*keys, *missing_parts(deployment)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class OpenAiOptions(Options, frozen=True, kw_only=True):
 
     runtime: ClassVar[str] = "openai"
     served_by: ClassVar[str] = "quorum.runtimes.openai:OpenAiRuntime"
-    install: ClassVar[str] = "run `make setup`"
+    extra: ClassVar[str] = "openai"
     refused: ClassVar[Mapping[str, str]] = dict.fromkeys(("api_key", "key", "token", "headers"), _NO_KEY)
 
     base_url: Annotated[str, _ADDRESS]
@@ -109,6 +109,11 @@ class OpenAiOptions(Options, frozen=True, kw_only=True):
         if self.hedge and not self.replicas:
             raise OptionError("hedge", "there is no other endpoint to ask; name one in `replicas`")
         self._check_body()
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The HTTP client."""
+        return ("httpx2",)
 
     @property
     def isolated(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, 
 
 import msgspec
 
+from quorum.extras import how_to_install
 from quorum_contract.errors import QuorumError
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -44,6 +45,7 @@ class Existing(Hint):
 
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 31), Hint("a whole number of at least 1")]
+CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=1 << 31), Hint("a whole number of at least 0")]
 Gib = Annotated[float, msgspec.Meta(gt=0, le=1 << 20), Hint("an amount of memory", "it is more than 0")]
 
 
@@ -51,19 +53,29 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Base of the options of all runtimes; values are checked against the types of the fields.
 
     ``served_by`` names the runtime's class as ``module:class``, imported on demand as its packages are heavy;
-    ``install`` says how to get them. ``refused`` holds options of other runtimes that users look for here,
-    with the reason and the fix.
+    the distribution's ``extra`` brings them; "": no extra does. ``refused`` holds options of other runtimes
+    that users look for here, with the reason and the fix.
     """
 
     runtime: ClassVar[str]
     served_by: ClassVar[str]
-    install: ClassVar[str] = "install it"
+    extra: ClassVar[str] = ""
     refused: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
         """Refuse invalid values, also of options that are made or changed in code."""
         for field in msgspec.structs.fields(self):
             _checked(field.name, getattr(self, field.name), field.type)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Names by which it imports what only its runtime needs, as far as a look can tell without a GPU."""
+        return ()
+
+    @property
+    def install(self) -> str:
+        """How to get the packages that it lacks."""
+        return f"run {how_to_install(self.extra)}" if self.extra else "install it"
 
     @property
     def isolated(self) -> bool:
@@ -111,6 +123,22 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def adapters_used(self) -> tuple[str | None, ...]:
         """Each adapter that may answer, once, the usual one first; None: the LLM without one."""
         return tuple(dict.fromkeys([self.usual_adapter, *self.adapter_by_attribute.values()]))
+
+
+class IsolatedOptions(Options, frozen=True, kw_only=True):
+    """Options of runtimes that run an LLM in a worker process.
+
+    Attributes:
+        memory_limit_gib: Resident memory that the worker may have, with the processes that it starts; above
+            it is killed, its questions abstain, and a new one starts. None: no limit.
+    """
+
+    memory_limit_gib: Gib | None = None
+
+    @property
+    def isolated(self) -> bool:
+        """True: an LLM can block, crash and eat memory."""
+        return True
 
 
 SomeOptions = TypeVar("SomeOptions", bound=Options)

@@ -10,31 +10,25 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from quorum.runtimes.encoder_options import EncoderOptions as EncoderOptions
 from quorum.runtimes.lookup_options import CatalogueOptions, ReplayOptions
 from quorum.runtimes.openai_options import OpenAiOptions
-from quorum.runtimes.option_base import Count, Existing, Gib, Hint, OptionError, Options, convert
+from quorum.runtimes.option_base import (
+    Count,
+    CountOrZero,
+    Existing,
+    Gib,
+    Hint,
+    IsolatedOptions,
+    OptionError,
+    Options,
+    convert,
+)
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantisation = Literal["fp8", "int8_sq", "int8_wo", "int4_wo", "int4_awq", "w4a8_awq", "nvfp4"]
-CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=1 << 31), Hint("a whole number of at least 0")]
 Parallel = Annotated[int, msgspec.Meta(ge=1, le=1024), Hint("a number of GPUs", "it is at least 1")]
 GpuShare = Annotated[float, msgspec.Meta(gt=0, le=1), Hint("a share of a GPU", "it lies between 0 and 1")]
-
-
-class IsolatedOptions(Options, frozen=True, kw_only=True):
-    """Options of runtimes that run an LLM in a worker process.
-
-    Attributes:
-        memory_limit_gib: Resident memory that the worker may have, with the processes that it starts; above
-            it is killed, its questions abstain, and a new one starts. None: no limit.
-    """
-
-    memory_limit_gib: Gib | None = None
-
-    @property
-    def isolated(self) -> bool:
-        """True: an LLM can block, crash and eat memory."""
-        return True
 
 
 _SAVE = "make it with `quorum tune`, or save an adapter there with PEFT's save_pretrained"
@@ -87,6 +81,7 @@ class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
 
     runtime: ClassVar[str] = "openvino"
     served_by: ClassVar[str] = "quorum.runtimes.openvino:OpenVinoRuntime"
+    extra: ClassVar[str] = "openvino"
     refused: ClassVar[Mapping[str, str]] = {
         "adapters": "OpenVINO GenAI applies one adapter to all questions of a batch; give one that was tuned"
         " on all attributes, by `lora`, or take runtime `hf`, which has `adapters`",
@@ -107,6 +102,11 @@ class OpenVinoOptions(IsolatedOptions, frozen=True, kw_only=True):
     chat: bool | None = None
     prefix_caching: bool = True
     scores: bool = True
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """OpenVINO GenAI, and what reads its tokenizers."""
+        return ("openvino_genai", "openvino_tokenizers")
 
     @property
     def usual_adapter(self) -> str | None:
@@ -134,7 +134,7 @@ class HfOptions(AdaptedOptions, frozen=True, kw_only=True):
 
     runtime: ClassVar[str] = "hf"
     served_by: ClassVar[str] = "quorum.runtimes.hf:HfRuntime"
-    install: ClassVar[str] = "run `make setup-hf`"
+    extra: ClassVar[str] = "hf"
 
     model: Annotated[
         str,
@@ -154,6 +154,12 @@ class HfOptions(AdaptedOptions, frozen=True, kw_only=True):
     guided: bool = True
     chat: bool | None = None
     scores: bool = True
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """PyTorch, Transformers, and what adapters and guided answers take."""
+        adapted, guided = ("peft",) * (self.adapters_used != (None,)), ("llguidance",) * self.guided
+        return ("torch", "transformers", *adapted, *guided)
 
     @property
     def adapters_at_once(self) -> bool:
@@ -302,63 +308,6 @@ class EngineOptions(GpuOptions, frozen=True, kw_only=True):
     def llm(self) -> str:
         """The checkpoint, or the engine where none is named."""
         return self.model or self.engine
-
-
-class EncoderOptions(IsolatedOptions, frozen=True, kw_only=True):
-    """Options of the runtime ``encoder``, with those of :class:`IsolatedOptions`.
-
-    Attributes:
-        model: Folder that ``quorum tune`` made.
-        engine: What computes: ``openvino``, or ``onnxruntime`` where that is installed.
-        precision: ``f32`` for the same answers on every CPU and in every batch; ``bf16`` (``openvino``) is
-            faster on CPUs that have it; ``int8`` (``onnxruntime``) quantises the matrices at start, and a
-            vote depends on the others in its batch; ``auto``: ``f32``, or FP16 on a GPU.
-        threads: CPU threads; 0: one per core.
-        max_batch: Rows computed at once; a question has one row per attribute.
-        max_tokens: Tokens of a row, the rest of its text is not read; None: as in tuning, the most.
-        scores: Whether votes come with the log-probability of their values.
-        triton: Whether the network is a Triton model of its own, on a GPU by TensorRT; unverified on GPU.
-            The member then only tokenises, decodes and abstains, and runs in its step.
-    """
-
-    runtime: ClassVar[str] = "encoder"
-    served_by: ClassVar[str] = "quorum.runtimes.encoder:EncoderRuntime"
-
-    model: Annotated[
-        str,
-        Existing(
-            fix="make it with `quorum tune`",
-            holds=("model.onnx", "tokenizer.json", "encoder.json"),
-        ),
-    ]
-    engine: Literal["openvino", "onnxruntime"] = "openvino"
-    precision: Literal["auto", "f32", "bf16", "int8"] = "auto"
-    threads: CountOrZero = 1
-    max_batch: Annotated[int, msgspec.Meta(ge=1, le=4096), Hint("a whole number from 1 to 4096")] = 32
-    max_tokens: (
-        Annotated[int, msgspec.Meta(ge=8, le=4096), Hint("a number of tokens", "it is at least 8")] | None
-    ) = None
-    scores: bool = True
-    triton: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        able = {"bf16": "openvino", "int8": "onnxruntime"}.get(self.precision, self.engine)
-        if self.triton and self.precision == "int8":
-            raise OptionError("precision", "int8 is not for a GPU; use auto (FP16), f32 or bf16")
-        if not self.triton and able != self.engine:
-            raise OptionError(
-                "precision", f"{self.engine} has no {self.precision}; use f32, or `engine: {able}`"
-            )
-        if self.triton and self.memory_limit_gib is not None:
-            raise OptionError(
-                "memory_limit_gib", "with `triton: true` there is no worker process; leave it out"
-            )
-
-    @property
-    def isolated(self) -> bool:
-        """False where the network is a Triton model of its own."""
-        return not self.triton
 
 
 RUNTIMES: Mapping[str, type[Options]] = MappingProxyType(

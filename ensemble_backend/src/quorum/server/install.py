@@ -5,17 +5,22 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import shutil
 import sys
 import sysconfig
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import quorum
+from quorum.extras import how_to_install
 from quorum_contract import GATE, MEMBER_BACKEND, RETRIEVER, VOTE
 from quorum_contract.errors import QuorumError
 
 _CONTAINER = Path("/opt/tritonserver")
+# The wheel does not say which server it holds; a running one does.
+_TRITON_OF = {"0.7.0": "2.51.0"}
 _OWN_BACKENDS = (GATE, MEMBER_BACKEND, VOTE, RETRIEVER)
 
 
@@ -78,10 +83,7 @@ def find_install() -> Install:
         return Install(binary, _CONTAINER / "backends", None, ())
     wheel = importlib.util.find_spec("pytriton")
     if wheel is None or wheel.origin is None:
-        raise ServerNotFound(
-            "no tritonserver: neither /opt/tritonserver nor the nvidia-pytriton wheel; "
-            "run `make setup`, or work inside a Triton container"
-        )
+        raise ServerNotFound(f"no tritonserver: neither {_CONTAINER} nor the wheel nvidia-pytriton; {_fix()}")
     root = Path(wheel.origin).parent
     server = root / "tritonserver"
     stub = server / "python_backend_stubs" / f"3.{sys.version_info.minor}" / "triton_python_backend_stub"
@@ -90,5 +92,30 @@ def find_install() -> Install:
         raise ServerNotFound(
             f"nvidia-pytriton has no stub for Python 3.{sys.version_info.minor} (it has {have})"
         )
+    # Its Python stub is linked against the shared libpython of this interpreter.
     libraries = (root.parent / "nvidia_pytriton.libs", Path(sysconfig.get_config_var("LIBDIR")))
     return Install(server / "bin" / "tritonserver", server / "backends", stub, libraries)
+
+
+def triton_version() -> str:
+    """The version of the tritonserver that is found, as far as its package tells; raises ServerNotFound."""
+    if find_install().stub is None:
+        file = _CONTAINER / "TRITON_VERSION"
+        return file.read_text("ascii").strip() if file.is_file() else "of unknown version"
+    wheel = metadata.version("nvidia-pytriton")
+    return f"{_TRITON_OF.get(wheel, 'of unknown version')}, of nvidia-pytriton {wheel}"
+
+
+def _fix() -> str:
+    """How to get a server on this machine, or where to serve instead."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return (
+            f"the wheel is built for Linux on x86-64, this is {sys.platform} on {platform.machine()}: serve"
+            " on such a machine or in a container; commands that need no server work here"
+        )
+    if sys.version_info >= (3, 13):
+        return (
+            f"the wheel needs numpy < 2, which Python 3.{sys.version_info.minor} has no build of: make an"
+            " environment of Python 3.11 or 3.12, or work inside a Triton container"
+        )
+    return f"run {how_to_install('triton')}, or work inside a Triton container"
