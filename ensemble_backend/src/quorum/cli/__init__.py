@@ -54,6 +54,7 @@ app = typer.Typer(
 for command in (
     *(describe.validate, describe.render, plan.plan, build.build, serve.up, serve.status, serve.clean),
     probe.probe,
+    describe.schema,
     *(ask.ask, extract.extract, judge.judge, recommend.recommend),
     *(label.label, review.review, learn.learn, learn.drift, evaluate.evaluate),
     distill.distill,

@@ -177,7 +177,13 @@ class HfOptions(AdaptedOptions, frozen=True, kw_only=True):
 
 
 class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A LoRA adapter: a PEFT folder, its name (None: the folder's), and its rank if it must be this one."""
+    """A LoRA adapter.
+
+    Attributes:
+        path: Its PEFT folder.
+        name: Its name; None: the folder's.
+        rank: Its rank, if it must be this one.
+    """
 
     path: str
     name: str | None = None
@@ -326,10 +332,7 @@ class EncoderOptions(IsolatedOptions, frozen=True, kw_only=True):
 
     model: Annotated[
         str,
-        Existing(
-            fix="make it with `quorum tune`",
-            holds=("model.onnx", "tokenizer.json", "encoder.json"),
-        ),
+        Existing(fix="make it with `quorum tune`", holds=("model.onnx", "tokenizer.json", "encoder.json")),
     ]
     engine: Literal["openvino", "onnxruntime"] = "openvino"
     precision: Literal["auto", "f32", "bf16", "int8"] = "auto"
