@@ -2,7 +2,7 @@
 # Set up, run and test on a fresh Debian or Ubuntu with python3 and make; `make` alone lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tasks demo-keyphrases check test setup setup-hf setup-tune setup-dev build-env peers-env ray-env train-demo lint fmt render clean bench bench-long chaos gpu-check
+.PHONY: help demo demo-tasks demo-keyphrases check test setup setup-hf setup-tune setup-dev build-env peers-env ray-env train-demo lint fmt render clean bench bench-long chaos gpu-check docs
 .NOTPARALLEL:
 
 # Interpreter of the environments, when the system's python3 does not fit: make setup PYTHON=/path
@@ -74,6 +74,10 @@ chaos: setup ## break a server under load, part by part, and show what callers n
 
 gpu-check: setup-tune ## check members and graph on a GPU, and measure them (ARGS=--help lists options)
 	.venv/bin/quorum-bench gpu-check $(ARGS)
+
+docs: setup-dev ## write the documentation as a site to .cache/site; any warning fails
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@echo "open .cache/site/index.html, or: .venv/bin/mkdocs serve"
 
 clean: ## remove environments, caches and files of a demo
 	rm -rf .venv .venv-build .venv-peers .venv-ray .cache .quorum .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules, their own tests and the guide agree with the metrics; Prometheus' tool reads them."""
+"""Rules, their own tests, guide and runbook agree with the metrics; Prometheus' tool reads them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from quorum.deployment.server import MetricsSpec, ServerSpec
 from quorum.serving.families import FAMILIES
 
 FOLDER = RULES.parent
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "metrics.md"
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDE = DOCS / "guides" / "metrics.md"
+RUNBOOK = DOCS / "runbook.md"
+PARTS = ["Means", "Look at", "Do"]
 
 
 def rules() -> list[dict[str, Any]]:
@@ -59,9 +62,25 @@ def test_every_alert_fires_in_a_test() -> None:
     assert fired == alerts()
 
 
-def test_the_guide_explains_every_metric_and_every_alert() -> None:
+def test_the_runbook_has_every_alert_and_every_alert_leads_there() -> None:
+    text = RUNBOOK.read_text("utf-8")
+    sections = re.split(r"^## ", text, flags=re.M)[1:]
+    assert [section.split("\n", 1)[0] for section in sections] == [
+        r["alert"] for r in rules() if "alert" in r
+    ]
+    for section in sections:
+        assert re.findall(r"^\*\*([\w ]+)\*\*: ", section, re.M) == PARTS, section
+    for rule in rules():
+        if "alert" in rule:
+            link = f"{{{{ $externalLabels.quorum_docs }}}}/runbook/#{rule['alert'].lower()}"
+            assert rule["annotations"]["runbook_url"] == link
+    used = set(re.findall(r"`(quorum:[a-z0-9_:]+)`", text))
+    assert used <= {rule["record"] for rule in rules() if "record" in rule}
+    assert set(re.findall(r"`(quorum_[a-z_]+)", text)) <= {*FAMILIES, "quorum_docs"}
+
+
+def test_the_guide_explains_every_metric() -> None:
     text = GUIDE.read_text("utf-8")
-    assert set(re.findall(r"`(Quorum\w+)`", text)) == alerts()
     named = {
         name for name in re.findall(r"`(quorum_\w+)`", text) if name in FAMILIES or name.endswith("_total")
     }

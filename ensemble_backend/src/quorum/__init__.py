@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from quorum.bulk.report import ExtractReport as ExtractReport
     from quorum.bulk.run import extract as extract
     from quorum.decision.weights import Weights as Weights
+    from quorum.deployment.json_schema import deployment_schema as deployment_schema
     from quorum.deployment.load import load_deployment as load_deployment
     from quorum.deployment.schema import Deployment as Deployment
     from quorum.distill.lessons import DistillSources as DistillSources
@@ -159,6 +160,7 @@ _MODULES = {
     "quorum.bulk.report": ("ExtractReport",),
     "quorum.bulk.run": ("extract",),
     "quorum.decision.weights": ("Weights",),
+    "quorum.deployment.json_schema": ("deployment_schema",),
     "quorum.deployment.load": ("load_deployment",),
     "quorum.deployment.schema": ("Deployment",),
     "quorum.distill.lessons": ("DistillSources",),

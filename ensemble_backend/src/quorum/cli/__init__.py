@@ -58,6 +58,7 @@ for command in (
     init.init,
     *(describe.validate, describe.render, plan.plan, build.build, serve.up, serve.status, serve.clean),
     probe.probe,
+    describe.schema,
     *(ask.ask, extract.extract, judge.judge, recommend.recommend),
     *(label.label, review.review, learn.learn, learn.drift, evaluate.evaluate),
     distill.distill,

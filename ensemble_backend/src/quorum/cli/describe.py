@@ -51,6 +51,18 @@ def validate(
             note(Text(f"warning: {warning}", "bold red"))
 
 
+def schema() -> None:
+    """Print the JSON schema of deploy.yaml, by which editors complete and check it.
+
+    What depends on several keys, and on files, `quorum validate` checks.
+
+    Example: `quorum schema > deploy.schema.json`
+
+    Then write `# yaml-language-server: $schema=deploy.schema.json` as the first line of deploy.yaml.
+    """
+    print_json(quorum.deployment_schema())
+
+
 def refuse_misfits(spec: quorum.Deployment) -> None:
     """Check that the GPU members fit this machine; raises CommandError with a line per problem."""
     report = quorum.check_machine(spec)

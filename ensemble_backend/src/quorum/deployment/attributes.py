@@ -22,7 +22,12 @@ Normaliser = Annotated[str, one_of("normaliser", [*NORMALISERS])]
 
 
 class ExampleSpec(Strict):
-    """A worked example for prompts; of an attribute with ``fields`` the text is a mapping of them."""
+    """A worked example for prompts.
+
+    Attributes:
+        text: Of a product; of an attribute with ``fields`` a mapping of them.
+        answer: As the attribute's kind has it: a value, a list of values, of spans, or a text.
+    """
 
     text: str | dict[str, str]
     answer: Any
@@ -75,7 +80,11 @@ class AttributeSpec(Strict):
 
 
 class DefaultSpec(Strict):
-    """What attributes outside the catalogue are asked; see :class:`quorum.tasks.default.Default`."""
+    """What attributes outside the catalogue are asked; see :class:`quorum.tasks.default.Default`.
+
+    Attributes:
+        kind: Of the answer.
+    """
 
     kind: Literal["label"] = "label"
     question: str

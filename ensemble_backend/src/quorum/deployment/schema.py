@@ -207,9 +207,13 @@ class Deployment(Strict):
         default: What attributes outside the catalogue are asked instead, such as keyphrases; None: nothing.
         members: In the order of ``MEMBER_VALUES``.
         currency: Of all prices, as it is shown to people, such as EUR.
+        gate: Limits of what is let in.
+        vote: How many members must answer, and how long the vote waits.
+        rollout: Checks of new weights and of canaries.
         lazy: How the channels that ask members in rows do so; None: there are none.
         retriever: How keyphrases are recommended; None: with the defaults, once a version is published.
         fleet: Servers that rollouts go to; empty: the server that this file starts.
+        server: Addresses and settings of that server.
         repository: The model repository, relative to the file.
         path: The file itself.
     """

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
 
 
 def error_at(key: str | tuple[str | int, ...], message: str) -> PydanticCustomError:
@@ -15,15 +17,33 @@ def error_at(key: str | tuple[str | int, ...], message: str) -> PydanticCustomEr
     return PydanticCustomError("at_key", "{message}", {"message": message, "keys": keys})
 
 
-def one_of(what: str, known: Sequence[str]) -> AfterValidator:
+@dataclass(frozen=True, slots=True)
+class OneOf:
     """A check that a name is one of ``known``; ``what`` says what it names."""
 
-    def check(name: str) -> str:
-        if name not in known:
-            raise ValueError(f"unknown {what} {name!r}; use one of {', '.join(known)}")
+    what: str
+    known: tuple[str, ...]
+
+    def check(self, name: str) -> str:
+        """The name, if it is known."""
+        if name not in self.known:
+            raise ValueError(f"unknown {self.what} {name!r}; use one of {', '.join(self.known)}")
         return name
 
-    return AfterValidator(check)
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "enum": list(self.known)}
+
+
+def one_of(what: str, known: Sequence[str]) -> OneOf:
+    """A check that a name is one of ``known``; ``what`` says what it names."""
+    return OneOf(what, tuple(known))
 
 
 class Strict(BaseModel):

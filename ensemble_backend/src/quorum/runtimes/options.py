@@ -183,7 +183,13 @@ class HfOptions(AdaptedOptions, frozen=True, kw_only=True):
 
 
 class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A LoRA adapter: a PEFT folder, its name (None: the folder's), and its rank if it must be this one."""
+    """A LoRA adapter.
+
+    Attributes:
+        path: Its PEFT folder.
+        name: Its name; None: the folder's.
+        rank: Its rank, if it must be this one.
+    """
 
     path: str
     name: str | None = None
