@@ -253,6 +253,8 @@ def install_run(env: Environment) -> None:
 
 def install_dev(env: Environment) -> None:
     env.install("-r", f"{REQUIREMENTS}/dev.txt", "-c", f"{REQUIREMENTS}/constraints.txt")
+    # Takes seconds; without it tests of the chart are skipped, and say so.
+    subprocess.run([str(env.python), str(ROOT / "scripts" / "helm_tool.py")], check=False)
 
 
 def has_gpu() -> bool:
