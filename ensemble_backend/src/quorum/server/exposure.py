@@ -8,9 +8,9 @@ import os
 import socket
 
 from quorum.deployment.server import ServerSpec
+from quorum.gateway.settings import INFERENCE_KEY_VARIABLE as INFERENCE_KEY_VARIABLE
 from quorum_contract.errors import QuorumError
 
-INFERENCE_KEY_VARIABLE = "QUORUM_INFERENCE_KEY"
 TRUSTED_NETWORK_VARIABLE = "QUORUM_TRUSTED_NETWORK"
 LOOPBACK = "127.0.0.1"
 _KEY_LENGTH = 16
