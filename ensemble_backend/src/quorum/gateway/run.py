@@ -48,6 +48,11 @@ async def open_gateway(settings: Settings, key: str | None) -> AsyncIterator[Gat
         gateway = Gateway(settings, callers, upstream, Router(), certificates)
         if settings.grpc is not None:
             await stack.enter_async_context(grpc_half(gateway, settings.grpc))
+        if settings.http is not None:
+            # Starlette is part of an extra.
+            from quorum.gateway.http.serve import http_half
+
+            await stack.enter_async_context(http_half(gateway, settings.http))
         yield gateway
 
 
