@@ -14,7 +14,10 @@ import grpc
 import psutil
 from support.deployment import Live, running
 
+from quorum.deployment.gateway import GatewaySpec
+from quorum.server.endpoint import with_gateway
 from quorum.server.gateway_process import GatewayProcess, open_gateway
+from quorum.server.gateway_settings import check_gateway
 from quorum.server.launch import raise_open_files
 from quorum_client import Client
 
@@ -74,6 +77,24 @@ def guarded(deploy: Path) -> Iterator[Guarded]:
             assert process is not None
             assert live.endpoint.gateway is not None
             yield Guarded(live, process, live.endpoint.gateway, reports)
+
+
+@contextmanager
+def gated(live: Live, folder: Path, key: str | None = None, **section: Any) -> Iterator[Guarded]:
+    """One more gateway in front of a server that runs, with a section ``gateway`` and a folder of its own."""
+    reports, claims = list[str](), list[socket.socket]()
+    own = GatewaySpec(**{"grpc_port": 0} | section)
+    spec = live.spec.model_copy(update={"gateway": own, "path": folder / "deploy.yaml"})
+    endpoint = with_gateway(live.endpoint, own, claims)
+    try:
+        check_gateway(spec, endpoint, key)
+        with open_gateway(spec, endpoint, key, folder / "gateway.log", reports.append) as process:
+            assert process is not None
+            assert endpoint.gateway is not None
+            yield Guarded(live, process, endpoint.gateway, reports)
+    finally:
+        for claim in claims:
+            claim.close()
 
 
 def other_address() -> str | None:
