@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from support.deployment import ATTRIBUTES, Live, title, write_deployment
-from support.door import KEY, SERVICE, Guarded, guarded
+from support.gateway import KEY, SERVICE, Guarded, guarded
 from support.raw import bytes_tensor, grpc_request
 
 import quorum_client as qc
@@ -193,7 +193,9 @@ def test_a_run_that_is_interrupted_is_cancelled(live: Live, tickets: Admission) 
         assert client.is_ready()
 
 
-def test_a_caller_of_the_door_that_goes_is_cancelled(found: Guarded, live: Live, tickets: Admission) -> None:
+def test_a_caller_of_the_gateway_that_goes_is_cancelled(
+    found: Guarded, live: Live, tickets: Admission
+) -> None:
     with grpc.insecure_channel(found.url) as channel:
         send = channel.unary_unary(f"{SERVICE}ModelInfer")
         metadata = [("authorization", f"Bearer {KEY}")]

@@ -31,10 +31,11 @@ from quorum.gateway.questions import (
 )
 from quorum.gateway.routing import PRODUCT_ID_HEADER, cost_of, share_of
 from quorum.gateway.settings import Settings
-from quorum.gateway.upstream import INFER, SERVICE
+from quorum.gateway.upstream import INFER, SERVICE, with_timeout
 from quorum.processes import raise_open_files
 from quorum_client.errors import (
     ChannelNotFound,
+    DeadlineExceeded,
     InvalidRequest,
     Overloaded,
     PermissionDenied,
@@ -59,9 +60,11 @@ _KEEPALIVE_S, _KEEPALIVE_TIMEOUT_S = 60.0, 20.0
 _HANDSHAKE_S = 10.0
 _CANCEL_S = 1.0
 _ERROR_BYTES = 1024
+_TIMEOUT = "timeout"
 _STATUS: dict[type[QuorumError], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     ChannelNotFound: grpc.StatusCode.NOT_FOUND,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     QuotaSpent: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -127,7 +130,7 @@ class Relay(grpc.GenericRpcHandler):
         except RequestError as error:
             await _abort(context, error)
         except grpc.aio.AioRpcError as error:
-            await context.abort(error.code(), error.details() or "")
+            await _pass_error(context, error)
         raise AssertionError
 
     async def _ask(self, asker: _Asker, raw: bytes, context: Any) -> bytes:
@@ -141,6 +144,8 @@ class Relay(grpc.GenericRpcHandler):
                 return await self._upstream.call(INFER, raw, min(_CANCEL_S, self._left(context)))
             with self._gateway.callers.begin(asker.caller) as admitted:
                 message = with_cost(raw, request) if admitted.is_priced and not recommends else raw
+                if _TIMEOUT not in request.parameters and context.time_remaining() is not None:
+                    message = with_timeout(message, self._left(context))
                 try:
                     answer = await self._answer(asker, request, message, context)
                 except (Overloaded, Unavailable):
@@ -158,7 +163,7 @@ class Relay(grpc.GenericRpcHandler):
         except RequestError as error:
             await _abort(context, error)
         except grpc.aio.AioRpcError as error:
-            await context.abort(error.code(), error.details() or "")
+            await _pass_error(context, error)
         raise AssertionError
 
     async def _answer(self, asker: _Asker, request: Any, message: bytes, context: Any) -> bytes:
@@ -178,7 +183,7 @@ class Relay(grpc.GenericRpcHandler):
         except asyncio.CancelledError:
             # The server stops working on the question of a caller that has gone.
             if (cancel := cancel_of(message)) is not None:
-                self._upstream.send_unheeded(INFER, cancel, _CANCEL_S)
+                self._upstream.send_unheeded(INFER, cancel)
             raise
 
     def _channel(self, asker: _Asker, request: Any) -> str:
@@ -232,6 +237,11 @@ def _refuse(error: QuorumError, status: grpc.StatusCode | None = None) -> Any:
         await _abort(context, error, status)
 
     return grpc.stream_unary_rpc_method_handler(handle)
+
+
+async def _pass_error(context: Any, error: grpc.aio.AioRpcError) -> None:
+    """End a call with Triton's own error."""
+    await context.abort(error.code(), error.details() or "")
 
 
 async def _abort(context: Any, error: QuorumError, status: grpc.StatusCode | None = None) -> None:

@@ -174,7 +174,8 @@ class Keys:
         self._mark = self._look()
         self._looked_at = time.monotonic()
         self._by_hash: dict[str, Caller] = {}
-        self._take(read_callers(path) if path else [])
+        # A file that is made later is read then, where others may call already.
+        self._take(read_callers(path) if path and (path.exists() or not others) else [])
 
     def caller(self, key: str) -> Caller | None:
         """The caller of a key; None: nobody's."""

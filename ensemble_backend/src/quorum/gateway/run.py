@@ -41,7 +41,7 @@ async def open_gateway(settings: Settings, key: str | None) -> AsyncIterator[Gat
     keys = Keys(Path(settings.keys) if settings.keys else None, others)
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(
-            Upstream(settings.target, settings.max_calls, settings.wait_s)
+            Upstream(settings.target, settings.max_calls, settings.wait_s, settings.max_timeout_s)
         )
         callers = Callers(keys, Path(settings.root))
         certificates = Certificates(settings.tls) if settings.tls else None

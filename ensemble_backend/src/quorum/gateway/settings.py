@@ -73,3 +73,8 @@ class Settings(msgspec.Struct, frozen=True):
     route_canary: bool
     attributes: list[str] = []
     currency: str = ""
+
+    @property
+    def addresses(self) -> str:
+        """Where it listens, for messages."""
+        return " and ".join(filter(None, (self.grpc, self.http)))

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class CertificateError(QuorumError, ValueError):
-    """The gateway's certificate, its key or the authorities of callers cannot be used; the message names them."""
+    """The gateway's certificate, its key or its authorities cannot be used; the message names them."""
 
     code = "CERTIFICATE_INVALID"
 
@@ -29,7 +29,7 @@ class _Pem(NamedTuple):
 
 
 class Certificates:
-    """The files of a certificate. Replaced ones that do not fit together are logged, and the old ones serve on.
+    """The files of a certificate; where replaced ones do not fit together, the old ones serve on.
 
     Raises:
         CertificateError: They cannot be used at the start.

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
-from quorum_client.errors import Overloaded, Unavailable
+from quorum_client.errors import DeadlineExceeded, Overloaded, Unavailable
 from quorum_contract.errors import take_code
 from quorum_contract.foreign import Meaning, meaning_of
 
@@ -40,17 +40,22 @@ class _Failure(Enum):
 class Upstream:
     """Passes calls on to tritonserver; use it with ``async with``.
 
+    It cancels no call, and lets no deadline pass there: Triton 2.51 may crash when either happens in the
+    moment in which the answer comes (fixed in later releases: pull requests 7840 and 8078 of its server). A
+    caller gets its refusal in time, and what Triton still sends is dropped.
+
     Args:
         target: ``host:port``.
         max_calls: The most calls at once, waiting ones included.
         wait_s: How long a question may wait for a server that is away.
+        longest_s: Time after which Triton has answered whatever it was asked.
     """
 
-    def __init__(self, target: str, max_calls: int, wait_s: float) -> None:
+    def __init__(self, target: str, max_calls: int, wait_s: float, longest_s: float) -> None:
         self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
-        self._most, self._wait_s, self._inside = max_calls, wait_s, 0
+        self._most, self._wait_s, self._longest_s, self._inside = max_calls, wait_s, longest_s, 0
         self._sends: dict[str, Any] = {}
-        self._unheeded: set[Any] = set()
+        self._unheeded: set[asyncio.Future[bytes]] = set()
 
     async def __aenter__(self) -> Upstream:
         return self
@@ -71,6 +76,7 @@ class Upstream:
         Raises:
             Overloaded: As many calls as may be are inside already.
             Unavailable: The server is away, and no member was asked.
+            DeadlineExceeded: The caller's time is over.
             grpc.aio.AioRpcError: The server's own error.
         """
         if self._inside >= self._most:
@@ -81,17 +87,46 @@ class Upstream:
         finally:
             self._inside -= 1
 
-    def send_unheeded(self, method: str, message: bytes, timeout_s: float) -> None:
+    def send_unheeded(self, method: str, message: bytes) -> None:
         """Send a message and wait for nothing."""
-        sent = self._send(method)(message, timeout=timeout_s)
-        # A call that nothing refers to is cancelled.
-        self._unheeded.add(sent)
-        sent.add_done_callback(self._unheeded.discard)
+        self._leave(self._send(method, message))
 
-    def _send(self, method: str) -> Any:
+    def _send(self, method: str, message: bytes) -> asyncio.Future[bytes]:
+        """Send a message; the answer to come, whose waiting can be given up without cancelling the call."""
         if method not in self._sends:
             self._sends[method] = self._channel.unary_unary(f"{SERVICE}{method}")
-        return self._sends[method]
+
+        async def answer() -> bytes:
+            found: bytes = await self._sends[method](message, timeout=self._longest_s)
+            return found
+
+        return asyncio.ensure_future(answer())
+
+    def _leave(self, sent: asyncio.Future[bytes]) -> None:
+        """Let a call go on that is not waited for."""
+
+        def end(done: asyncio.Future[bytes]) -> None:
+            self._unheeded.discard(done)
+            # Else it is logged as one that was never looked at.
+            if not done.cancelled():
+                done.exception()
+
+        self._unheeded.add(sent)
+        sent.add_done_callback(end)
+
+    async def _ask(self, method: str, message: bytes, timeout_s: float) -> bytes:
+        sent = self._send(method, message)
+        try:
+            done, _ = await asyncio.wait((sent,), timeout=timeout_s)
+        except asyncio.CancelledError:
+            self._leave(sent)
+            raise
+        if not done:
+            self._leave(sent)
+            raise DeadlineExceeded(
+                f"no answer within {timeout_s:.3g} s; allow more, or look at the server's load"
+            )
+        return sent.result()
 
     async def _attempts(self, method: str, message: bytes, timeout_s: float, wait_s: float) -> bytes:
         loop = asyncio.get_running_loop()
@@ -100,7 +135,7 @@ class Upstream:
         left_s = timeout_s
         while True:
             try:
-                answer: bytes = await self._send(method)(message, timeout=left_s)
+                answer = await self._ask(method, message, left_s)
             except grpc.aio.AioRpcError as error:
                 failure = _failure_of(error)
                 broken += failure is _Failure.BROKE_OFF

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Kind(NamedTuple):
-    """Whose spending is counted: its name in messages, and the folder of the counts in that of deploy.yaml."""
+    """Whose spending is counted: its name in messages, and the folder of the counts next to deploy.yaml."""
 
     noun: str
     folder: str
