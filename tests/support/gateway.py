@@ -35,6 +35,7 @@ class Guarded:
     gateway: GatewayProcess
     url: str
     reports: list[str]
+    http: str = ""
 
     def client(self, key: str | None = KEY, **how: Any) -> Client:
         """A caller from outside."""
@@ -90,8 +91,7 @@ def gated(live: Live, folder: Path, key: str | None = None, **section: Any) -> I
         check_gateway(spec, endpoint, key)
         with open_gateway(spec, endpoint, key, folder / "gateway.log", reports.append) as process:
             assert process is not None
-            assert endpoint.gateway is not None
-            yield Guarded(live, process, endpoint.gateway, reports)
+            yield Guarded(live, process, endpoint.gateway or "", reports, endpoint.gateway_http or "")
     finally:
         for claim in claims:
             claim.close()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 
 from quorum.deployment.gateway import LARGEST_QUESTION_BYTES, GatewaySpec
@@ -11,7 +12,7 @@ from quorum.deployment.schema import Deployment
 from quorum.gateway.keys import KeysError, read_callers
 from quorum.gateway.settings import INFERENCE_KEY_VARIABLE, RequestLog, Settings, TlsFiles
 from quorum.gateway.tls import Certificates
-from quorum.server.endpoint import Endpoint, check_port
+from quorum.server.endpoint import Endpoint, ServerProcessError, check_port
 
 # The gate refuses and ends questions in its own words before the gateway does.
 _SPARE_CALLS, _SPARE_S = 64, 5.0
@@ -62,13 +63,17 @@ def check_gateway(spec: Deployment, endpoint: Endpoint, key: str | None) -> None
     """Refuse at once what the gateway would refuse once the LLMs have loaded.
 
     Raises:
-        ServerProcessError: A port of it is taken.
+        ServerProcessError: A port of it is taken, or HTTP needs packages that are missing.
         KeysError: It has no callers, or their file cannot be used.
         CertificateError: Its certificate cannot be used.
     """
     settings = settings_of(spec, endpoint)
     if settings is None:
         return
+    if settings.http is not None and not all(map(find_spec, ("starlette", "uvicorn"))):
+        raise ServerProcessError(
+            "gateway.http_port needs Starlette and uvicorn: `pip install 'quorum[gateway]'`, or leave it out"
+        )
     section = "gateway" if spec.gateway else "server"
     for name, address in (("grpc_port", settings.grpc), ("http_port", settings.http)):
         if address is not None:

@@ -38,7 +38,6 @@ from quorum_contract import RECOMMEND_CHANNELS, Priority
 
 SERVER = "the server"
 """What messages call tritonserver: its address is for its operator alone."""
-_CANCEL_S = 1.0
 
 
 class Question(NamedTuple):
@@ -152,7 +151,7 @@ class Asking:
         except asyncio.CancelledError:
             # The server stops working on the question of a caller that has gone.
             if (cancel := cancel_of(raw)) is not None:
-                self._gateway.upstream.send_unheeded(INFER, cancel, _CANCEL_S)
+                self._gateway.upstream.send_unheeded(INFER, cancel)
             raise
         response = pb.ModelInferResponse.FromString(answer)
         return Answered(response, channel, fallback_from, time.perf_counter() - began, cost_of(response))

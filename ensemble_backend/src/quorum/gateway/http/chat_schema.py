@@ -53,6 +53,8 @@ class Property:
         Raises:
             SchemaMisfit: The schema has no place for it.
         """
+        if value is None and not self._takes_null:
+            raise SchemaMisfit(f"{self.name}: no value was decided, and the schema does not take null")
         if value is None or value == NOT_APPLICABLE:
             return self._nothing()
         if "array" in self.types:
@@ -77,7 +79,7 @@ class Property:
 
     def _nothing(self) -> Any:
         """What stands for *the text does not say*."""
-        if "null" in self.types:
+        if self._takes_null:
             return None
         if "array" in self.types:
             return []

@@ -123,7 +123,7 @@ class Bodies:
         """The whole body.
 
         Raises:
-            HttpRefused: It is too large, compressed, or no JSON by its media type.
+            HttpRefused: It is too large, compressed, or no JSON by its media type, or its end is ambiguous.
             Overloaded: Too many are being read.
         """
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -136,6 +136,12 @@ class Bodies:
             # A small body may inflate to a large one.
             raise HttpRefused("the body is compressed; send it as it is", status=415)
         length = request.headers.get("content-length", "0")
+        if "transfer-encoding" in request.headers and "content-length" in request.headers:
+            # Something in front may take the other of the two, and see two requests in one.
+            raise HttpRefused(
+                "the body has a length and is in chunks; send one of the two", status=400,
+                headers={"connection": "close"},
+            )  # fmt: skip
         if not length.isdigit() or int(length[:12]) > self.most:
             raise self._too_large()
         return await self._chunks(request)

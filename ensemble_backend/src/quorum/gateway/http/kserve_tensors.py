@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -14,7 +14,26 @@ from quorum.gateway.questions import check_parameters
 from quorum_client.errors import InvalidRequest, ProtocolError
 from quorum_client.messages import bare_message
 from quorum_contract import INTERACTIVE, PRIORITY, RECOMMEND_CHANNELS
-from quorum_contract.tensors import ANSWERED, ASKED, RECOMMEND_ASKED, RECOMMENDED, SHARE, TEXT, Tensor
+from quorum_contract.checks import (
+    check_limit,
+    check_min_score,
+    decode_attributes,
+    decode_category,
+    decode_text,
+)
+from quorum_contract.tensors import (
+    ANSWERED,
+    ASKED,
+    ATTRIBUTES,
+    CATEGORY,
+    LIMIT,
+    MIN_SCORE,
+    RECOMMEND_ASKED,
+    RECOMMENDED,
+    SHARE,
+    TEXT,
+    Tensor,
+)
 
 Parameters = dict[str, str | int | float | bool]
 _TIMEOUT = "timeout"
@@ -24,6 +43,14 @@ _OUTPUT_PARAMETERS = frozenset(["binary_data"])
 _CONTENTS = {"BYTES": "bytes_contents", "INT32": "int_contents", "FP32": "fp32_contents"}
 _NUMBERS = {"FP32": "<f4", "FP64": "<f8", "INT32": "<i4", "INT64": "<i8"}
 _INT32 = 1 << 31
+_CHECKS: dict[str, Callable[[list[Any]], object]] = {
+    TEXT: lambda values: decode_text(values[0]),
+    CATEGORY: lambda values: decode_category(values[0]),
+    ATTRIBUTES: decode_attributes,
+    LIMIT: lambda values: check_limit(values[0]),
+    MIN_SCORE: lambda values: check_min_score(values[0]),
+}
+"""What a tensor may hold; Triton sees nothing else."""
 
 
 class InputTensor(msgspec.Struct, frozen=True):
@@ -92,7 +119,7 @@ def timeout_of_parameters(request: InferRequest, longest_s: float) -> float:
 
 
 def message_of(request: InferRequest, channel: str, request_id: str, timeout_s: float) -> Any:
-    """The ``ModelInferRequest`` for a request; the gate checks what its tensors hold.
+    """The ``ModelInferRequest`` for a request that is within the contract.
 
     Raises:
         InvalidRequest: A tensor or parameter that is not of the contract, or data of another type.
@@ -152,6 +179,9 @@ def _add(message: Any, given: InputTensor, tensor: Tensor) -> None:
         raise InvalidRequest(f"{what} has shape {given.shape!r:.40} and {len(given.data)} elements")
     added = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=given.shape)
     values = [_element(value, what, tensor.datatype) for value in given.data]
+    if tensor.shape == (1,) and len(values) != 1:
+        raise InvalidRequest(f"{what} has {len(values)} elements; send one")
+    _CHECKS[tensor.name](values)
     getattr(added.contents, _CONTENTS[tensor.datatype]).extend(values)
 
 

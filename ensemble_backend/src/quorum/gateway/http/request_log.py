@@ -111,8 +111,10 @@ class RequestLog:
             self._file.close()
 
     def _is_written(self, exchange: Exchange, status: int, share: float) -> bool:
-        """Whether a request is written; strangers must not fill the disk."""
-        if exchange.caller is None and status >= 400:
+        """Whether a request is written: strangers must not fill the disk, and probes say nothing."""
+        if exchange.caller is None:
+            if status < 400:
+                return False
             second = int(time.monotonic())
             if second != self._second:
                 self._second, self._strangers = second, 0
