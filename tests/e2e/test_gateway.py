@@ -16,6 +16,7 @@ from pathlib import Path
 import grpc
 import pytest
 from support.certificates import NO_OPENSSL, make_certificates, sign
+from support.command import quorum_json, start
 from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
 from support.gateway import Guarded, gated
 from support.raw import bytes_tensor, grpc_request
@@ -168,6 +169,22 @@ def test_health_needs_no_key_and_says_no_more(gateway: Guarded, live: Live) -> N
     assert check("") == check("quorum") == b"\x08\x01"
     assert check("quorum_lazy") == b"\x08\x02"
     assert check("alpha") is grpc.StatusCode.NOT_FOUND
+
+
+def test_it_runs_by_itself_before_a_server_elsewhere(live: Live, tmp_path: Path) -> None:
+    write_deployment(tmp_path, {"alpha": PRICED, "beta": PRICED}, gateway={"grpc_port": 0})
+    key = quorum_json(tmp_path, "gateway", "keys", "add", "shop")["key"]
+    process = start(tmp_path, "gateway", "--target", live.url)
+    try:
+        assert process.stderr is not None
+        note = process.stderr.readline()
+        with qc.Client(note.split("listens at ")[1].split(",")[0], key=key) as client:
+            assert client.extract(title(0), ATTRIBUTES).weights_version == 1
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
 
 
 def test_without_callers_it_does_not_start(live: Live, tmp_path: Path) -> None:

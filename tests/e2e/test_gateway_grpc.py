@@ -314,7 +314,8 @@ def test_a_server_whose_gateway_is_shut_is_not_ready(
 
 
 def test_gateway_and_server_die_apart_and_come_back(tmp_path: Path) -> None:
-    with guarded(write_deployment(tmp_path, {"alpha": {}})) as behind:
+    slow = {"options": {"latency_ms": 400, "latency_shape": "constant"}}
+    with guarded(write_deployment(tmp_path, {"alpha": slow})) as behind:
         first = behind.gateway.pid
         os.kill(first, signal.SIGKILL)
         with behind.client() as client:
@@ -323,16 +324,25 @@ def test_gateway_and_server_die_apart_and_come_back(tmp_path: Path) -> None:
             assert [line for line in behind.reports if "opening it again" in line]
             client.extract(title(0), ATTRIBUTES)
             server = behind.live.server
-            server.stop(drain_s=0)
-            once = behind.client(retries=False, timeout_s=1)
-            with once, pytest.raises(qc.Unavailable, match="away") as caught:
-                once.extract(title(0), ATTRIBUTES)
-            assert caught.value.code == "UNAVAILABLE"
+            inside = admission_of(server.pid)
             with behind.client(retries=False, timeout_s=START_S) as waiting, ThreadPoolExecutor(1) as pool:
-                asked = pool.submit(waiting.extract, title(0), ATTRIBUTES)
+                asked = pool.submit(waiting.extract, title(0), ATTRIBUTES, request_id="broken off")
+                wait_until(lambda: is_inside(inside, "broken off"))
+                server.stop(drain_s=0)
+                refuses_in_time(behind)
                 server.start()
                 wait_channels(server, START_S)
                 assert asked.result(START_S).weights_version == 1
+
+
+def refuses_in_time(behind: Guarded) -> None:
+    """A caller that cannot wait is refused before its deadline, by an error that says why."""
+    with (
+        behind.client(retries=False, timeout_s=1) as client,
+        pytest.raises(qc.Unavailable, match="away") as caught,
+    ):
+        client.extract(title(0), ATTRIBUTES)
+    assert caught.value.code == "UNAVAILABLE"
 
 
 def test_gateway_and_server_end_with_the_process_that_serves(tmp_path: Path) -> None:
@@ -356,16 +366,17 @@ def test_gateway_and_server_end_with_the_process_that_serves(tmp_path: Path) -> 
     wait_until(lambda: is_refused(host, int(port)) and not psutil.pid_exists(running.pid))
 
 
-def test_sigterm_answers_what_came_through_the_door(tmp_path: Path) -> None:
+def test_sigterm_answers_what_came_through_the_gateway_of_deploy_yaml(tmp_path: Path) -> None:
     slow = {"options": {"latency_ms": 2000, "latency_shape": "constant"}}
-    write_deployment(tmp_path, {"alpha": slow})
+    write_deployment(tmp_path, {"alpha": slow}, gateway={"grpc_port": 0})
     quorum(tmp_path, "render")
-    process = start(tmp_path, "up", QUORUM_INFERENCE_KEY=KEY)
+    key = quorum_json(tmp_path, "gateway", "keys", "add", "shop", "--requests-per-day", "9")["key"]
+    process = start(tmp_path, "up")
     wait_for_note(tmp_path, process)
     running = find_running(load_deployment(tmp_path / "deploy.yaml"))
     assert running
     admission = admission_of(running.pid)
-    with qc.Client(running.endpoint.gateway or "", key=KEY) as client, ThreadPoolExecutor(1) as pool:
+    with qc.Client(running.endpoint.gateway or "", key=key) as client, ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.extract, title(0), ATTRIBUTES, request_id="asked")
         # The supervision asks too.
         wait_until(lambda: is_inside(admission, "asked"))
@@ -374,6 +385,8 @@ def test_sigterm_answers_what_came_through_the_door(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "opening it again" not in err
+    (caller,) = quorum_json(tmp_path, "gateway", "keys", "list")
+    assert (caller["name"], caller["day_requests"]) == ("shop", 1)
 
 
 def is_refused(host: str, port: int) -> bool:

@@ -75,7 +75,7 @@ class GatewaySpec(Strict):
     keys: str = "keys.json"
     tls: GatewayTls | None = None
     max_message_bytes: Annotated[int, Field(ge=_SMALLEST, le=LARGEST_QUESTION_BYTES)] = LARGEST_QUESTION_BYTES
-    wait_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    wait_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
     route_canary: bool = True
     request_log: RequestLogSpec | None = None
 
