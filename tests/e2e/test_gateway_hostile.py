@@ -12,7 +12,6 @@ import random
 import socket
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -24,8 +23,8 @@ from support.deployment import ATTRIBUTES, Live, title
 from support.gateway import HTTP2_PREFACE, KEY, SERVICE, Guarded, gated
 from support.hostile import hostile
 from support.mutate import LONG, LONG_FORM, damaged
+from support.trusted import Trusted, seen_by_triton
 
-from quorum_client import Client, QuorumError
 from quorum_contract import CHANNELS, LAZY_CHANNELS, RECOMMEND_CHANNELS
 from quorum_contract.errors import take_code
 
@@ -48,33 +47,6 @@ def gateway(steady: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield found
 
 
-class Trusted:
-    """A caller that asks Triton itself all the while, and what it lost."""
-
-    def __init__(self, live: Live) -> None:
-        self.lost: list[QuorumError] = []
-        self.answered = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._ask, args=(live.url,))
-
-    def _ask(self, url: str) -> None:
-        with Client(url, retries=False) as client:
-            while not self._over.wait(0.02):
-                try:
-                    client.extract(title(self.answered % 24), ATTRIBUTES)
-                    self.answered += 1
-                except QuorumError as error:
-                    self.lost.append(error)
-
-    def __enter__(self) -> Trusted:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-
 def is_allowed(request: Any) -> bool:
     """Whether the contract has such a request: a channel, and no parameter but three of its own."""
     parts = [*request.inputs, *request.outputs]
@@ -83,15 +55,6 @@ def is_allowed(request: Any) -> bool:
         and request.parameters.keys() <= ALLOWED
         and not any(part.parameters for part in parts)
     )
-
-
-def seen_by_triton(live: Live) -> float:
-    """All requests that Triton has counted, good or bad."""
-    url = f"http://127.0.0.1:{live.endpoint.metrics_port}/metrics"
-    with urllib.request.urlopen(url, timeout=60) as page:
-        lines = page.read().decode().splitlines()
-    names = ("nv_inference_request_success", "nv_inference_request_failure")
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(names))
 
 
 async def send_all(url: str, key: str | None, jobs: list[tuple[bytes, float]]) -> list[str]:

@@ -50,7 +50,10 @@ class Connection(TimedConnection):
         super().connection_made(transport)
         self.idle[self] = None
         if len(self.connections) > MAX_CONNECTIONS:
-            next(iter(self.idle)).transport.abort()
+            oldest = next(iter(self.idle))
+            # Its end is noticed later, and more may come until then.
+            del self.idle[oldest]
+            oldest.transport.abort()
         self._age = self.loop.call_later(self.max_age_s, self.shutdown)
 
     def data_received(self, data: bytes) -> None:

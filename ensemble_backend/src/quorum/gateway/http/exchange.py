@@ -126,7 +126,9 @@ class Bodies:
             HttpRefused: It is too large, compressed, or no JSON by its media type, or its end is ambiguous.
             Overloaded: Too many are being read.
         """
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        # Some clients of Triton name none.
+        given = request.headers.get("content-type", "application/json")
+        media_type = given.partition(";")[0].strip().lower()
         if media_type != "application/json" and not media_type.endswith("+json"):
             raise HttpRefused(
                 f"content-type {media_type[:64]!r}; send application/json", status=415,
