@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from quorum.gateway.callers import Callers
 from quorum.gateway.http.exchange import REQUEST_ID_HEADER, Bodies, Exchange, begin
-from quorum.gateway.http.problems import Form, problem_json
+from quorum.gateway.http.problems import Form, GatewayFailed, problem_json
 from quorum.gateway.http.request_log import RequestLog
 from quorum.gateway.keys import Role
-from quorum_client.errors import ServerError, Unauthenticated
+from quorum_client.errors import Unauthenticated
 from quorum_contract.errors import QuorumError
 from quorum_contract.key import KEY_HEADER
 
@@ -96,8 +96,8 @@ class Endpoints:
         return form(error, exchange.request_id)
 
 
-def _internal() -> ServerError:
-    return ServerError("the gateway failed; its log says more, by the id of the request", status="INTERNAL")
+def _internal() -> GatewayFailed:
+    return GatewayFailed("the gateway failed; its log says more, by the id of the request", status="INTERNAL")
 
 
 async def _unless_gone(request: Request, work: Awaitable[Response]) -> Response:

@@ -42,7 +42,7 @@ _REQUEST_PARAMETERS = frozenset([_TIMEOUT, PRIORITY, "binary_data_output"])
 _OUTPUT_PARAMETERS = frozenset(["binary_data"])
 _CONTENTS = {"BYTES": "bytes_contents", "INT32": "int_contents", "FP32": "fp32_contents"}
 _NUMBERS = {"FP32": "<f4", "FP64": "<f8", "INT32": "<i4", "INT64": "<i8"}
-_INT32 = 1 << 31
+_INT32, _FP32 = 1 << 31, float(np.finfo(np.float32).max)
 _CHECKS: dict[str, Callable[[list[Any]], object]] = {
     TEXT: lambda values: decode_text(values[0]),
     CATEGORY: lambda values: decode_category(values[0]),
@@ -115,7 +115,7 @@ def timeout_of_parameters(request: InferRequest, longest_s: float) -> float:
         return longest_s
     if isinstance(given, bool) or not isinstance(given, int) or given <= 0:
         raise InvalidRequest(f"parameter {_TIMEOUT}: {given!r:.40}; give microseconds, a number above 0")
-    return min(given / 1e6, longest_s)
+    return min(given, int(longest_s * 1e6)) / 1e6
 
 
 def message_of(request: InferRequest, channel: str, request_id: str, timeout_s: float) -> Any:
@@ -194,7 +194,7 @@ def _element(value: str | float, what: str, datatype: str) -> bytes | int | floa
             raise InvalidRequest(f"{what}: a lone surrogate at character {error.start}") from error
     if isinstance(value, str | bool):
         raise InvalidRequest(f"{what}: {value!r:.40} is no element of {datatype}")
-    if datatype == "FP32":
+    if datatype == "FP32" and abs(value) <= _FP32:
         return float(value)
     if datatype == "INT32" and isinstance(value, int) and -_INT32 <= value < _INT32:
         return value

@@ -26,6 +26,7 @@ _ERRORS = {
     "415": "The body is no JSON by its media type, or compressed",
     "422": "The request breaks the contract",
     "429": "The caller's quota is spent; `Retry-After` says for how long",
+    "500": "The gateway failed",
     "502": "The server failed",
     "503": "The server is full or away; `Retry-After` says when to ask again",
     "504": "There was no answer in time",

@@ -26,18 +26,6 @@ from quorum_client.errors import (
 )
 from quorum_contract.errors import QuorumError
 
-_STATUS: tuple[tuple[type[QuorumError], int], ...] = (
-    (InvalidRequest, 422),
-    (Unauthenticated, 401),
-    (PermissionDenied, 403),
-    (ChannelNotFound, 404),
-    (QuotaSpent, 429),
-    (DeadlineExceeded, 504),
-    (Disconnected, 502),
-    (Unavailable, 503),
-    (ProtocolError, 502),
-    (ServerError, 502),
-)
 _RETRY_S = 1
 _OPENAI_TYPES = {
     401: "authentication_error",
@@ -59,6 +47,12 @@ class HttpRefused(RequestError):
     def __init__(self, message: str, *, status: int, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.status, self.headers = status, headers or {}
+
+
+class GatewayFailed(ServerError):
+    """The gateway has a fault; its log says more, by the id of the request."""
+
+    code = "GATEWAY_FAILED"
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,6 +93,20 @@ class OpenAiProblem(msgspec.Struct, frozen=True):
 
     error: OpenAiError
 
+
+_STATUS: tuple[tuple[type[QuorumError], int], ...] = (
+    (InvalidRequest, 422),
+    (Unauthenticated, 401),
+    (PermissionDenied, 403),
+    (ChannelNotFound, 404),
+    (QuotaSpent, 429),
+    (DeadlineExceeded, 504),
+    (Disconnected, 502),
+    (Unavailable, 503),
+    (ProtocolError, 502),
+    (GatewayFailed, 500),
+    (ServerError, 502),
+)
 
 Form = Callable[[QuorumError, str], Response]
 """Makes the answer for an error and the id of its request."""
