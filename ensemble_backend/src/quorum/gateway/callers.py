@@ -116,7 +116,8 @@ class Admitted:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._budget is None or self._hold is None:
+        if self._budget is None or self._hold is None or (self.asked and not self.is_priced):
+            # One that was asked was counted at the begin.
             return
         cost = self.cost if self.asked else 0.0
         cost = None if cost is None or not math.isfinite(cost) else max(0.0, cost)

@@ -55,7 +55,7 @@ class Upstream:
         self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
         self._most, self._wait_s, self._longest_s, self._inside = max_calls, wait_s, longest_s, 0
         self._sends: dict[str, Any] = {}
-        self._unheeded: set[asyncio.Future[bytes]] = set()
+        self._unheeded: set[Any] = set()
 
     async def __aenter__(self) -> Upstream:
         return self
@@ -91,42 +91,36 @@ class Upstream:
         """Send a message and wait for nothing."""
         self._leave(self._send(method, message))
 
-    def _send(self, method: str, message: bytes) -> asyncio.Future[bytes]:
-        """Send a message; the answer to come, whose waiting can be given up without cancelling the call."""
+    def _send(self, method: str, message: bytes) -> Any:
+        """Send a message; the call, which must be left to itself where it is not waited for."""
         if method not in self._sends:
             self._sends[method] = self._channel.unary_unary(f"{SERVICE}{method}")
+        return self._sends[method](message, timeout=self._longest_s)
 
-        async def answer() -> bytes:
-            found: bytes = await self._sends[method](message, timeout=self._longest_s)
-            return found
-
-        return asyncio.ensure_future(answer())
-
-    def _leave(self, sent: asyncio.Future[bytes]) -> None:
-        """Let a call go on that is not waited for."""
-
-        def end(done: asyncio.Future[bytes]) -> None:
-            self._unheeded.discard(done)
-            # Else it is logged as one that was never looked at.
-            if not done.cancelled():
-                done.exception()
-
-        self._unheeded.add(sent)
-        sent.add_done_callback(end)
+    def _leave(self, call: Any) -> None:
+        """Let a call go on; one that nothing refers to would be cancelled."""
+        self._unheeded.add(call)
+        call.add_done_callback(self._unheeded.discard)
 
     async def _ask(self, method: str, message: bytes, timeout_s: float) -> bytes:
-        sent = self._send(method, message)
+        call, loop = self._send(method, message), asyncio.get_running_loop()
+        # Whether it was answered. To wait for the call itself would cancel it when the caller goes.
+        ended: asyncio.Future[bool] = loop.create_future()
+        call.add_done_callback(lambda _: _end(ended, True))
+        timer = loop.call_later(timeout_s, _end, ended, False)
         try:
-            done, _ = await asyncio.wait((sent,), timeout=timeout_s)
+            if await ended:
+                answer: bytes = await call
+                return answer
         except asyncio.CancelledError:
-            self._leave(sent)
+            self._leave(call)
             raise
-        if not done:
-            self._leave(sent)
-            raise DeadlineExceeded(
-                f"no answer within {timeout_s:.3g} s; allow more, or look at the server's load"
-            )
-        return sent.result()
+        finally:
+            timer.cancel()
+        self._leave(call)
+        raise DeadlineExceeded(
+            f"no answer within {timeout_s:.3g} s; allow more, or look at the server's load"
+        )
 
     async def _attempts(self, method: str, message: bytes, timeout_s: float, wait_s: float) -> bytes:
         loop = asyncio.get_running_loop()
@@ -155,6 +149,11 @@ class Upstream:
                     message = with_timeout(message, left_s)
             else:
                 return answer
+
+
+def _end(waiting: asyncio.Future[bool], is_answered: bool) -> None:
+    if not waiting.done():
+        waiting.set_result(is_answered)
 
 
 def with_timeout(message: bytes, seconds: float) -> bytes:
