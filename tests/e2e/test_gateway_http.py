@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from pydantic import BaseModel
 from support.certificates import NO_OPENSSL, make_certificates, sign
 from support.deployment import ATTRIBUTES, Live, running, said, set_state, title, write_deployment
 from support.gateway import Guarded, gated
+from support.http_half import exchange, request_of, serving
 from tritonclient.utils import InferenceServerException
 
 from quorum.deployment import load_deployment
@@ -285,6 +288,51 @@ def test_the_log_names_callers_and_keeps_no_texts(
     assert "größe" not in text
     assert "sku-logged" not in text
     assert not [key for key in keys.values() if key in text]
+
+
+def test_a_question_waits_for_a_server_that_is_away(live: Live, tmp_path: Path) -> None:
+    """Its first connection breaks under it, too."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    async def ask() -> tuple[bytes, int]:
+        host, _, port = live.url.rpartition(":")
+        tasks, accepted = set[asyncio.Task[None]](), 0
+
+        async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal accepted
+            accepted += 1
+            if accepted == 1:
+                await reader.read(1)
+                writer.close()
+                return
+            there = await asyncio.open_connection(host, int(port))
+            tasks.update(
+                asyncio.ensure_future(pump(*ends)) for ends in ((reader, there[1]), (there[0], writer))
+            )
+
+        body = json.dumps({"text": title(2), "attributes": ["brand"]}).encode()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            target = f"127.0.0.1:{listening.getsockname()[1]}"
+            listening.close()
+            async with serving(
+                tmp_path, target=target, wait_s=60.0, timeout_s=60.0, max_timeout_s=60.0
+            ) as own:
+                asked = asyncio.create_task(exchange(own, request_of("POST", "/v1/extract", body)))
+                await asyncio.sleep(0.3)
+                server = await asyncio.start_server(forward, *target.split(":"))
+                async with server:
+                    found = await asked
+                    for task in tasks:
+                        task.cancel()
+                return found, accepted
+
+    found, accepted = asyncio.run(ask())
+    assert found.startswith(b"HTTP/1.1 200")
+    assert accepted >= 2
 
 
 @NO_OPENSSL

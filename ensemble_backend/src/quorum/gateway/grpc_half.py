@@ -6,7 +6,6 @@ It checks the key before it reads a message, and refuses what the contract does 
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import math
 from collections.abc import AsyncIterator, Callable
@@ -18,18 +17,16 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
+from quorum.gateway.asking import Asking, Question
 from quorum.gateway.health import CHECK, Health
 from quorum.gateway.keys import Caller
 from quorum.gateway.parts import Gateway
 from quorum.gateway.questions import (
-    cancel_of,
     check_channel,
     check_question,
     text_of,
-    with_channel,
-    with_cost,
 )
-from quorum.gateway.routing import PRODUCT_ID_HEADER, cost_of, share_of
+from quorum.gateway.routing import PRODUCT_ID_HEADER
 from quorum.gateway.settings import Settings
 from quorum.gateway.upstream import INFER, SERVICE, with_timeout
 from quorum.processes import raise_open_files
@@ -45,7 +42,7 @@ from quorum_client.errors import (
     Unavailable,
 )
 from quorum_contract import CANCEL, RECOMMEND_CHANNELS
-from quorum_contract.errors import QuorumError, take_code, with_code
+from quorum_contract.errors import QuorumError, with_code
 from quorum_contract.key import KEY_HEADER, RETRY_AFTER, USER_AGENT
 
 _FREE_METHODS = ("ServerLive", "ServerReady", "ServerMetadata")
@@ -71,7 +68,6 @@ _STATUS: dict[type[QuorumError], grpc.StatusCode] = {
     Overloaded: grpc.StatusCode.UNAVAILABLE,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
-_UNASKED = frozenset(["OVERLOADED", "UNAVAILABLE", "CANCELLED", "INVALID_REQUEST"])
 
 
 class _Asker(NamedTuple):
@@ -87,7 +83,7 @@ class Relay(grpc.GenericRpcHandler):
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._upstream, self._settings = gateway.upstream, gateway.settings
+        self._upstream, self._settings, self._asking = gateway.upstream, gateway.settings, Asking(gateway)
         self._handlers: dict[str, Callable[..., Any]] = {
             f"{SERVICE}{name}": functools.partial(self._pass, name)
             for name in (*_FREE_METHODS, *_OF_CHANNELS)
@@ -134,7 +130,7 @@ class Relay(grpc.GenericRpcHandler):
         raise AssertionError
 
     async def _ask(self, asker: _Asker, raw: bytes, context: Any) -> bytes:
-        """Check a question, count it, pass it on, and count what its answer cost."""
+        """Check a question, and answer it."""
         try:
             request = pb.ModelInferRequest.FromString(raw)
             check_question(request)
@@ -142,22 +138,17 @@ class Relay(grpc.GenericRpcHandler):
             self._gateway.callers.check_role(asker.caller, "recommend" if recommends else "extract")
             if CANCEL in request.parameters:
                 return await self._upstream.call(INFER, raw, min(_CANCEL_S, self._left(context)))
-            with self._gateway.callers.begin(asker.caller) as admitted:
-                message = with_cost(raw, request) if admitted.is_priced and not recommends else raw
-                if _TIMEOUT not in request.parameters and context.time_remaining() is not None:
-                    message = with_timeout(message, self._left(context))
-                try:
-                    answer = await self._answer(asker, request, message, context)
-                except (Overloaded, Unavailable):
-                    admitted.asked = False
-                    raise
-                except grpc.aio.AioRpcError as error:
-                    admitted.asked = _may_have_asked(error)
-                    raise
-                read = pb.ModelInferResponse.FromString(answer)
-                admitted.cost = 0.0 if recommends else cost_of(read)
-                self._gateway.router.learn(request.model_name, share_of(read))
-                return answer
+            message = raw
+            if _TIMEOUT not in request.parameters and context.time_remaining() is not None:
+                message = with_timeout(raw, self._left(context))
+            product = text_of(request) if asker.product_id is None else asker.product_id
+            question = Question(
+                asker.caller,
+                request.model_name,
+                self._left(context),
+                None if asker.chooses_channel else product,
+            )
+            return (await self._asking.ask(question, request, message)).raw
         except DecodeError:
             await _abort(context, InvalidRequest("not a message"))
         except RequestError as error:
@@ -165,33 +156,6 @@ class Relay(grpc.GenericRpcHandler):
         except grpc.aio.AioRpcError as error:
             await _pass_error(context, error)
         raise AssertionError
-
-    async def _answer(self, asker: _Asker, request: Any, message: bytes, context: Any) -> bytes:
-        """The answer of the channel that the product belongs to; if a canary fails, of the stable one."""
-        asked, left_s = request.model_name, self._left(context)
-        channel = self._channel(asker, request)
-        try:
-            if channel != asked:
-                try:
-                    routed = with_channel(message, channel)
-                    return await self._upstream.call(INFER, routed, left_s)
-                except (grpc.aio.AioRpcError, Unavailable) as error:
-                    if not _is_of_canary(error):
-                        raise
-                    left_s = self._left(context)
-            return await self._upstream.call(INFER, message, left_s, waits=True)
-        except asyncio.CancelledError:
-            # The server stops working on the question of a caller that has gone.
-            if (cancel := cancel_of(message)) is not None:
-                self._upstream.send_unheeded(INFER, cancel)
-            raise
-
-    def _channel(self, asker: _Asker, request: Any) -> str:
-        name: str = request.model_name
-        if asker.chooses_channel or not self._settings.route_canary:
-            return name
-        product = text_of(request) if asker.product_id is None else asker.product_id
-        return self._gateway.router.channel(name, product)
 
     def _left(self, context: Any) -> float:
         """Seconds for a call: the caller's, or the longest that the gate allows."""
@@ -210,24 +174,6 @@ def _text(values: list[str | bytes] | None) -> str | None:
 def _is_own_client(headers: dict[str, list[str | bytes]]) -> bool:
     """Whether our own client calls, which chooses the channel itself."""
     return (_text(headers.get("user-agent")) or "").startswith(USER_AGENT)
-
-
-def _may_have_asked(error: grpc.aio.AioRpcError) -> bool:
-    """Whether members may have worked on a question that failed."""
-    return take_code(error.details() or "").code not in _UNASKED and error.code() not in (
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.NOT_FOUND,
-    )
-
-
-def _is_of_canary(error: grpc.aio.AioRpcError | Unavailable) -> bool:
-    """Whether the stable channel may do better: not where the gate, which both share, is full or closed."""
-    if isinstance(error, Overloaded):
-        return False
-    if isinstance(error, Unavailable):
-        return True
-    late = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INVALID_ARGUMENT)
-    return error.code() not in late and take_code(error.details() or "").code != Overloaded.code
 
 
 def _refuse(error: QuorumError, status: grpc.StatusCode | None = None) -> Any:

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from quorum.gateway.asking import Question
 from quorum.gateway.health import Health
-from quorum.gateway.http.asking import Asking, Question
+from quorum.gateway.http.asking import ProductAsking
 from quorum.gateway.http.chat_schema import Property, SchemaMisfit, properties_of
 from quorum.gateway.http.chat_types import (
     ChatChunk,
@@ -38,7 +39,7 @@ MODELS = (*CHANNELS, *LAZY_CHANNELS)
 class Chat:
     """Handlers of OpenAI's paths."""
 
-    def __init__(self, gateway: Gateway, asking: Asking) -> None:
+    def __init__(self, gateway: Gateway, asking: ProductAsking) -> None:
         self._settings, self._asking = gateway.settings, asking
         self._health = Health(gateway.upstream)
 
@@ -50,9 +51,8 @@ class Chat:
         exchange.channel = channel_of(request.model, lazy=options.lazy)
         exchange.note_product(options.product_id, text)
         properties = self._properties(request)
-        question = Question(
-            exchange.asker, exchange.channel, timeout_of(exchange.request, self._settings), options.product_id
-        )
+        timeout_s = timeout_of(exchange.request, self._settings)
+        question = Question(exchange.asker, exchange.channel, timeout_s, options.product_id or text)
         attributes = [wanted.attribute for wanted in properties]
         found = await self._asking.extract(question, text, attributes, options.category, options.priority)
         exchange.note_answer(found.channel, found.cost)

@@ -12,8 +12,9 @@ import msgspec
 from starlette.responses import Response
 from tritonclient.grpc import service_pb2 as pb
 
+from quorum.gateway.asking import Question
 from quorum.gateway.health import Health
-from quorum.gateway.http.asking import SERVER, Asking, Question
+from quorum.gateway.http.asking import SERVER, ProductAsking
 from quorum.gateway.http.exchange import Exchange, decode, timeout_of
 from quorum.gateway.http.kserve_tensors import (
     InferRequest,
@@ -64,7 +65,7 @@ class ServerMetadata(msgspec.Struct, frozen=True):
 class Kserve:
     """Handlers of the paths under ``/v2``."""
 
-    def __init__(self, gateway: Gateway, asking: Asking) -> None:
+    def __init__(self, gateway: Gateway, asking: ProductAsking) -> None:
         self._gateway, self._asking = gateway, asking
         self._health = Health(gateway.upstream)
 
@@ -119,8 +120,8 @@ class Kserve:
         message = message_of(request, channel, uuid.uuid4().hex, timeout_s)
         text = text_of(request)
         exchange.note_product(product_id, text)
-        question = Question(exchange.asker, channel, timeout_s, product_id)
-        found = await self._asking.infer(question, message, text)
+        question = Question(exchange.asker, channel, timeout_s, text if product_id is None else product_id)
+        found = await self._asking.infer(question, message)
         exchange.note_answer(found.channel, found.cost)
         return _json(answer_of(found.response, request, found.channel))
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import msgspec
 from starlette.responses import Response
 
-from quorum.gateway.http.asking import Asking, Question
+from quorum.gateway.asking import Question
+from quorum.gateway.http.asking import ProductAsking
 from quorum.gateway.http.exchange import MAX_PRODUCTS, Exchange, decode, timeout_of
 from quorum.gateway.http.problems import Problem, problem_of
 from quorum.gateway.questions import check_channel
@@ -18,6 +19,7 @@ from quorum_client import Extraction, RecommendItem
 from quorum_client.errors import InvalidRequest
 from quorum_contract import LAZY_CHANNELS, LAZY_OF, RECOMMEND, RECOMMEND_CHANNELS, STABLE, Priority
 from quorum_contract.errors import QuorumError
+from quorum_contract.fields import join_fields
 
 _AT_ONCE = 8
 Text = str | dict[str, str]
@@ -206,6 +208,11 @@ def channel_of(channel: str, *, lazy: bool = False, recommends: bool = False) ->
     return LAZY_OF[channel] if lazy and channel not in LAZY_CHANNELS else channel
 
 
+def joined(text: Text) -> str:
+    """The text by which a product without an id is routed."""
+    return text if isinstance(text, str) else join_fields(text)
+
+
 def extract_answer(found: Extraction, product_id: str | None, currency: str) -> ExtractAnswer:
     """The answer as JSON has it."""
     fields = {**found.to_dict(), "id": product_id, "currency": currency}
@@ -215,7 +222,7 @@ def extract_answer(found: Extraction, product_id: str | None, currency: str) -> 
 class Products:
     """Handlers of both paths."""
 
-    def __init__(self, settings: Settings, asking: Asking) -> None:
+    def __init__(self, settings: Settings, asking: ProductAsking) -> None:
         self._settings, self._asking = settings, asking
 
     async def extract(self, exchange: Exchange, body: bytes) -> Response:
@@ -242,7 +249,7 @@ class Products:
         exchange.channel = channel_of(request.channel, recommends=True)
         exchange.note_product(request.id, request.text)
         timeout_s = timeout_of(exchange.request, self._settings)
-        question = Question(exchange.asker, exchange.channel, timeout_s, request.id)
+        question = Question(exchange.asker, exchange.channel, timeout_s, request.id or request.text)
         item = RecommendItem(request.text, request.category, request.k, request.min_score)
         found = await self._asking.recommend(question, item, request.priority)
         exchange.note_answer(found.channel, None)
@@ -254,7 +261,7 @@ class Products:
         wanted = product.attributes if product.attributes is not None else request.attributes
         attributes = self._settings.attributes if wanted is None else wanted
         channel = channel_of(request.channel, lazy=request.lazy)
-        question = Question(exchange.asker, channel, timeout_s, product.id)
+        question = Question(exchange.asker, channel, timeout_s, product.id or joined(product.text))
         found = await self._asking.extract(
             question, product.text, attributes, product.category, request.priority
         )

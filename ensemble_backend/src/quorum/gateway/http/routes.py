@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from quorum.gateway.http.asking import Asking
+from quorum.gateway.http.asking import ProductAsking
 from quorum.gateway.http.chat import Chat
 from quorum.gateway.http.chat_types import ChatCompletion, ChatRequest, Model, ModelList
 from quorum.gateway.http.endpoint import Handler
@@ -75,7 +75,7 @@ def error_type(form: Form) -> tuple[Any, str]:
 
 def paths_of(gateway: Gateway) -> list[Path]:
     """All paths of a gateway but that of the document."""
-    asking = Asking(gateway)
+    asking = ProductAsking(gateway)
     products, chat, kserve = (
         Products(gateway.settings, asking),
         Chat(gateway, asking),
