@@ -25,7 +25,7 @@ LONGEST = (
     "test_probe.py",
     "test_command_line.py",
     "test_hf.py",
-    "test_door.py",
+    "test_gateway_grpc.py",
     "test_rollout_damage.py",
     "test_distill.py",
     "test_chaos.py",

@@ -14,10 +14,10 @@ import yaml
 
 from quorum.build.versions import PINNED
 from quorum.deployment import load_deployment
-from quorum.server.door_process import DRAIN_S
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE, TRUSTED_NETWORK_VARIABLE
+from quorum.server.gateway_settings import DRAIN_S
 from quorum.server.triton import TritonServer
-from quorum.serving.budget import FOLDER
+from quorum.serving.budget import MEMBERS
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts"))
@@ -105,10 +105,10 @@ def test_compose_keeps_weights_and_gives_time_to_finish(service, target, file):
     weights = places[f"/srv/quorum/{load_deployment(ROOT / file).repository}"]
     assert weights in COMPOSE["volumes"]
     # What members spent outlives the container; a new volume takes its owner from the folder of the image.
-    assert places[f"/srv/quorum/{FOLDER}"] in COMPOSE["volumes"]
-    assert any(f" /srv/quorum/{FOLDER} " in step for step in steps(target, "RUN"))
+    assert places[f"/srv/quorum/{MEMBERS.folder}"] in COMPOSE["volumes"]
+    assert any(f" /srv/quorum/{MEMBERS.folder} " in step for step in steps(target, "RUN"))
     drain = inspect.signature(TritonServer.stop).parameters["drain_s"].default
-    # Waiting for requests in flight and waiting for Triton to end may each take this long, after the door.
+    # Waiting for requests in flight and waiting for Triton to end may each take this long, after the gateway.
     assert int(found["stop_grace_period"].removesuffix("s")) > 2 * drain + DRAIN_S
     assert all(port.startswith("127.0.0.1:") for port in found["ports"])
     assert found["shm_size"]

@@ -14,16 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 from support.command import quorum, quorum_json, up
 from support.deployment import ATTRIBUTES, Live, running, table, title, write_deployment, write_jsonl
+from support.gateway import SERVICE, gated
+from support.raw import bytes_tensor, grpc_request
 from tritonclient.grpc import service_pb2 as pb
 
 from quorum.decision import weights as weights_file
 from quorum.decision.cell import Parameters
 from quorum.decision.weights import Weights
 from quorum.deployment import load_deployment
+from quorum.gateway.keys import add_caller
+from quorum.gateway.routing import PRODUCT_ID_HEADER
 from quorum.repository.store import Store
 from quorum.rollout.channels import Rollout, RolloutError
 from quorum.server.probe import probe_channel
@@ -70,6 +75,33 @@ def test_the_share_reaches_clients_and_sticks(live: Live, rollout: Rollout) -> N
     assert set(second) == {("quorum", 1), ("quorum_canary", 2)}
     spread = (len(IDS) * SHARE * (1 - SHARE)) ** 0.5
     assert abs(first.count("quorum_canary") - len(IDS) * SHARE) <= 4 * spread
+
+
+def test_a_gateway_routes_callers_that_know_nothing_of_it(
+    live: Live, rollout: Rollout, tmp_path: Path
+) -> None:
+    """By the id in the header, else by the text, to the channels that our client would choose."""
+    key = add_caller(tmp_path / "keys.json", "shop")
+    texts = [f"shoe {number}" for number in range(120)]
+    by_header = [(title(0), [(PRODUCT_ID_HEADER, name)], name) for name in IDS[:120]]
+    asked = [*by_header, *((text, [], text) for text in texts)]
+    with gated(live, tmp_path) as gateway, grpc.insecure_channel(gateway.url) as channel:
+        send = channel.unary_unary(f"{SERVICE}ModelInfer")
+        found = []
+        # The first answer tells the share.
+        for text, headers, _ in [(title(0), [], ""), *asked]:
+            message = grpc_request("quorum", bytes_tensor([text.encode()]), [b"brand"]).SerializeToString()
+            sent = [("authorization", f"Bearer {key}"), *headers]
+            found.append(
+                pb.ModelInferResponse.FromString(send(message, timeout=60, metadata=sent)).model_name
+            )
+        expected = ["quorum_canary" if takes_canary(name, SHARE) else "quorum" for *_, name in asked]
+        assert set(expected) == {"quorum", "quorum_canary"}
+        assert found[1:] == expected
+        with gateway.client(key) as client:
+            items = [Item(title(0), ["brand"], product_id=name) for name in IDS[:120]]
+            answers = list(client.extract_many(items))
+        assert {answer.weights_version for answer in answers} == {1}, "our own client chose the stable one"
 
 
 def test_taking_the_share_back_reaches_clients_with_their_next_answer(live: Live, rollout: Rollout) -> None:

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from support.deployment import ATTRIBUTES, Live, title, write_deployment
-from support.door import KEY, SERVICE, Guarded, guarded
+from support.gateway import KEY, SERVICE, Guarded, gated, guarded
+from support.http_half import request_of
 from support.raw import bytes_tensor, grpc_request
 
 import quorum_client as qc
@@ -193,7 +197,9 @@ def test_a_run_that_is_interrupted_is_cancelled(live: Live, tickets: Admission) 
         assert client.is_ready()
 
 
-def test_a_caller_of_the_door_that_goes_is_cancelled(found: Guarded, live: Live, tickets: Admission) -> None:
+def test_a_caller_of_the_gateway_that_goes_is_cancelled(
+    found: Guarded, live: Live, tickets: Admission
+) -> None:
     with grpc.insecure_channel(found.url) as channel:
         send = channel.unary_unary(f"{SERVICE}ModelInfer")
         metadata = [("authorization", f"Bearer {KEY}")]
@@ -207,3 +213,16 @@ def test_a_caller_of_the_door_that_goes_is_cancelled(found: Guarded, live: Live,
         assert not calls[1].done()
     wait(lambda: inside(tickets) == 0)
     check_members_have_room(live)
+
+
+def test_a_caller_over_http_that_goes_is_cancelled_too(
+    live: Live, tickets: Admission, tmp_path: Path
+) -> None:
+    body = json.dumps({"text": title(1), "category": "shoes"}).encode()
+    with gated(live, tmp_path, KEY, http_port=0) as gateway:
+        host, _, port = gateway.http.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=SOON_S) as sock:
+            sock.sendall(request_of("POST", "/v1/extract", body, key=KEY))
+            wait(lambda: inside(tickets) == 1)
+        wait(lambda: inside(tickets) == 0)
+        assert gateway.reports == []

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.deployment import ATTRIBUTES, FREE_PORTS, title, write_deployment
-from support.door import KEY, Guarded, guarded, idle_connections, is_closed
+from support.gateway import KEY, Guarded, guarded, idle_connections, is_closed
 
 from quorum.operations.probe import probes_of
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE
@@ -42,10 +42,10 @@ def connections_to(pid: int, port: int) -> set[int]:
     return {c.raddr.port for c in found if c.status == psutil.CONN_ESTABLISHED and c.laddr.port == port}
 
 
-@pytest.mark.parametrize("where", ["server", "door"])
+@pytest.mark.parametrize("where", ["server", "gateway"])
 def test_callers_see_nothing_of_connections_that_are_replaced(behind: Guarded, where: str) -> None:
     live = behind.live
-    url, pid = (live.url, live.server.pid) if where == "server" else (behind.url, behind.door.pid)
+    url, pid = (live.url, live.server.pid) if where == "server" else (behind.url, behind.gateway.pid)
     assert pid
     port, used, answered = int(url.rpartition(":")[2]), set[int](), 0
     before = connections_to(pid, port)
@@ -73,7 +73,7 @@ def test_callers_see_nothing_of_connections_that_are_replaced(behind: Guarded, w
     assert len(used) >= ROUNDS // 2
 
 
-@pytest.mark.parametrize("where", ["server", "door"])
+@pytest.mark.parametrize("where", ["server", "gateway"])
 def test_idle_connections_harm_nobody_and_are_closed(
     behind: Guarded, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +96,7 @@ def test_idle_connections_harm_nobody_and_are_closed(
                 sock.close()
 
 
-def test_the_door_does_not_wait_for_those_who_say_nothing(behind: Guarded) -> None:
+def test_the_gateway_does_not_wait_for_those_who_say_nothing(behind: Guarded) -> None:
     host, _, port = behind.url.rpartition(":")
     silent = idle_connections(host, int(port), 20, b"")
     try:
@@ -118,8 +118,8 @@ def few_files() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_server_and_door_may_open_as_many_files_as_is_allowed(tmp_path: Path, few_files: int) -> None:
+def test_server_and_gateway_may_open_as_many_files_as_is_allowed(tmp_path: Path, few_files: int) -> None:
     with guarded(write_deployment(tmp_path, {"alpha": {}})) as found:
-        for pid in (found.live.server.pid, found.door.pid):
+        for pid in (found.live.server.pid, found.gateway.pid):
             assert pid
             assert psutil.Process(pid).rlimit(resource.RLIMIT_NOFILE)[0] == min(few_files, 1 << 20)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.command import quorum, start, wait_for_note
 from support.deployment import FREE_PORTS, Live, plain_triton, title, write_deployment
-from support.door import KEY, other_address
+from support.gateway import KEY, other_address
 
 import quorum_client as qc
 from quorum import serve
@@ -78,7 +78,7 @@ def test_on_a_trusted_network_the_server_listens_for_others(tmp_path: Path) -> N
 
 
 @needs_address
-def test_with_a_key_only_the_door_listens_for_others(tmp_path: Path) -> None:
+def test_with_a_key_only_the_gateway_listens_for_others(tmp_path: Path) -> None:
     assert ADDRESS
     write_deployment(tmp_path, {"alpha": {}})
     quorum(tmp_path, "render")
@@ -90,9 +90,9 @@ def test_with_a_key_only_the_door_listens_for_others(tmp_path: Path) -> None:
         for port in running.endpoint.ports().values():
             assert is_open("127.0.0.1", port)
             assert not is_open(ADDRESS, port)
-        assert running.endpoint.door
-        assert running.endpoint.door.startswith(f"{ADDRESS}:")
-        with qc.Client(running.endpoint.door, key=KEY) as client:
+        assert running.endpoint.gateway
+        assert running.endpoint.gateway.startswith(f"{ADDRESS}:")
+        with qc.Client(running.endpoint.gateway, key=KEY) as client:
             assert client.extract(title(0), ["brand"]).weights_version == 1
     finally:
         process.terminate()
@@ -107,7 +107,7 @@ def test_the_network_is_trusted_by_a_variable(tmp_path: Path) -> None:
         wait_for_note(tmp_path, process)
         running = find_running(load_deployment(tmp_path / "deploy.yaml"))
         assert running
-        assert (running.endpoint.host, running.endpoint.door) == ("0.0.0.0", None)
+        assert (running.endpoint.host, running.endpoint.gateway) == ("0.0.0.0", None)
     finally:
         process.terminate()
         process.communicate(timeout=60)

@@ -25,7 +25,7 @@ import pytest
 from msgspec.structs import replace
 from support.command import quorum, quorum_json
 from support.deployment import Live, running, write_deployment
-from support.door import KEY
+from support.gateway import KEY
 from support.raw import MALFORMED, bytes_tensor
 from support.retrievers import WORDS, Encoder, publish_by_hand, version_folder, write_version
 from support.wire import elements
@@ -36,7 +36,7 @@ from quorum.operations.describe import MisfitError, validate
 from quorum.repository.render import difference
 from quorum.retrieval.manifest import file_hashes, read_retriever, write_manifest
 from quorum.server.control import ControlError
-from quorum.server.door_process import open_door
+from quorum.server.gateway_process import open_gateway
 from quorum.server.runfile import Running, leave_note, remove_note, start_of
 from quorum_client import AsyncClient, ChannelNotFound, Client, InvalidRequest, RecommendItem, ServerError
 from quorum_contract import RECOMMEND, RECOMMEND_CANARY, RETRIEVER
@@ -371,12 +371,12 @@ def test_status_shows_channels_and_versions(live: Live) -> None:
     assert "25 % of the items are routed to quorum_recommend_canary" in remarks
 
 
-def test_a_door_lets_callers_ask_for_keyphrases(live: Live, tmp_path: Path) -> None:
-    door = live.url.replace("127.0.0.1", "127.0.0.3")
-    endpoint = changed(live.endpoint, door=door)
+def test_a_gateway_lets_callers_ask_for_keyphrases(live: Live, tmp_path: Path) -> None:
+    outside = live.url.replace("127.0.0.1", "127.0.0.3")
+    endpoint = changed(live.endpoint, gateway=outside)
     with (
-        open_door(live.spec, endpoint, KEY, tmp_path / "log", lambda _: None),
-        Client(door, key=KEY) as client,
+        open_gateway(live.spec, endpoint, KEY, tmp_path / "log", lambda _: None),
+        Client(outside, key=KEY) as client,
     ):
         assert [k.text for k in client.recommend(ITEM, 5).keyphrases] == best(FIRST, ITEM, 8, 5)
         assert client.is_ready(RECOMMEND_CANARY)

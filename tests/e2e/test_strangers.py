@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strangers send the worst they can to the door, and a caller on the server's machine loses nothing.
+"""Strangers send the worst they can to the gateway, and a caller on the server's machine loses nothing.
 
 ``QUORUM_LONG=1`` lets them send for a minute, ``QUORUM_STRANGERS_S=N`` for N seconds. To see what came of it:
 ``pytest -n0 --log-cli-level=INFO``.
@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from support import strangers
 from support.deployment import ATTRIBUTES, title, write_deployment
-from support.door import KEY, guarded
+from support.gateway import KEY, guarded
 
 from quorum.serving.admission import admission_of
 from quorum_client import Client, QuorumError
@@ -31,7 +31,7 @@ from quorum_client import Client, QuorumError
 LONG = bool(os.environ.get("QUORUM_LONG"))
 SECONDS = float(os.environ.get("QUORUM_STRANGERS_S") or (60 if LONG else 2.5))
 RATE, LARGE_RATE, TRUSTED_RATE = 2_000, 10, 20
-MOST_MIB = {"triton": 32, "door": 160}
+MOST_MIB = {"triton": 32, "gateway": 160}
 _log = logging.getLogger(__name__)
 
 

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.certificates import NO_OPENSSL, make_certificates
 from support.deployment import ATTRIBUTES, START_S, said, title, write_deployment
 
 from quorum.deployment import load_deployment
@@ -19,27 +18,12 @@ from quorum.repository.render import render
 from quorum.server.triton import TritonServer
 from quorum_client import AsyncClient, Client, Disconnected, Tls, Unreachable
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
-
-
-def openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+pytestmark = NO_OPENSSL
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, a server of 127.0.0.1, a client; and an authority that has nothing to do with them."""
-    folder = tmp_path_factory.mktemp("certificates")
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    for name in ("ca", "stranger"):
-        openssl(folder, "req", "-x509", *new, "-keyout", f"{name}.key", "-out", f"{name}.pem",
-                "-days", "2", "-subj", f"/CN={name}")  # fmt: skip
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    for name in ("server", "client"):
-        openssl(folder, "req", *new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-                "-CAcreateserial", "-days", "2", "-extfile", "names", "-out", f"{name}.pem")  # fmt: skip
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 class Tlsd(TritonServer):

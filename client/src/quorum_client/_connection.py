@@ -39,6 +39,7 @@ from quorum_client.errors import (
 )
 from quorum_contract import BULK, INTERACTIVE, STABLE, Priority
 from quorum_contract.fields import join_fields
+from quorum_contract.key import USER_AGENT
 
 _READY_TIMEOUT_S = 5.0
 _LOOK_S = 2.0
@@ -94,6 +95,7 @@ class Connection:
         # Keepalive makes gRPC set TCP_USER_TIMEOUT, so a dead peer is noticed after 20 s; the pings
         # themselves stay rarer than the five minutes below which servers count them as abuse.
         self.options: list[tuple[str, Any]] = [
+            ("grpc.primary_user_agent", USER_AGENT),
             ("grpc.keepalive_time_ms", 360_000),
             ("grpc.keepalive_timeout_ms", 20_000),
             # Without it gRPC waits a second before it dials again, and all attempts are over by then.

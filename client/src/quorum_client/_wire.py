@@ -21,7 +21,9 @@ from quorum_client.errors import (
     Disconnected,
     InvalidRequest,
     Overloaded,
+    PermissionDenied,
     ProtocolError,
+    QuotaSpent,
     RequestError,
     ServerError,
     Unauthenticated,
@@ -49,6 +51,7 @@ from quorum_contract import (
 from quorum_contract.checks import encode, encode_attributes, encode_category, encode_text
 from quorum_contract.errors import take_code
 from quorum_contract.foreign import Meaning, meaning_of
+from quorum_contract.key import RETRY_AFTER
 from quorum_contract.scores import valid_score
 from quorum_contract.tensors import ASKED, DECIDED, PRICED, REQUIRED, SCORES, SHARE, USED, Tensor
 
@@ -265,6 +268,11 @@ def from_grpc(
         case "UNAUTHENTICATED":
             message = f"{where} refused the key: {details}; pass the right one with key="
             return Unauthenticated(message, request_id=request_id)
+        case "PERMISSION_DENIED" if code == PermissionDenied.code:
+            return PermissionDenied(f"{where}: {details}", request_id=request_id)
+        case "RESOURCE_EXHAUSTED" if code == QuotaSpent.code:
+            message, after_s = f"{where}: {details}", _retry_after(error)
+            return QuotaSpent(message, retry_after_s=after_s, request_id=request_id)
         case "INVALID_ARGUMENT":
             return InvalidRequest(f"{where} refused the request: {details}", request_id=request_id)
         case "NOT_FOUND":
@@ -283,6 +291,12 @@ def from_grpc(
     asked = f", request {request_id}" if request_id else ""
     message = f"{where} failed with {status}: {details}; look at the server's log of this time{asked}"
     return ServerError(message, status=status, cause=code, request_id=request_id)
+
+
+def _retry_after(error: Any) -> float | None:
+    """Seconds until a quota is renewed, from the metadata of a refusal."""
+    values = dict(error.trailing_metadata() or ())
+    return float(values[RETRY_AFTER]) if str(values.get(RETRY_AFTER, "")).isdecimal() else None
 
 
 def _from_unavailable(details: str, url: str, channel: str, request_id: str | None) -> RequestError:

@@ -11,6 +11,8 @@
         │   ├── Disconnected     the call broke off; members may have been asked
         │   └── Overloaded       the server has as many requests as it admits
         ├── Unauthenticated      the key is wrong or missing
+        ├── PermissionDenied     the key is right, and its caller may not do this
+        ├── QuotaSpent           the caller has had as many requests, or as much for money, as it may
         ├── ChannelNotFound      the server has no such channel
         ├── DeadlineExceeded     no answer within the deadline
         ├── ServerError          the server failed, or a proxy refused the call
@@ -45,6 +47,28 @@ class Unauthenticated(RequestError):
     """The key is wrong or missing; no member was asked."""
 
     code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(RequestError):
+    """The key is right, and its caller may not do this; no member was asked."""
+
+    code = "PERMISSION_DENIED"
+
+
+class QuotaSpent(RequestError):
+    """The caller's quota of this minute or day is spent; no member was asked.
+
+    Attributes:
+        retry_after_s: Seconds until it is renewed; ``None`` where the server did not say.
+    """
+
+    code = "QUOTA_SPENT"
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(message, request_id=request_id)
+        self.retry_after_s = retry_after_s
 
 
 class ChannelNotFound(RequestError):

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The header in which callers send their key to the door."""
+"""The headers between callers and the gateway: the key, who calls, and when a spent quota is renewed."""
 
 from __future__ import annotations
 
 KEY_HEADER = "authorization"
+USER_AGENT = "quorum-client"
+"""Begin of the header ``user-agent`` of our own client, which chooses canary or stable itself."""
+RETRY_AFTER = "retry-after"
+"""Whole seconds until a quota is renewed, with the refusal."""
 
 
 def key_value(key: str) -> str:

@@ -68,6 +68,12 @@ if TYPE_CHECKING:
     from quorum.operations.flywheel import FlywheelOptions as FlywheelOptions
     from quorum.operations.flywheel import flywheel as flywheel
     from quorum.operations.flywheel_report import FlywheelReport as FlywheelReport
+    from quorum.operations.gateway import CallerStatus as CallerStatus
+    from quorum.operations.gateway import NewKey as NewKey
+    from quorum.operations.gateway import add_key as add_key
+    from quorum.operations.gateway import list_keys as list_keys
+    from quorum.operations.gateway import remove_key as remove_key
+    from quorum.operations.gateway import serve_gateway as serve_gateway
     from quorum.operations.index import IndexOptions as IndexOptions
     from quorum.operations.index import IndexReport as IndexReport
     from quorum.operations.index import index_keyphrases as index_keyphrases
@@ -180,6 +186,14 @@ _MODULES = {
     "quorum.operations.evaluate_retrieval": ("RetrievalOptions", "evaluate_retrieval"),
     "quorum.operations.flywheel": ("FlywheelOptions", "flywheel"),
     "quorum.operations.flywheel_report": ("FlywheelReport",),
+    "quorum.operations.gateway": (
+        "CallerStatus",
+        "NewKey",
+        "add_key",
+        "list_keys",
+        "remove_key",
+        "serve_gateway",
+    ),
     "quorum.operations.index": ("IndexOptions", "IndexReport", "index_keyphrases"),
     "quorum.operations.init": ("InitOptions", "InitReport", "init"),
     "quorum.operations.learn": ("LearnReport", "drift", "learn"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -18,6 +19,7 @@ SERVER_FOLDER = "QUORUM_SERVER_FOLDER"
 """Environment variable of a server and all its processes: the path of its scratch folder."""
 GONE = ""
 """State of a process that does not exist."""
+_MANY_OPEN_FILES = 1 << 20
 STOPPED = "T"
 ZOMBIE = "Z"
 _DYING_S = 5.0
@@ -135,3 +137,16 @@ def interpreter() -> str:
     if not found:
         raise FileNotFoundError("no python3 on PATH to start a worker with; put its folder there")
     return found
+
+
+def most_open_files() -> int:
+    """The most files that a process may open here: the hard limit, or a million where it is higher."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return _MANY_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_OPEN_FILES)
+
+
+def raise_open_files() -> int:
+    """Let this process open as many files as it may; returns how many."""
+    most = most_open_files()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return most

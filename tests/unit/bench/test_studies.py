@@ -23,6 +23,7 @@ STUDIES = (
     "address-layout",
     "isolation",
     "encoder",
+    "gateway",
     "scores",
     "labels-chosen",
     "evidence",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses that only this machine reaches, and keys that a door can check."""
+"""Addresses that only this machine reaches, and keys that a gateway can check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from quorum.server.exposure import (
     ExposedError,
     check_exposed,
     client_key,
-    door_key,
+    gateway_key,
     is_loopback,
 )
 
@@ -33,17 +33,17 @@ def test_every_other_address_needs_a_word_of_the_operator(host: str) -> None:
 def test_an_empty_variable_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INFERENCE_KEY_VARIABLE, "")
     assert client_key() is None
-    assert door_key() is None
+    assert gateway_key() is None
 
 
 @pytest.mark.parametrize("key", ["fifteen-letters", "with spaces and enough letters", "ä" * 20, "tab\t" * 8])
-def test_a_door_takes_no_key_that_cannot_serve(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_a_gateway_takes_no_key_that_cannot_serve(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv(INFERENCE_KEY_VARIABLE, key)
     with pytest.raises(ExposedError) as caught:
-        door_key()
+        gateway_key()
     assert key not in str(caught.value)
 
 
 def test_a_good_key_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INFERENCE_KEY_VARIABLE, "0123456789abcdef")
-    assert door_key() == client_key() == "0123456789abcdef"
+    assert gateway_key() == client_key() == "0123456789abcdef"

@@ -12,6 +12,7 @@ import typer
 from quorum_bench.cli import (  # noqa: F401, they add their commands to the group
     study_bulk,
     study_distill,
+    study_gateway,
     study_lazy,
     study_learning,
     study_retrieval,

@@ -27,6 +27,7 @@ from quorum.rollout.retriever import RetrieverKind
 from quorum.rollout.weights import WeightsKind
 from quorum.runtimes.options import read_options
 from quorum.server.control import Control
+from quorum.server.endpoint import Endpoint
 from quorum.server.install import Install
 from quorum.server.launch import has_aslr
 from quorum.server.probe import probe_channel, probe_recommend
@@ -115,6 +116,11 @@ class QuorumTarget:
     def url(self) -> str:
         """``host:port`` of its gRPC endpoint."""
         return self._server.endpoint.grpc_url
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """All its addresses."""
+        return self._server.endpoint
 
     @property
     def deployment(self) -> Deployment:

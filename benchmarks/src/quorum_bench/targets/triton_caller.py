@@ -15,6 +15,7 @@ from quorum.serving.packing import unpack_votes
 from quorum_bench.targets import CallerSpec
 from quorum_bench.workload import Workload
 from quorum_contract import COST, MEMBER_USAGE, VALUES, VOTES
+from quorum_contract.key import KEY_HEADER, key_value
 from quorum_contract.tensors import ASKED, PACKED_QUESTION
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -28,6 +29,7 @@ def triton_caller(
     *,
     questions: Sequence[bytes] = (),
     timeout_s: float = 30.0,
+    key: str | None = None,
 ) -> CallerSpec:
     """Return a caller of one model.
 
@@ -37,6 +39,7 @@ def triton_caller(
         workload: The requests.
         questions: Per product the gate's packed question.
         timeout_s: Timeout of each call.
+        key: Of a gateway; None: the server itself is asked.
     """
     messages = (
         [question_message(model, packed) for packed in questions]
@@ -50,6 +53,7 @@ def triton_caller(
             "requests": [m.SerializeToString().hex() for m in messages],
             "attributes": [len(p.attributes) for p in workload.products],
             "timeout_s": timeout_s,
+            "key": key,
         },
     )
 
@@ -87,9 +91,15 @@ class TritonCaller:
     """
 
     def __init__(
-        self, url: str, requests: Sequence[str], attributes: Sequence[int], timeout_s: float
+        self,
+        url: str,
+        requests: Sequence[str],
+        attributes: Sequence[int],
+        timeout_s: float,
+        key: str | None = None,
     ) -> None:
         self._url, self._timeout_s = url, timeout_s
+        self._metadata = [(KEY_HEADER, key_value(key))] if key else None
         self._requests = [bytes.fromhex(request) for request in requests]
         self._attributes = attributes
         self.took = [0.0, 0.0, 0.0]
@@ -104,7 +114,7 @@ class TritonCaller:
     def call(self, number: int) -> Awaitable[bytes]:
         """Send bytes, return bytes: nothing is parsed while the clock runs."""
         call: Awaitable[bytes] = self._infer(
-            self._requests[number % len(self._requests)], timeout=self._timeout_s
+            self._requests[number % len(self._requests)], timeout=self._timeout_s, metadata=self._metadata
         )
         return call
 

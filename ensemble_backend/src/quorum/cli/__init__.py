@@ -23,6 +23,7 @@ from quorum.cli import (  # noqa: E402
     export,
     extract,
     flywheel,
+    gateway,
     index,
     init,
     judge,
@@ -81,6 +82,12 @@ app.add_typer(votes.app, name="votes")
 export.app.command()(friendly(export.delta))
 export.app.command()(friendly(export.iceberg))
 app.add_typer(export.app, name="export")
+gateway.app.callback(invoke_without_command=True)(friendly(gateway.gateway))
+gateway.keys.command()(friendly(gateway.add))
+gateway.keys.command("list")(friendly(gateway.list_))
+gateway.keys.command()(friendly(gateway.remove))
+gateway.app.add_typer(gateway.keys, name="keys")
+app.add_typer(gateway.app, name="gateway")
 app.command("evaluate-retrieval")(friendly(evaluate_retrieval.evaluate_retrieval))
 tune.app.command()(friendly(tune.train))
 tune.app.command()(friendly(tune_merge.merge))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,6 +65,9 @@ def up(
     silence: Annotated[
         float, typer.Option(min=1.0, help="Restart the server when no channel answers for so many seconds.")
     ] = 5.0,
+    gateway: Annotated[
+        bool, typer.Option(help="Open the gateway of deploy.yaml; --no-gateway: it runs elsewhere.")
+    ] = True,
 ) -> None:
     """Serve the deployment in the foreground, until Ctrl-C or SIGTERM; requests in flight are answered first.
 
@@ -73,8 +77,9 @@ def up(
     `/live`. With `server.metrics` in deploy.yaml, Prometheus finds metrics of votes, members and endpoints at
     `/metrics` of that port.
 
-    By default only this machine can ask. With QUORUM_INFERENCE_KEY set, a relay listens at `server.host` and
-    lets in callers who send that key; Triton itself stays on 127.0.0.1. See SECURITY.md.
+    By default only this machine can ask. A section `gateway` in deploy.yaml opens a gateway for callers with
+    keys (`quorum gateway --help`). Without it, with QUORUM_INFERENCE_KEY set, one for callers with that key
+    listens at `server.host`, and Triton itself stays on 127.0.0.1. See SECURITY.md.
 
     Other commands (`ask`, `publish`, ...) find the server by a file in `.quorum/`, which holds the admin key.
     Set QUORUM_ADMIN_KEY to choose that key yourself. Triton takes it on its command line, where other users
@@ -86,6 +91,8 @@ def up(
 
     raise_open_files()
     spec = _listening(quorum.load_deployment(deploy), host, trusted_network)
+    if not gateway:
+        spec = spec.model_copy(update={"gateway": None})
     if taken := [key for key, port in spec.server.ports.items() if port and port == probe_port]:
         raise CommandError(f"--probe-port {probe_port} is server.{taken[0]} of {deploy}; choose another")
     if preflight:
@@ -103,9 +110,7 @@ def up(
             )
         if not spec.server.aslr and server.pid is not None and has_aslr(server.pid):
             note(NO_EFFECT)
-        with_key = " with a key" if server.endpoint.door else ""
-        url = server.endpoint.callers_url
-        note(f"serving {deploy} at {url} (gRPC{with_key}), log in {server.log_path}; Ctrl-C stops")
+        _note_addresses(deploy, server)
         with suppress(KeyboardInterrupt):
             quorum.keep_serving(
                 server,
@@ -115,6 +120,19 @@ def up(
                 interrupted=interrupted,
             )
         note("refusing new requests, answering what is in flight, then stopping")
+
+
+def _note_addresses(deploy: Path, server: TritonServer) -> None:
+    """Say where callers may ask."""
+    place = server.endpoint
+    with_key = " with a key" if place.gateway else ""
+    note(f"serving {deploy} at {place.callers_url} (gRPC{with_key}), log in {server.log_path}; Ctrl-C stops")
+    if place.gateway_http:
+        note(
+            f"gateway: http{'s' if server.spec.gateway and server.spec.gateway.tls else ''}://{place.gateway_http}"
+        )
+    if server.spec.gateway:
+        note(f"without a key, for this machine or a trusted network: {place.grpc_url} (gRPC)")
 
 
 def _listening(spec: quorum.Deployment, host: str | None, trusted_network: bool) -> quorum.Deployment:

@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from quorum.deployment.adapters import check_shared, llm_of, unknown_attributes
 from quorum.deployment.attributes import AttributeSpec, DefaultSpec, Normaliser, check_attribute_names
+from quorum.deployment.gateway import GatewaySpec
 from quorum.deployment.lazy import LazySpec, faults_of_rows
 from quorum.deployment.price import WITHOUT_LLM, BudgetSpec, PriceSpec
 from quorum.deployment.retriever import RetrieverSpec
@@ -214,6 +215,7 @@ class Deployment(Strict):
         retriever: How keyphrases are recommended; None: with the defaults, once a version is published.
         fleet: Servers that rollouts go to; empty: the server that this file starts.
         server: Addresses and settings of that server.
+        gateway: What callers who are not trusted can reach; None: nothing but the server's own ports.
         repository: The model repository, relative to the file.
         path: The file itself.
     """
@@ -231,6 +233,7 @@ class Deployment(Strict):
     retriever: RetrieverSpec | None = None
     fleet: list[FleetServer] = Field(default_factory=list)
     server: ServerSpec = ServerSpec()
+    gateway: GatewaySpec | None = None
     repository: str = "model_repository"
     path: Path = Field(exclude=True)
 
@@ -282,6 +285,19 @@ class Deployment(Strict):
                     (number, "grpc"), f"{address} is fleet[{first}] already; name each server once"
                 )
         return fleet
+
+    @field_validator("gateway")
+    @classmethod
+    def _ports_of_its_own(cls, gateway: GatewaySpec | None, info: ValidationInfo) -> GatewaySpec | None:
+        server = info.data.get("server")
+        if gateway is not None and server is not None:
+            taken = {port: key for key, port in server.ports.items() if port}
+            for key, port in gateway.ports.items():
+                if port in taken:
+                    raise error_at(
+                        key, f"{port} is server.{taken[port]} already; choose another, or 0 for a free one"
+                    )
+        return gateway
 
     @field_validator("vote")
     @classmethod

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from quorum.deployment.schema import Deployment
 from quorum.server.control import Control
+from quorum.server.gateway_settings import is_open
 from quorum.server.http import ProbeServer
 from quorum.server.probe import PROBE_TIMEOUT_S, Pulse, take_pulse
 from quorum.server.runfile import endpoint_of
@@ -67,13 +68,18 @@ def probe_server(
 def probes_of(server: TritonServer, port: int) -> ProbeServer:
     """Serve ``/live`` and ``/ready/CHANNEL`` of a server of this process during a ``with`` block.
 
-    A server that still loads its LLMs is live and not ready, nor is one whose door is shut. One that no
+    A server that still loads its LLMs is live and not ready, nor is one whose gateway is shut. One that no
     channel answers of, or whose restart failed, is not live (:class:`quorum.server.life.Life`). Raises as
     :func:`probe_server`.
     """
 
     def pulse(channel: str) -> Pulse:
-        return take_pulse(server.spec, server.endpoint.callers_url, channel, _TIMEOUT_S)
+        if server.spec.gateway is None:
+            return take_pulse(server.spec, server.endpoint.callers_url, channel, _TIMEOUT_S)
+        # This process has no key of it, and perhaps no certificate.
+        if not is_open(server.endpoint):
+            return Pulse(channel, False, None, 0.0, "the gateway is shut")
+        return take_pulse(server.spec, server.endpoint.grpc_url, channel, _TIMEOUT_S)
 
     spec = server.spec
     return _serve(spec, spec.server.host, port, "--probe-port", pulse, lambda: server.life.is_live)

@@ -8,8 +8,9 @@ import os
 import random
 import secrets
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from quorum.deployment.gateway import GatewaySpec
 from quorum.deployment.schema import Deployment
 from quorum.server.exposure import LOOPBACK, check_exposed
 from quorum_contract.errors import QuorumError
@@ -35,7 +36,8 @@ class Endpoint:
         http_port: ``None`` when Triton's HTTP endpoint is off.
         metrics_port: Prometheus.
         admin_key: For administration over gRPC and HTTP.
-        door: ``host:port`` of the relay that checks callers' keys; ``None`` when there is none.
+        gateway: ``host:port`` of the gateway for callers over gRPC; ``None`` when there is none.
+        gateway_http: The same over HTTP.
     """
 
     host: str
@@ -43,7 +45,8 @@ class Endpoint:
     http_port: int | None
     metrics_port: int
     admin_key: str
-    door: str | None = None
+    gateway: str | None = None
+    gateway_http: str | None = None
 
     @property
     def grpc_url(self) -> str:
@@ -52,8 +55,8 @@ class Endpoint:
 
     @property
     def callers_url(self) -> str:
-        """``host:port`` for callers: the door's, if there is one."""
-        return self.door or self.grpc_url
+        """``host:port`` for callers over gRPC: the gateway's, if there is one."""
+        return self.gateway or self.grpc_url
 
     def ports(self) -> dict[str, int]:
         """Triton's ports, by their keys in ``deploy.yaml``."""
@@ -61,22 +64,38 @@ class Endpoint:
         return named if self.http_port is None else named | {"http_port": self.http_port}
 
 
-def resolve_endpoint(spec: Deployment, claims: list[socket.socket], behind_door: bool) -> Endpoint:
+def resolve_endpoint(spec: Deployment, claims: list[socket.socket], behind_gateway: bool) -> Endpoint:
     """Choose the addresses of a server; ``claims`` gets what keeps free ports from other servers.
+
+    With a section ``gateway`` the gateway has addresses of its own. Without one, but ``behind_gateway``, it
+    has those of ``server``, and Triton listens on loopback.
 
     Raises:
         ExposedError: Other machines would reach it, and nothing allows that.
     """
-    s = spec.server
-    if not behind_door:
+    s, own = spec.server, spec.gateway
+    hides = behind_gateway and own is None
+    if not hides:
         check_exposed(s)
-    host = LOOPBACK if behind_door else s.host
+    host = LOOPBACK if hides else s.host
     callers = s.grpc_port or _free_port(s.host, claims)
-    grpc = _free_port(host, claims) if behind_door else callers
+    grpc = _free_port(host, claims) if hides else callers
     http = (s.http_port or _free_port(host, claims)) if s.http else None
     metrics = s.metrics_port or _free_port(host, claims)
     key = os.environ.get(ADMIN_KEY_VARIABLE) or secrets.token_urlsafe(24)
-    return Endpoint(host, grpc, http, metrics, key, f"{s.host}:{callers}" if behind_door else None)
+    triton = Endpoint(host, grpc, http, metrics, key)
+    if own is not None:
+        return with_gateway(triton, own, claims)
+    return replace(triton, gateway=f"{s.host}:{callers}") if hides else triton
+
+
+def with_gateway(endpoint: Endpoint, gateway: GatewaySpec, claims: list[socket.socket]) -> Endpoint:
+    """The endpoint with the addresses of a gateway in front of it."""
+    ports = {key: port or _free_port(gateway.host, claims) for key, port in gateway.ports.items()}
+    grpc, http = (
+        f"{gateway.host}:{ports[key]}" if key in ports else None for key in ("grpc_port", "http_port")
+    )
+    return replace(endpoint, gateway=grpc, gateway_http=http)
 
 
 def _free_port(host: str, claims: list[socket.socket]) -> int:
@@ -100,14 +119,14 @@ def _free_port(host: str, claims: list[socket.socket]) -> int:
     raise ServerProcessError(f"no port of {host} is free; name the ports of `server` in deploy.yaml")
 
 
-def check_port(key: str, host: str, port: int) -> None:
-    """Raise ServerProcessError if the port that ``server`` has under a key is taken."""
+def check_port(key: str, host: str, port: int, section: str = "server") -> None:
+    """Raise ServerProcessError if the port that a section of ``deploy.yaml`` has under a key is taken."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((host, port))
         except OSError as error:
             raise ServerProcessError(
-                f"server.{key} {port} on {host}: {error.strerror}; stop the program there, "
+                f"{section}.{key} {port} on {host}: {error.strerror}; stop the program there, "
                 f"choose another port in deploy.yaml, or 0 for a free one"
             ) from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decide at which addresses a server may listen, and read the key of its door."""
+"""Decide at which addresses a server may listen, and read the key of callers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import os
 import socket
 
 from quorum.deployment.server import ServerSpec
+from quorum.gateway.settings import INFERENCE_KEY_VARIABLE as INFERENCE_KEY_VARIABLE
 from quorum_contract.errors import QuorumError
 
-INFERENCE_KEY_VARIABLE = "QUORUM_INFERENCE_KEY"
 TRUSTED_NETWORK_VARIABLE = "QUORUM_TRUSTED_NETWORK"
 LOOPBACK = "127.0.0.1"
 _KEY_LENGTH = 16
@@ -27,8 +27,8 @@ def client_key() -> str | None:
     return os.environ.get(INFERENCE_KEY_VARIABLE) or None
 
 
-def door_key() -> str | None:
-    """The inference key that the door checks, from the environment; None: there is no door.
+def gateway_key() -> str | None:
+    """The inference key that the gateway checks, from the environment; None: there is none.
 
     Raises:
         ExposedError: The key is too short, or cannot be sent as a header.
@@ -54,7 +54,7 @@ def check_exposed(server: ServerSpec) -> None:
         return
     raise ExposedError(
         f"server.host {server.host}: other machines could reach Triton there, and any caller can stop it; "
-        f"choose: 127.0.0.1; or set {INFERENCE_KEY_VARIABLE}, and a relay that checks the key listens there "
+        f"choose: 127.0.0.1; or set {INFERENCE_KEY_VARIABLE}, and a gateway that checks it listens there "
         f"instead of Triton; or, if all who can reach the address are trusted, server.trusted_network: true "
         f"in deploy.yaml (in containers: {TRUSTED_NETWORK_VARIABLE}=1)"
     )

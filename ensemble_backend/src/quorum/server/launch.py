@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sys
 import threading
 from pathlib import Path
+
+from quorum.processes import most_open_files as most_open_files
+from quorum.processes import raise_open_files as raise_open_files
 
 NO_EFFECT = (
     "server.aslr: false has no effect: the kernel, or the container's seccomp profile, refuses "
@@ -16,7 +18,6 @@ NO_EFFECT = (
 )
 FEW_OPEN_FILES = 4096
 """Fewer open files than this are few: each connection takes one."""
-_MANY_OPEN_FILES = 1 << 20
 _ADDR_NO_RANDOMIZE = 0x0040000
 # prctl(PR_SET_PDEATHSIG, signal): kept over an exec. A parent that had ended before sends none.
 _END_WITH_PARENT = f"""
@@ -56,19 +57,6 @@ def launch_command(command: list[str], *, aslr: bool) -> list[str]:
         "os.execv(sys.argv[1], sys.argv[1:])",
     ]
     return [sys.executable, "-I", "-S", "-c", "\n".join(program), *command]
-
-
-def most_open_files() -> int:
-    """The most files that a process may open here: the hard limit, or a million where it is higher."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return _MANY_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_OPEN_FILES)
-
-
-def raise_open_files() -> int:
-    """Let this process open as many files as it may; returns how many."""
-    most = most_open_files()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    return most
 
 
 def has_aslr(pid: int) -> bool | None:

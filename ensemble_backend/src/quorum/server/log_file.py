@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The logs of server and door: private, bounded, and readable from their ends.
+"""The logs of server and gateway: private, bounded, and readable from their ends.
 
 Both write to files opened for appending, so that a log can be emptied while they do.
 """

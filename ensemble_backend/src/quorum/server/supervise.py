@@ -14,8 +14,9 @@ from quorum.deployment.schema import Deployment
 from quorum.repository.render import difference
 from quorum.repository.state import RepositoryError
 from quorum.server.control import Control
-from quorum.server.door_process import check_door, open_door
-from quorum.server.exposure import door_key
+from quorum.server.exposure import gateway_key
+from quorum.server.gateway_process import open_gateway
+from quorum.server.gateway_settings import check_gateway
 from quorum.server.prepare import prepare
 from quorum.server.probe import probe_channel, take_recommend_pulse
 from quorum.server.runfile import (
@@ -49,30 +50,32 @@ def serve(
         repository: Model repository; the spec's own by default.
         start_timeout_s: How long every channel may take to answer for the first time.
         report: Called with a line for each thing to know: what was undone or left out before the start, which
-            version a channel answers with, a door that was opened again.
+            version a channel answers with, a gateway that was opened again.
         on_started: Called with the server once its process runs, long before a channel answers.
 
     Raises:
         ExposedError: Other machines would reach Triton, and neither a key nor the deployment allows that.
         RepositoryError: The repository differs from the spec, or has weights that no server can load.
+        KeysError: The gateway has no callers, or their file cannot be used.
+        CertificateError: The gateway's certificate cannot be used.
         ServerProcessError: A server of this deployment runs already, or this one does not start.
     """
     _begin_alone(spec)
     try:
         prepare(spec, repository or spec.repository_path, report)
         check_repository(spec, repository)
-        key, logs = door_key(), state_folder(spec)
+        key, logs = gateway_key(), state_folder(spec)
         server = TritonServer(
-            spec, repository=repository, log_path=logs / "server.log", behind_door=key is not None
+            spec, repository=repository, log_path=logs / "server.log", behind_gateway=key is not None
         )
         try:
-            check_door(server.endpoint)
+            check_gateway(spec, server.endpoint, key)
             server.start()
             on_started(server)
             wait_channels(server, start_timeout_s, report)
             if server.pid is None:
                 raise server.failure("stopped after its start")
-            with open_door(spec, server.endpoint, key, logs / "door.log", report):
+            with open_gateway(spec, server.endpoint, key, logs / "gateway.log", report):
                 leave_note(
                     spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint)
                 )

@@ -59,8 +59,9 @@ class TritonServer:
 
     By default it is the installed one, and serves the deployment's own repository. It is killed when this
     process dies. The files of a ``temporary`` one are in the folder of the log, for
-    :func:`quorum.server.leftovers.remove_traces`. After :meth:`end` it can start again. One ``behind_door``
-    listens on loopback, and the door has the addresses of the deployment.
+    :func:`quorum.server.leftovers.remove_traces`. After :meth:`end` it can start again.
+    ``behind_gateway``: where the deployment has no section ``gateway``, it listens on loopback, and the
+    gateway at the addresses of ``server``.
 
     Attributes:
         life: When its channels answered last, as far as somebody asks them.
@@ -78,7 +79,7 @@ class TritonServer:
         log_path: Path,
         install: Install | None = None,
         temporary: bool = False,
-        behind_door: bool = False,
+        behind_gateway: bool = False,
     ) -> None:
         self.spec = spec
         self.repository = repository or spec.repository_path
@@ -91,7 +92,7 @@ class TritonServer:
         self._recovery = Recovery.NONE
         self.life = Life()
         self.ready_after_s = 0.0
-        self.endpoint = resolve_endpoint(spec, self._claims, behind_door)
+        self.endpoint = resolve_endpoint(spec, self._claims, behind_gateway)
 
     @property
     def pid(self) -> int | None:

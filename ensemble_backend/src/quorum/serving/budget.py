@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Count what a member spends per minute and day, in a small file, and say when its budget is spent.
+"""Count what a member or a caller spends per minute and day, in a small file, and say when that is too much.
 
 The file is shared by all processes and servers of a deployment on this machine, and outlives them: it lies
 next to ``deploy.yaml``, or in shared memory where that folder cannot be written to.
@@ -19,15 +19,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quorum.serving.shared_file import SHARED_MEMORY
 from quorum_contract import Price, Spent
 
 logger = logging.getLogger(__name__)
 
-FOLDER = ".quorum/budgets"
-"""The folder of the counts, next to ``deploy.yaml``."""
+
+class Kind(NamedTuple):
+    """Whose spending is counted: its name in messages, and the folder of the counts next to deploy.yaml."""
+
+    noun: str
+    folder: str
+
+
+MEMBERS, CALLERS = Kind("member", ".quorum/budgets"), Kind("caller", ".quorum/quotas")
 WINDOWS_S = {"minute": 60, "day": 86_400}
 _MARK_BYTES, _RECENT = 8, 50
 _LAYOUT = struct.Struct(f"<8sqqdqqddq{_MARK_BYTES}s")
@@ -121,22 +128,30 @@ class Hold:
 
 
 class Budget:
-    """The budget of one member. Money is set aside for calls in flight, by what calls have cost lately.
+    """The budget of one member or caller. Money is set aside for calls in flight, by what they cost lately.
 
     Args:
-        member: Its name.
+        name: Of the member or caller.
         limits: ``per_minute`` and ``per_day`` in money, ``calls_per_minute`` and ``calls_per_day``; None:
             no limit.
-        price: Of its calls; None where only calls are limited.
+        price: Of its calls; None where only calls are limited, or what they cost is given to :meth:`count`.
         root: The folder of ``deploy.yaml``.
+        kind: Whether it is a member or a caller.
     """
 
-    def __init__(self, member: str, limits: Mapping[str, Any], price: Price | None, root: Path) -> None:
-        self._member, self._price, self._mark = member, price, _mark_of(price)
+    def __init__(
+        self,
+        name: str,
+        limits: Mapping[str, Any],
+        price: Price | None,
+        root: Path,
+        kind: Kind = MEMBERS,
+    ) -> None:
+        self._owner, self._price, self._mark = f"{kind.noun} {name}", price, _mark_of(price)
         self._money = limits.get("per_minute"), limits.get("per_day")
         self._calls = limits.get("calls_per_minute"), limits.get("calls_per_day")
         self._lock = threading.Lock()
-        self._file = open_counts(root, member)
+        self._file = open_counts(root, name, kind)
         self._spent_in: tuple[int, int] | None = None
 
     def take(self) -> Hold | None:
@@ -145,10 +160,7 @@ class Budget:
             counts = now.counts.with_price(self._mark)
             usual = counts.usual_cost
             minute, day = counts.minute.at(now.minute), counts.day.at(now.day)
-            if (
-                self._is_spent(minute, self._calls[0], self._money[0], usual)
-                or self._is_spent(day, self._calls[1], self._money[1], usual)
-            ):  # fmt: skip
+            if any(self._spent(minute, day, usual).values()):
                 self._note(minute, day)
                 return None
             now.counts = replace(counts, minute=minute.plus(1, usual), day=day.plus(1, usual))
@@ -157,10 +169,18 @@ class Budget:
     def settle(self, hold: Hold, spent: Spent) -> None:
         """Count what the call took; where its cost is not known, what was set aside or is known of it."""
         cost = self._price.of(spent) if self._price else 0.0
-        known = cost is not None and spent.calls > 0
+        least = self._price.of_known(spent) if self._price else 0.0
+        self.count(hold, int(spent.calls), cost, least)
+
+    def count(self, hold: Hold, calls: int, cost: float | None, least: float = 0.0) -> None:
+        """Count the calls that were made, 0 for none, and their cost.
+
+        Where the cost is not known, what was set aside is counted, or ``least`` if that is more.
+        """
+        known = cost is not None and calls > 0
         if cost is None:
-            cost = max(hold.cost, self._price.of_known(spent) if self._price else 0.0)
-        more = int(spent.calls) - 1, cost - hold.cost
+            cost = max(hold.cost, least)
+        more = calls - 1, cost - hold.cost
         with self._changing() as now:
             counts = now.counts.with_price(self._mark)
             minute, day = counts.minute.at(now.minute), counts.day.at(now.day)
@@ -169,6 +189,23 @@ class Budget:
             day = day.plus(*more) if hold.day == day.number else day
             counts = counts.plus_priced(cost) if known else counts
             now.counts = replace(counts, minute=minute, day=day)
+
+    def renews_in_s(self) -> float:
+        """Seconds until the windows that are spent are over; 0: none is."""
+        with self._changing() as now:
+            counts, seconds = now.counts.with_price(self._mark), time.time()
+            minute, day = counts.minute.at(now.minute), counts.day.at(now.day)
+            spent = self._spent(minute, day, counts.usual_cost)
+            numbers = {"minute": minute.number, "day": day.number}
+            ends = [(numbers[name] + 1) * WINDOWS_S[name] for name, is_spent in spent.items() if is_spent]
+        return max(ends, default=seconds) - seconds
+
+    def _spent(self, minute: Window, day: Window, usual: float) -> dict[str, bool]:
+        """Which of the windows are spent."""
+        return {
+            "minute": self._is_spent(minute, self._calls[0], self._money[0], usual),
+            "day": self._is_spent(day, self._calls[1], self._money[1], usual),
+        }
 
     @staticmethod
     def _is_spent(window: Window, calls: int | None, money: float | None, usual: float) -> bool:
@@ -187,8 +224,8 @@ class Budget:
         if self._spent_in != (minute.number, day.number):
             self._spent_in = minute.number, day.number
             logger.warning(
-                "member %s: its budget is spent: %d calls, %.6g this minute; %d calls, %.6g today",
-                self._member, minute.calls, minute.cost, day.calls, day.cost,
+                "%s: its budget is spent: %d calls, %.6g this minute; %d calls, %.6g today",
+                self._owner, minute.calls, minute.cost, day.calls, day.cost,
             )  # fmt: skip
 
     def _read(self) -> Counts:
@@ -196,9 +233,9 @@ class Budget:
             return Counts.unpack(os.pread(self._file, _LAYOUT.size + 1, 0))
         except ValueError as error:
             logger.warning(
-                "member %s: the file of what it spent holds %s: it is damaged, or of another release; what"
+                "%s: the file of what it spent holds %s: it is damaged, or of another release; what"
                 " was spent so far is counted as 0",
-                self._member, error,
+                self._owner, error,
             )  # fmt: skip
             os.ftruncate(self._file, 0)
             return Counts()
@@ -243,42 +280,42 @@ def _mark_of(price: Price | None) -> bytes:
     return hashlib.sha256(repr(price).encode()).digest()[:_MARK_BYTES]
 
 
-def open_counts(root: Path, member: str) -> int:
-    """Open the file of a member's counts, and return its descriptor.
+def open_counts(root: Path, name: str, kind: Kind = MEMBERS) -> int:
+    """Open the file of the counts of a member or caller, and return its descriptor.
 
     Raises:
         OSError: Neither the folder nor shared memory can be written to.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    path, shared = counts_path(root, member), _shared_path(root, member)
+    path, shared = counts_path(root, name, kind), _shared_path(root, name, kind)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, flags, 0o600)
     except OSError as error:
         logger.warning(
-            "member %s: %s cannot be written (%s); what it spends is counted in %s, until this machine or"
+            "%s %s: %s cannot be written (%s); what it spends is counted in %s, until this machine or"
             " container starts again",
-            member, path, error.strerror, shared,
+            kind.noun, name, path, error.strerror, shared,
         )  # fmt: skip
         return os.open(shared, flags, 0o600)
 
 
-def read_windows(root: Path, member: str) -> tuple[Window, Window]:
-    """What a member has spent in this minute and on this day; nothing where no file says it."""
-    path, seconds = counts_path(root, member), time.time()
+def read_windows(root: Path, name: str, kind: Kind = MEMBERS) -> tuple[Window, Window]:
+    """What was spent in this minute and on this day; nothing where no file says it."""
+    path, seconds = counts_path(root, name, kind), time.time()
     try:
-        counts = Counts.unpack((path if path.exists() else _shared_path(root, member)).read_bytes())
+        counts = Counts.unpack((path if path.exists() else _shared_path(root, name, kind)).read_bytes())
     except (OSError, ValueError):
         counts = Counts()
     minute, day = (int(seconds // length_s) for length_s in WINDOWS_S.values())
     return counts.minute.at(minute), counts.day.at(day)
 
 
-def _shared_path(root: Path, member: str) -> Path:
-    name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return SHARED_MEMORY / f"quorum-budget-{name}-{member}"
+def _shared_path(root: Path, name: str, kind: Kind) -> Path:
+    mark = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    return SHARED_MEMORY / f"quorum-{Path(kind.folder).name.removesuffix('s')}-{mark}-{name}"
 
 
-def counts_path(root: Path, member: str) -> Path:
-    """The file of a member's counts."""
-    return root / FOLDER / member
+def counts_path(root: Path, name: str, kind: Kind = MEMBERS) -> Path:
+    """The file of the counts of a member or caller."""
+    return root / kind.folder / name

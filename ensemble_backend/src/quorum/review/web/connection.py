@@ -14,7 +14,13 @@ REQUEST_S = 5.0
 
 
 class TimedConnection(H11Protocol):  # type: ignore[misc]  # uvicorn is skipped: an extra
-    """A connection of uvicorn, closed unless a request is whole in time; bytes that drip do not help."""
+    """A connection of uvicorn, closed unless a request is whole in time; bytes that drip do not help.
+
+    Attributes:
+        request_s: That time, seconds.
+    """
+
+    request_s = REQUEST_S
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -40,7 +46,7 @@ class TimedConnection(H11Protocol):  # type: ignore[misc]  # uvicorn is skipped:
 
     def _wait(self) -> None:
         if self._end is None:
-            self._end = self.loop.call_later(REQUEST_S, self.transport.abort)
+            self._end = self.loop.call_later(self.request_s, self.transport.abort)
 
     def _stop(self) -> None:
         if self._end is not None:

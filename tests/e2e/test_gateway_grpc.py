@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The door: callers with the key get the answers of the server behind it, and nobody gets more."""
+"""The gateway: callers with the key get the answers of the server behind it, and nobody gets more."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ import psutil
 import pytest
 from support.command import quorum, quorum_json, start, wait_for_note
 from support.deployment import ATTRIBUTES, START_S, title, write_deployment
-from support.door import KEY, Guarded, guarded, idle_connections, is_closed
+from support.gateway import KEY, Guarded, guarded, idle_connections, is_closed
 from support.held import is_inside
 from support.raw import bytes_tensor, grpc_request
 from tritonclient.grpc import service_pb2 as pb
 
 import quorum_client as qc
 from quorum.deployment import load_deployment
+from quorum.deployment.gateway import LARGEST_QUESTION_BYTES
+from quorum.gateway.grpc_half import MAX_CONNECTIONS
 from quorum.operations.probe import probes_of
-from quorum.server import door_process
-from quorum.server.door import MAX_CONNECTIONS, MAX_MESSAGE_BYTES
-from quorum.server.door_process import check_door, open_door
+from quorum.server import gateway_process
 from quorum.server.endpoint import ServerProcessError
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE
+from quorum.server.gateway_process import open_gateway
+from quorum.server.gateway_settings import check_gateway
 from quorum.server.launch import most_open_files
 from quorum.server.runfile import find_running
 from quorum.server.supervise import wait_channels
@@ -40,7 +42,7 @@ from quorum.serving.admission import admission_of
 from quorum_contract import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_CATEGORY_BYTES, MAX_TEXT_BYTES
 from quorum_contract.errors import take_code
 
-PASSED = {"ServerLive", "ServerReady", "ModelReady", "ModelMetadata", "ModelInfer"}
+PASSED = {"ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata", "ModelInfer"}
 METHODS = [m.name for m in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods]
 HUGE = bytes(60 << 20)
 # A quarter of a megabyte when deflated.
@@ -51,21 +53,21 @@ UNHURT_MIB = 8
 
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    with guarded(write_deployment(tmp_path_factory.mktemp("door"), {"alpha": {}, "beta": {}})) as found:
+    with guarded(write_deployment(tmp_path_factory.mktemp("gateway"), {"alpha": {}, "beta": {}})) as found:
         found.call("ModelInfer", question().SerializeToString(), times=32)
         yield found
 
 
 @pytest.fixture
 def unhurt(behind: Guarded) -> Iterator[Guarded]:
-    """What a test does must leave the server alive, its memory flat, its slots free, and the door bounded."""
+    """A test must leave the server alive, its memory flat, its slots free, and the gateway bounded."""
     pid, before = behind.live.server.pid, behind.memory()
     yield behind
     assert behind.live.server.pid == pid
     assert behind.reports == []
     now = behind.memory()
     assert now["triton"] - before["triton"] <= UNHURT_MIB
-    assert now["door"] - before["door"] <= SLACK_MIB
+    assert now["gateway"] - before["gateway"] <= SLACK_MIB
     assert pid is not None
     assert admission_of(pid).inside(time.monotonic_ns()) == 0
     with behind.client() as client:
@@ -201,7 +203,7 @@ def test_what_is_deflated_is_not_inflated(unhurt: Guarded, key: str | None) -> N
 
 
 def test_one_byte_too_many_is_too_many(unhurt: Guarded) -> None:
-    (found,) = unhurt.call("ModelInfer", bytes(MAX_MESSAGE_BYTES + 1))
+    (found,) = unhurt.call("ModelInfer", bytes(LARGEST_QUESTION_BYTES + 1))
     assert found.code() == grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[union-attr]
 
 
@@ -217,7 +219,7 @@ def test_the_server_itself_listens_on_loopback_and_without_http(behind: Guarded)
 
 
 @pytest.mark.skipif(most_open_files() < MAX_CONNECTIONS + 1000, reason="too few files may be open here")
-def test_connections_are_limited_and_the_door_goes_on_without_them(unhurt: Guarded) -> None:
+def test_connections_are_limited_and_the_gateway_goes_on_without_them(unhurt: Guarded) -> None:
     host, _, port = unhurt.url.rpartition(":")
     held = idle_connections(host, int(port), MAX_CONNECTIONS + 100)
     try:
@@ -231,7 +233,7 @@ def test_connections_are_limited_and_the_door_goes_on_without_them(unhurt: Guard
 
 
 def knows_no_key(client: qc.Client) -> bool:
-    """Whether the door answers at all."""
+    """Whether the gateway answers at all."""
     try:
         client.is_ready()
     except qc.Unauthenticated:
@@ -239,15 +241,15 @@ def knows_no_key(client: qc.Client) -> bool:
     return False
 
 
-def test_a_door_that_cannot_open_says_why(behind: Guarded, tmp_path: Path) -> None:
-    second = open_door(behind.live.spec, behind.live.endpoint, KEY, tmp_path / "log", lambda _: None)
+def test_a_gateway_that_cannot_open_says_why(behind: Guarded, tmp_path: Path) -> None:
+    second = open_gateway(behind.live.spec, behind.live.endpoint, KEY, tmp_path / "log", lambda _: None)
     with pytest.raises(ServerProcessError, match=rf"{behind.url} did not open: .*{behind.url}"), second:
         pass
     with pytest.raises(ServerProcessError, match=r"server\.grpc_port .* in use"):
-        check_door(behind.live.endpoint)
+        check_gateway(behind.live.spec, behind.live.endpoint, KEY)
 
 
-def test_a_full_gate_is_overloaded_through_the_door_too(tmp_path: Path) -> None:
+def test_a_full_gate_is_overloaded_through_the_gateway_too(tmp_path: Path) -> None:
     slow = {"options": {"latency_ms": 3000, "latency_shape": "constant"}}
     deploy = write_deployment(tmp_path, {"alpha": slow}, gate={"max_in_flight": 1})
     with guarded(deploy) as behind, behind.client(retries=False) as client:
@@ -256,7 +258,7 @@ def test_a_full_gate_is_overloaded_through_the_door_too(tmp_path: Path) -> None:
     assert sorted(k.__name__ for k in kinds) == ["Extraction", "Overloaded", "Overloaded", "Overloaded"]
 
 
-def test_a_door_is_opened_again_whatever_happened_to_it(behind: Guarded, tmp_path: Path) -> None:
+def test_a_gateway_is_opened_again_whatever_happened_to_it(behind: Guarded, tmp_path: Path) -> None:
     """Also when the report of that has no reader any more."""
 
     def report(text: str) -> None:
@@ -266,81 +268,96 @@ def test_a_door_is_opened_again_whatever_happened_to_it(behind: Guarded, tmp_pat
     reports: list[str] = []
     # An address of loopback that is free.
     elsewhere = behind.url.replace("127.0.0.1", "127.0.0.2")
-    endpoint = replace(behind.live.endpoint, door=elsewhere)
-    with open_door(behind.live.spec, endpoint, KEY, tmp_path / "log", report) as door:
-        assert door
+    endpoint = replace(behind.live.endpoint, gateway=elsewhere)
+    with open_gateway(behind.live.spec, endpoint, KEY, tmp_path / "log", report) as gateway:
+        assert gateway
         (tmp_path / "log").write_bytes(b"why it ended")
         for sign in (signal.SIGKILL, signal.SIGSTOP):
-            before = door.pid
+            before = gateway.pid
             os.kill(before, sign)
-            wait_until(lambda before=before: door.pid != before)
+            wait_until(lambda before=before: gateway.pid != before)
             with qc.Client(elsewhere, key=KEY) as client:
                 assert client.extract(title(0), ATTRIBUTES).weights_version == 1
     assert ["is stopped" in text for text in reports] == [False, True, False]
     assert (tmp_path / "log").read_bytes() == b"why it ended"
 
 
-def test_a_door_that_has_grown_too_large_is_opened_again(
+def test_a_gateway_that_has_grown_too_large_is_opened_again(
     behind: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = behind.url.replace("127.0.0.1", "127.0.0.4")
-    endpoint, reports = replace(behind.live.endpoint, door=elsewhere), list[str]()
-    with open_door(behind.live.spec, endpoint, KEY, tmp_path / "log", reports.append) as door:
-        assert door
-        before = door.pid
+    endpoint, reports = replace(behind.live.endpoint, gateway=elsewhere), list[str]()
+    with open_gateway(behind.live.spec, endpoint, KEY, tmp_path / "log", reports.append) as gateway:
+        assert gateway
+        before = gateway.pid
         with monkeypatch.context() as small:
-            small.setattr(door_process, "_MOST_MEMORY", 1 << 20)
+            small.setattr(gateway_process, "_MOST_MEMORY", 1 << 20)
             wait_until(lambda: reports)
-        wait_until(lambda: door.pid != before)
+        wait_until(lambda: gateway.pid != before)
         with qc.Client(elsewhere, key=KEY) as client:
             assert client.extract(title(0), ATTRIBUTES).weights_version == 1
     assert "more than 1 MiB of memory" in reports[0]
 
 
-def test_a_server_whose_door_is_shut_is_not_ready(behind: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Callers come through the door: before it opens, and while it closes, none should be sent here."""
+def test_a_server_whose_gateway_is_shut_is_not_ready(
+    behind: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers come through the gateway: before it opens, and while it closes, none should be sent here."""
     monkeypatch.setenv(INFERENCE_KEY_VARIABLE, KEY)
     with probes_of(behind.live.server, 0) as probes:
         assert probes.answer("/ready")[0] == HTTPStatus.OK
-    shut = replace(behind.live.endpoint, door=behind.url.replace("127.0.0.1", "127.0.0.3"))
+    shut = replace(behind.live.endpoint, gateway=behind.url.replace("127.0.0.1", "127.0.0.3"))
     monkeypatch.setattr(behind.live.server, "endpoint", shut)
     with probes_of(behind.live.server, 0) as probes:
         assert probes.answer("/ready")[0] == HTTPStatus.SERVICE_UNAVAILABLE
         assert probes.answer("/live")[0] == HTTPStatus.OK
 
 
-def test_door_and_server_die_apart_and_come_back(tmp_path: Path) -> None:
-    with guarded(write_deployment(tmp_path, {"alpha": {}})) as behind:
-        first = behind.door.pid
+def test_gateway_and_server_die_apart_and_come_back(tmp_path: Path) -> None:
+    slow = {"options": {"latency_ms": 400, "latency_shape": "constant"}}
+    with guarded(write_deployment(tmp_path, {"alpha": slow})) as behind:
+        first = behind.gateway.pid
         os.kill(first, signal.SIGKILL)
         with behind.client() as client:
             wait_until(client.is_ready)
-            assert behind.door.pid != first
+            assert behind.gateway.pid != first
             assert [line for line in behind.reports if "opening it again" in line]
             client.extract(title(0), ATTRIBUTES)
             server = behind.live.server
-            server.stop(drain_s=0)
-            with behind.client(retries=False) as once, pytest.raises(qc.Unavailable, match="away") as caught:
-                once.extract(title(0), ATTRIBUTES)
-            assert caught.value.code == "UNAVAILABLE"
-            server.start()
-            wait_channels(server, START_S)
-            assert client.extract(title(0), ATTRIBUTES).weights_version == 1
+            inside = admission_of(server.pid)
+            with behind.client(retries=False, timeout_s=START_S) as waiting, ThreadPoolExecutor(1) as pool:
+                asked = pool.submit(waiting.extract, title(0), ATTRIBUTES, request_id="broken off")
+                wait_until(lambda: is_inside(inside, "broken off"))
+                server.stop(drain_s=0)
+                refuses_in_time(behind)
+                server.start()
+                wait_channels(server, START_S)
+                assert asked.result(START_S).weights_version == 1
 
 
-def test_door_and_server_end_with_the_process_that_serves(tmp_path: Path) -> None:
+def refuses_in_time(behind: Guarded) -> None:
+    """A caller that cannot wait is refused before its deadline, by an error that says why."""
+    with (
+        behind.client(retries=False, timeout_s=1) as client,
+        pytest.raises(qc.Unavailable, match="away") as caught,
+    ):
+        client.extract(title(0), ATTRIBUTES)
+    assert caught.value.code == "UNAVAILABLE"
+
+
+def test_gateway_and_server_end_with_the_process_that_serves(tmp_path: Path) -> None:
     write_deployment(tmp_path, {"alpha": {}})
     quorum(tmp_path, "render")
     process = start(tmp_path, "up", QUORUM_INFERENCE_KEY=KEY)
     wait_for_note(tmp_path, process)
     running = find_running(load_deployment(tmp_path / "deploy.yaml"))
     assert running
-    assert running.endpoint.door
-    host, _, port = running.endpoint.door.rpartition(":")
+    assert running.endpoint.gateway
+    host, _, port = running.endpoint.gateway.rpartition(":")
     quorum_json(tmp_path, "ask", title(0))
     with pytest.raises(AssertionError, match="wrong or missing key"):
-        quorum(tmp_path, "ask", title(0), "--url", running.endpoint.door)
-    quorum_json(tmp_path, "ask", title(0), "--url", running.endpoint.door, QUORUM_INFERENCE_KEY=KEY)
+        quorum(tmp_path, "ask", title(0), "--url", running.endpoint.gateway)
+    quorum_json(tmp_path, "ask", title(0), "--url", running.endpoint.gateway, QUORUM_INFERENCE_KEY=KEY)
     for pid in (running.pid, *(p.pid for p in psutil.Process(process.pid).children())):
         assert KEY not in " ".join(psutil.Process(pid).cmdline())
     assert KEY not in (tmp_path / ".quorum" / "server.json").read_text("utf-8")
@@ -349,16 +366,17 @@ def test_door_and_server_end_with_the_process_that_serves(tmp_path: Path) -> Non
     wait_until(lambda: is_refused(host, int(port)) and not psutil.pid_exists(running.pid))
 
 
-def test_sigterm_answers_what_came_through_the_door(tmp_path: Path) -> None:
+def test_sigterm_answers_what_came_through_the_gateway_of_deploy_yaml(tmp_path: Path) -> None:
     slow = {"options": {"latency_ms": 2000, "latency_shape": "constant"}}
-    write_deployment(tmp_path, {"alpha": slow})
+    write_deployment(tmp_path, {"alpha": slow}, gateway={"grpc_port": 0})
     quorum(tmp_path, "render")
-    process = start(tmp_path, "up", QUORUM_INFERENCE_KEY=KEY)
+    key = quorum_json(tmp_path, "gateway", "keys", "add", "shop", "--requests-per-day", "9")["key"]
+    process = start(tmp_path, "up")
     wait_for_note(tmp_path, process)
     running = find_running(load_deployment(tmp_path / "deploy.yaml"))
     assert running
     admission = admission_of(running.pid)
-    with qc.Client(running.endpoint.door or "", key=KEY) as client, ThreadPoolExecutor(1) as pool:
+    with qc.Client(running.endpoint.gateway or "", key=key) as client, ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.extract, title(0), ATTRIBUTES, request_id="asked")
         # The supervision asks too.
         wait_until(lambda: is_inside(admission, "asked"))
@@ -367,6 +385,8 @@ def test_sigterm_answers_what_came_through_the_door(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "opening it again" not in err
+    (caller,) = quorum_json(tmp_path, "gateway", "keys", "list")
+    assert (caller["name"], caller["day_requests"]) == ("shop", 1)
 
 
 def is_refused(host: str, port: int) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A deployment behind its door, and callers below the client library."""
+"""A deployment behind its gateway, and callers below the client library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import grpc
 import psutil
 from support.deployment import Live, running
 
-from quorum.server.door_process import DoorProcess, open_door
+from quorum.deployment.gateway import GatewaySpec
+from quorum.server.endpoint import with_gateway
+from quorum.server.gateway_process import GatewayProcess, open_gateway
+from quorum.server.gateway_settings import check_gateway
 from quorum.server.launch import raise_open_files
 from quorum_client import Client
 
@@ -26,12 +29,13 @@ HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0
 
 @dataclass
 class Guarded:
-    """A running deployment, the door in front of it, and what the door's process reported."""
+    """A running deployment, the gateway in front of it, and what the gateway's process reported."""
 
     live: Live
-    door: DoorProcess
+    gateway: GatewayProcess
     url: str
     reports: list[str]
+    http: str = ""
 
     def client(self, key: str | None = KEY, **how: Any) -> Client:
         """A caller from outside."""
@@ -57,23 +61,40 @@ class Guarded:
             return [call.exception() or call.result() for call in calls]
 
     def memory(self) -> dict[str, int]:
-        """The most resident memory that Triton and the door have had so far, MiB."""
+        """The most resident memory that Triton and the gateway have had so far, MiB."""
         assert self.live.server.pid is not None
-        pids = {"triton": self.live.server.pid, "door": self.door.pid}
+        pids = {"triton": self.live.server.pid, "gateway": self.gateway.pid}
         status = {name: Path(f"/proc/{pid}/status").read_text("ascii") for name, pid in pids.items()}
         return {name: int(text.split("VmHWM:")[1].split()[0]) >> 10 for name, text in status.items()}
 
 
 @contextmanager
 def guarded(deploy: Path) -> Iterator[Guarded]:
-    """Serve a deployment behind a door that knows :data:`KEY`."""
+    """Serve a deployment behind a gateway that knows :data:`KEY`."""
     reports: list[str] = []
-    with running(deploy, behind_door=True) as live:
-        log = deploy.parent / "door.log"
-        with open_door(live.spec, live.endpoint, KEY, log, reports.append) as process:
+    with running(deploy, behind_gateway=True) as live:
+        log = deploy.parent / "gateway.log"
+        with open_gateway(live.spec, live.endpoint, KEY, log, reports.append) as process:
             assert process is not None
-            assert live.endpoint.door is not None
-            yield Guarded(live, process, live.endpoint.door, reports)
+            assert live.endpoint.gateway is not None
+            yield Guarded(live, process, live.endpoint.gateway, reports)
+
+
+@contextmanager
+def gated(live: Live, folder: Path, key: str | None = None, **section: Any) -> Iterator[Guarded]:
+    """One more gateway in front of a server that runs, with a section ``gateway`` and a folder of its own."""
+    reports, claims = list[str](), list[socket.socket]()
+    own = GatewaySpec(**{"grpc_port": 0} | section)
+    spec = live.spec.model_copy(update={"gateway": own, "path": folder / "deploy.yaml"})
+    endpoint = with_gateway(live.endpoint, own, claims)
+    try:
+        check_gateway(spec, endpoint, key)
+        with open_gateway(spec, endpoint, key, folder / "gateway.log", reports.append) as process:
+            assert process is not None
+            yield Guarded(live, process, endpoint.gateway or "", reports, endpoint.gateway_http or "")
+    finally:
+        for claim in claims:
+            claim.close()
 
 
 def other_address() -> str | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the door in a process of its own: start it, start it again when it dies or is stopped, end it."""
+"""Run the gateway in a process of its own: start it, start it again when it dies or is stopped, end it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ from pathlib import Path
 import msgspec
 
 from quorum.deployment.schema import Deployment
+from quorum.gateway.settings import INFERENCE_KEY_VARIABLE, READY, Settings
 from quorum.processes import STOPPED, resident_bytes, state_of
 from quorum.repository.history import utc
-from quorum.server import door, log_file
-from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, ServerProcessError, check_port
-from quorum.server.exposure import INFERENCE_KEY_VARIABLE
+from quorum.server import log_file
+from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, ServerProcessError
+from quorum.server.gateway_settings import settings_of
 
+_PROGRAM = "quorum.gateway"
 _PAUSES_S = (0.1, 0.5, 2.0, 5.0)
-# The gate refuses and ends questions in its own words before the door does.
-_SPARE_CALLS, _SPARE_S = 64, 5.0
-DRAIN_S = 30.0
-"""How long calls in flight may take when the door closes."""
 _DYING_S = 5.0
 _LOOK_S = 0.1
 _STOPPED_S = 1.0
@@ -37,28 +35,31 @@ _OPENING_S = 60.0
 _MOST_MEMORY = 1 << 30
 
 
-class DoorProcess:
-    """Keeps one door open; ``report`` gets a line when it had to be opened again.
+class GatewayProcess:
+    """Keeps one gateway open; ``report`` gets a line when it had to be opened again.
 
-    A report that cannot be written keeps no door shut.
+    A report that cannot be written keeps no gateway shut.
     """
 
     def __init__(
-        self, settings: door.Settings, key: str, log_path: Path, report: Callable[[str], None]
+        self, settings: Settings, key: str | None, log_path: Path, report: Callable[[str], None]
     ) -> None:
         self._settings = settings
-        self._environment = os.environ | {INFERENCE_KEY_VARIABLE: key, "GRPC_VERBOSITY": "NONE"}
-        self._environment.pop(ADMIN_KEY_VARIABLE, None)
+        self._environment = os.environ | {"GRPC_VERBOSITY": "NONE"}
+        for variable in (ADMIN_KEY_VARIABLE, INFERENCE_KEY_VARIABLE):
+            self._environment.pop(variable, None)
+        if key is not None:
+            self._environment[INFERENCE_KEY_VARIABLE] = key
         self._log_path = log_path
         self._report_to = report
         self._over = threading.Event()
         self._process = self._open()
-        self._keeper = threading.Thread(target=self._keep, name="quorum-door", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, name="quorum-gateway", daemon=True)
         self._keeper.start()
 
     @property
     def pid(self) -> int:
-        """Process id of the door that was opened last."""
+        """Process id of the gateway that was opened last."""
         return self._process.pid
 
     def close(self) -> None:
@@ -76,7 +77,7 @@ class DoorProcess:
         with open(self._log_path, "ab", opener=log_file.open_private) as log:
             began = log.tell()
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", door.__name__, msgspec.json.encode(self._settings).decode()],
+                [sys.executable, "-P", "-m", _PROGRAM, msgspec.json.encode(self._settings).decode()],
                 # It ends when this pipe does, so also with a process that is killed.
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -90,7 +91,7 @@ class DoorProcess:
             words = self._log_path.read_bytes()[began:].decode("utf-8", "replace").split("\n")
             why = next((line for line in reversed(words) if line.strip()), "it said nothing")
             raise ServerProcessError(
-                f"the door at {self._settings.listen} did not open: {why}; see {self._log_path}"
+                f"the gateway at {self._settings.addresses} did not open: {why}; see {self._log_path}"
             )
         return process
 
@@ -101,7 +102,7 @@ class DoorProcess:
         poll.register(process.stdout, select.POLLIN)
         while not self._over.is_set() and time.monotonic() < end:
             if poll.poll(_LOOK_S * 1e3):
-                return process.stdout.readline().strip() == door.READY.encode()
+                return process.stdout.readline().strip() == READY.encode()
         return False
 
     def _keep(self) -> None:
@@ -110,7 +111,9 @@ class DoorProcess:
             code = self._wait()
             if self._over.is_set():
                 return
-            self._report(f"the door at {self._settings.listen} ended with code {code}; opening it again")
+            self._report(
+                f"the gateway at {self._settings.addresses} ended with code {code}; opening it again"
+            )
             self._discard()
             while not self._over.wait(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)]):
                 try:
@@ -126,7 +129,7 @@ class DoorProcess:
                     break
 
     def _wait(self) -> int:
-        """Wait until the door has ended, and return its exit code; kill one that is stopped or too large."""
+        """Wait until the gateway has ended, and return its exit code; kill one that is stopped or large."""
         runs_at = time.monotonic()
         while (code := self._process.poll()) is None:
             # A look can fail for want of a file handle, and says nothing then.
@@ -142,7 +145,7 @@ class DoorProcess:
         return code
 
     def _end(self, found: str) -> None:
-        self._report(f"the door at {self._settings.listen} {found}; it is killed")
+        self._report(f"the gateway at {self._settings.addresses} {found}; it is killed")
         self._process.kill()
         self._process.wait()
 
@@ -156,34 +159,20 @@ class DoorProcess:
                 pipe.close()
 
 
-def check_door(endpoint: Endpoint) -> None:
-    """Raise ServerProcessError if the port that the door of an endpoint would have is taken."""
-    if endpoint.door:
-        host, _, port = endpoint.door.rpartition(":")
-        check_port("grpc_port", host, int(port))
-
-
 @contextmanager
-def open_door(
+def open_gateway(
     spec: Deployment, endpoint: Endpoint, key: str | None, log_path: Path, report: Callable[[str], None]
-) -> Iterator[DoorProcess | None]:
-    """Keep a door open in front of a server for the time of a block, if the endpoint has one.
+) -> Iterator[GatewayProcess | None]:
+    """Keep a gateway open in front of a server for the time of a block, if the endpoint has one.
 
     Raises:
         ServerProcessError: It does not open; the message has its last words.
     """
-    if endpoint.door is None or key is None:
+    settings = settings_of(spec, endpoint)
+    if settings is None:
         yield None
         return
-    settings = door.Settings(
-        listen=endpoint.door,
-        target=endpoint.grpc_url,
-        max_calls=spec.gate.max_in_flight + _SPARE_CALLS,
-        max_timeout_s=spec.gate.max_timeout_s + _SPARE_S,
-        max_age_s=spec.server.connection_age_s,
-        drain_s=DRAIN_S,
-    )
-    process = DoorProcess(settings, key, log_path, report)
+    process = GatewayProcess(settings, key, log_path, report)
     try:
         yield process
     finally:

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ask one question of a caller: its quota, the channel of its product, and what the answer cost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, NamedTuple
+
+import grpc
+import grpc.aio
+from tritonclient.grpc import service_pb2 as pb
+
+from quorum.gateway.keys import Caller
+from quorum.gateway.parts import Gateway
+from quorum.gateway.questions import cancel_of, with_channel, with_cost
+from quorum.gateway.routing import cost_of, share_of
+from quorum.gateway.upstream import INFER
+from quorum_client.errors import Overloaded, Unavailable
+from quorum_contract import RECOMMEND_CHANNELS
+from quorum_contract.errors import take_code
+
+_UNASKED = frozenset(["OVERLOADED", "UNAVAILABLE", "CANCELLED", "INVALID_REQUEST"])
+
+
+class Question(NamedTuple):
+    """Who asks, and how.
+
+    Attributes:
+        caller: Whose quota counts.
+        channel: As asked; a stable one may be answered by its canary.
+        timeout_s: Its time, seconds.
+        product: Id or text by which it is routed; None: the caller has chosen the channel.
+    """
+
+    caller: Caller
+    channel: str
+    timeout_s: float
+    product: str | None
+
+
+class Answered(NamedTuple):
+    """An answer of tritonserver.
+
+    Attributes:
+        raw: Its bytes.
+        response: The same as a ``ModelInferResponse``.
+        channel: That answered.
+        fallback_from: The canary that the product belongs to, where it failed.
+        latency_s: Seconds that it took.
+        cost: From its tensor ``COST``; None: it has none. NaN: not all of it is known.
+    """
+
+    raw: bytes
+    response: Any
+    channel: str
+    fallback_from: str | None
+    latency_s: float
+    cost: float | None
+
+
+class Asking:
+    """Asks for the callers of one gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def ask(self, question: Question, request: Any, raw: bytes) -> Answered:
+        """Count a question, pass it on, and count what its answer cost.
+
+        Args:
+            question: Who asks, and how.
+            request: The ``ModelInferRequest``, checked.
+            raw: Its bytes; what was added to them is not in ``request``.
+
+        Raises:
+            QuotaSpent: The caller's quota has no more.
+            Unavailable, Overloaded, DeadlineExceeded: As of :class:`quorum.gateway.upstream.Upstream`.
+            grpc.aio.AioRpcError: The server's own error.
+        """
+        recommends = question.channel in RECOMMEND_CHANNELS
+        with self._gateway.callers.begin(question.caller) as admitted:
+            message = with_cost(raw, request) if admitted.is_priced and not recommends else raw
+            try:
+                answered = await self._answer(question, message)
+            except Unavailable:
+                admitted.asked = False
+                raise
+            except grpc.aio.AioRpcError as error:
+                admitted.asked = _may_have_asked(error)
+                raise
+            admitted.cost = 0.0 if recommends else answered.cost
+        self._gateway.router.learn(question.channel, share_of(answered.response))
+        return answered
+
+    async def _answer(self, question: Question, message: bytes) -> Answered:
+        """The answer of the channel that the product belongs to; if a canary fails, of the stable one."""
+        asked, channel, fallback_from = question.channel, self._channel(question), None
+        began, left_s, upstream = time.perf_counter(), question.timeout_s, self._gateway.upstream
+        raw: bytes | None = None
+        try:
+            if channel != asked:
+                try:
+                    raw = await upstream.call(INFER, with_channel(message, channel), left_s)
+                except (grpc.aio.AioRpcError, Unavailable) as error:
+                    if not _is_of_canary(error):
+                        raise
+                    channel, fallback_from = asked, channel
+                    left_s = max(0.001, question.timeout_s - (time.perf_counter() - began))
+            if raw is None:
+                raw = await upstream.call(INFER, message, left_s, waits=True)
+        except asyncio.CancelledError:
+            # The server stops working on the question of a caller that has gone.
+            if (cancel := cancel_of(message)) is not None:
+                upstream.send_unheeded(INFER, cancel)
+            raise
+        response = pb.ModelInferResponse.FromString(raw)
+        seconds = time.perf_counter() - began
+        return Answered(raw, response, channel, fallback_from, seconds, cost_of(response))
+
+    def _channel(self, question: Question) -> str:
+        if question.product is None or not self._gateway.settings.route_canary:
+            return question.channel
+        return self._gateway.router.channel(question.channel, question.product)
+
+
+def _may_have_asked(error: grpc.aio.AioRpcError) -> bool:
+    """Whether members may have worked on a question that failed."""
+    return take_code(error.details() or "").code not in _UNASKED and error.code() not in (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+    )
+
+
+def _is_of_canary(error: grpc.aio.AioRpcError | Unavailable) -> bool:
+    """Whether the stable channel may do better: not where the gate, which both share, is full or closed."""
+    if isinstance(error, Overloaded):
+        return False
+    if isinstance(error, Unavailable):
+        return True
+    late = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INVALID_ARGUMENT)
+    return error.code() not in late and take_code(error.details() or "").code != Overloaded.code

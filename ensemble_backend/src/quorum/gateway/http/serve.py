@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP half of a gateway: Starlette's application on uvicorn, next to gRPC on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from quorum.gateway.http.connection import connections
+from quorum.gateway.http.endpoint import Endpoints
+from quorum.gateway.http.exchange import Bodies, Exchange
+from quorum.gateway.http.openapi import PATH, document_of
+from quorum.gateway.http.problems import HttpRefused, problem_json
+from quorum.gateway.http.request_log import RequestLog
+from quorum.gateway.http.routes import form_of, paths_of
+from quorum.gateway.parts import Gateway
+from quorum.gateway.tls import Certificates
+
+_HANDSHAKE_S = 10.0
+_KEEP_ALIVE_S = 30
+
+
+@asynccontextmanager
+async def http_half(gateway: Gateway, address: str) -> AsyncIterator[None]:
+    """Serve at an address for the time of a block; then answer what is in flight.
+
+    Args:
+        gateway: What both halves share.
+        address: ``host:port``.
+
+    Raises:
+        RuntimeError: The address is taken.
+    """
+    settings = gateway.settings
+    log = RequestLog(settings.request_log)
+    config = uvicorn.Config(
+        _application(gateway, log), log_config=None, log_level="error", access_log=False, lifespan="off",
+        server_header=False, loop="none", http=connections(settings.max_age_s), ws="none",
+        timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, int(settings.drain_s)),
+        proxy_headers=False,
+    )  # fmt: skip
+    server = _Server(config, gateway.certificates)
+    serving = asyncio.create_task(server.serve([_listen(address)]))
+    try:
+        await server.listens.wait()
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+        log.close()
+
+
+class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is skipped: an extra
+    """A server of uvicorn that leaves signals to its process, and ends handshakes that take too long."""
+
+    def __init__(self, config: uvicorn.Config, certificates: Certificates | None) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+        self._tls = _current(certificates) if certificates else None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await self.lifespan.startup()
+
+        def connect() -> Any:
+            return self.config.http_protocol_class(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                connect,
+                sock=listening,
+                ssl=self._tls,
+                ssl_handshake_timeout=_HANDSHAKE_S if self._tls else None,
+                backlog=self.config.backlog,
+            )
+            for listening in sockets or []
+        ]
+        self.started = True
+        self.listens.set()
+
+
+def _current(certificates: Certificates) -> ssl.SSLContext:
+    """A context whose every handshake is that of the files as they are."""
+    context = first = _without_tickets(certificates)
+    seen = certificates.version()
+
+    def choose(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+        nonlocal context, seen
+        if (found := certificates.version()) != seen:
+            context, seen = _without_tickets(certificates), found
+        if context is not first:
+            connection.context = context
+
+    # It is called before certificates are chosen and checked, with or without a name.
+    first.sni_callback = choose
+    return first
+
+
+def _without_tickets(certificates: Certificates) -> ssl.SSLContext:
+    """A context; a ticket would bring back a caller whose authority is no longer taken."""
+    context = certificates.context()
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    return context
+
+
+def _application(gateway: Gateway, log: RequestLog) -> Starlette:
+    """The application."""
+    endpoints = Endpoints(gateway.callers, Bodies(gateway.settings.max_message_bytes), log)
+    paths = paths_of(gateway)
+    document = msgspec.json.encode(document_of(paths))
+
+    async def describe(_: Exchange, __: bytes) -> Response:
+        return Response(document, media_type="application/json")
+
+    def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        text = {
+            404: f"there is no path {request.url.path[:128]!r}; GET {PATH} lists them",
+            405: f"{request.method[:16]} is not taken here; GET {PATH} lists what is",
+        }.get(error.status_code, error.detail)
+        refusal = HttpRefused(text, status=error.status_code, headers=dict(error.headers or {}))
+        return endpoints.refuse(request, refusal, form_of(request.url.path))
+
+    routes = [
+        Route(path.path, endpoints.endpoint(path.handler, path.role, path.form), methods=[path.method])
+        for path in paths
+    ]
+    routes.append(Route(PATH, endpoints.endpoint(describe, None, problem_json), methods=["GET"]))
+    application = Starlette(routes=routes, exception_handlers={HTTPException: refuse})
+    # A path with a slash at its end is another one, not one to be sent elsewhere.
+    application.router.redirect_slashes = False
+    return application
+
+
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, int(port)))
+    except OSError as error:
+        listening.close()
+        raise RuntimeError(f"cannot listen at {address}: {error.strerror}") from error
+    return listening

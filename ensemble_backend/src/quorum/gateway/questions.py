@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check KServe requests by allow-lists, and change them without writing them anew.
+
+Protobuf reads two messages in a row as one: of a field that occurs twice the last value counts, and lists are
+joined. So the channel is replaced, and an output is asked for, by bytes at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tritonclient.grpc import service_pb2 as pb
+
+from quorum_client import cancel_request
+from quorum_client.errors import ChannelNotFound, InvalidRequest
+from quorum_contract import CANCEL, CHANNELS, LAZY_CHANNELS, PRIORITY, RECOMMEND_CHANNELS
+from quorum_contract.tensors import COST, TEXT
+
+OPEN = (*CHANNELS, *LAZY_CHANNELS, *RECOMMEND_CHANNELS)
+"""The channels that callers may ask."""
+_PARAMETERS = frozenset(["timeout", PRIORITY, CANCEL])
+
+
+def check_question(request: Any) -> None:
+    """Refuse what no question of the contract has: other models, parameters that Triton acts on.
+
+    Args:
+        request: A ``ModelInferRequest``.
+
+    Raises:
+        ChannelNotFound: The model is none of the public channels.
+        InvalidRequest: A parameter such as ``classification``, or a region of shared memory.
+    """
+    check_channel(request.model_name)
+    check_parameters("request", request.parameters, _PARAMETERS)
+    for tensor in request.inputs:
+        check_parameters(tensor.name, tensor.parameters, frozenset())
+    for output in request.outputs:
+        check_parameters(output.name, output.parameters, frozenset())
+
+
+def check_parameters(what: str, given: Any, allowed: frozenset[str]) -> None:
+    """Raise InvalidRequest for a parameter that is not allowed."""
+    unknown = sorted(given.keys() - allowed)
+    if unknown:
+        raise InvalidRequest(
+            f"{what[:64]!r}: parameter {unknown[0][:64]!r} is not part of a question; remove it"
+        )
+
+
+def check_channel(name: str) -> None:
+    """Raise ChannelNotFound for a model that is none of the public channels."""
+    if name not in OPEN:
+        raise ChannelNotFound(f"{name[:64]!r} is not open to callers; ask {' or '.join(OPEN)}")
+
+
+def cancel_of(raw: bytes) -> bytes | None:
+    """The request that cancels a request; ``None`` for one that asks no member or has no id."""
+    request = pb.ModelInferRequest.FromString(raw)
+    if not request.id or CANCEL in request.parameters or request.model_name in RECOMMEND_CHANNELS:
+        return None
+    cancel: bytes = cancel_request(request.model_name, request.id).SerializeToString()
+    return cancel
+
+
+def with_channel(raw: bytes, channel: str) -> bytes:
+    """The request for another channel."""
+    end: bytes = pb.ModelInferRequest(model_name=channel).SerializeToString()
+    return raw + end
+
+
+def with_cost(raw: bytes, request: Any) -> bytes:
+    """The request, with ``COST`` among its outputs; one that names none gets all."""
+    if not request.outputs or any(output.name == COST for output in request.outputs):
+        return raw
+    more = pb.ModelInferRequest()
+    more.outputs.add(name=COST)
+    end: bytes = more.SerializeToString()
+    return raw + end
+
+
+def text_of(request: Any) -> str:
+    """The text of a question, by which it is routed where the caller gives no id; "" where it has none."""
+    for place, tensor in enumerate(request.inputs):
+        if tensor.name == TEXT:
+            if tensor.contents.bytes_contents:
+                return bytes(tensor.contents.bytes_contents[0]).decode("utf-8", "replace")
+            if place < len(request.raw_input_contents):
+                # Four bytes of length, then the text.
+                return bytes(request.raw_input_contents[place][4:]).decode("utf-8", "replace")
+    return ""

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connection to tritonserver: bytes in, bytes out, and questions wait while the server is restarted."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Any
+
+import grpc
+import grpc.aio
+from tritonclient.grpc import service_pb2 as pb
+
+from quorum_client.errors import DeadlineExceeded, Overloaded, Unavailable
+from quorum_contract.errors import take_code
+from quorum_contract.foreign import Meaning, meaning_of
+
+SERVICE = "/inference.GRPCInferenceService/"
+INFER = "ModelInfer"
+_RECONNECT_S = 1.0
+_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
+# Time for the refusal to reach a caller before its deadline.
+_REPLY_S = 0.1
+# The whole question is asked again, and members may be paid twice for it.
+_MOST_BROKEN = 1
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    # Whatever the environment says of proxies.
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", int(_RECONNECT_S * 1e3)),
+]
+
+
+class _Failure(Enum):
+    REFUSED = "no member was asked: safe to send again"
+    BROKE_OFF = "members may have been asked"
+
+
+class Upstream:
+    """Passes calls on to tritonserver; use it with ``async with``.
+
+    It cancels no call, and lets no deadline pass there: Triton 2.51 may crash when either happens in the
+    moment in which the answer comes (fixed in later releases: pull requests 7840 and 8078 of its server). A
+    caller gets its refusal in time, and what Triton still sends is dropped.
+
+    Args:
+        target: ``host:port``.
+        max_calls: The most calls at once, waiting ones included.
+        wait_s: How long a question may wait for a server that is away.
+        longest_s: Time after which Triton has answered whatever it was asked.
+    """
+
+    def __init__(self, target: str, max_calls: int, wait_s: float, longest_s: float) -> None:
+        self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
+        self._most, self._wait_s, self._longest_s, self._inside = max_calls, wait_s, longest_s, 0
+        self._sends: dict[str, Any] = {}
+        self._unheeded: set[Any] = set()
+
+    async def __aenter__(self) -> Upstream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close()
+
+    async def call(self, method: str, message: bytes, timeout_s: float, *, waits: bool = False) -> bytes:
+        """Send a message and return the answer's bytes.
+
+        Args:
+            method: Of Triton's service, such as ``ModelInfer``.
+            message: A request of that method.
+            timeout_s: The caller's time.
+            waits: Send it again while the server is away, within that time and ``wait_s``; once more, too,
+                where the call broke off. Only for questions, which change nothing.
+
+        Raises:
+            Overloaded: As many calls as may be are inside already.
+            Unavailable: The server is away, and no member was asked.
+            DeadlineExceeded: The caller's time is over.
+            grpc.aio.AioRpcError: The server's own error.
+        """
+        if self._inside >= self._most:
+            raise Overloaded(f"{self._inside} questions are in flight, the most that are passed on")
+        self._inside += 1
+        try:
+            return await self._attempts(method, message, timeout_s, self._wait_s if waits else 0.0)
+        finally:
+            self._inside -= 1
+
+    def send_unheeded(self, method: str, message: bytes) -> None:
+        """Send a message and wait for nothing."""
+        self._leave(self._send(method, message))
+
+    def _send(self, method: str, message: bytes) -> Any:
+        """Send a message; the call, which must be left to itself where it is not waited for."""
+        if method not in self._sends:
+            self._sends[method] = self._channel.unary_unary(f"{SERVICE}{method}")
+        return self._sends[method](message, timeout=self._longest_s)
+
+    def _leave(self, call: Any) -> None:
+        """Let a call go on; one that nothing refers to would be cancelled."""
+        self._unheeded.add(call)
+        call.add_done_callback(self._unheeded.discard)
+
+    async def _ask(self, method: str, message: bytes, timeout_s: float) -> bytes:
+        call, loop = self._send(method, message), asyncio.get_running_loop()
+        # Whether it was answered. To wait for the call itself would cancel it when the caller goes.
+        ended: asyncio.Future[bool] = loop.create_future()
+        call.add_done_callback(lambda _: _end(ended, True))
+        timer = loop.call_later(timeout_s, _end, ended, False)
+        try:
+            if await ended:
+                answer: bytes = await call
+                return answer
+        except asyncio.CancelledError:
+            self._leave(call)
+            raise
+        finally:
+            timer.cancel()
+        self._leave(call)
+        raise DeadlineExceeded(
+            f"no answer within {timeout_s:.3g} s; allow more, or look at the server's load"
+        )
+
+    async def _attempts(self, method: str, message: bytes, timeout_s: float, wait_s: float) -> bytes:
+        loop = asyncio.get_running_loop()
+        began, pause_s, broken = loop.time(), _PAUSE_S, 0
+        give_up_s = min(wait_s, timeout_s - _REPLY_S)
+        left_s = timeout_s
+        while True:
+            try:
+                answer = await self._ask(method, message, left_s)
+            except grpc.aio.AioRpcError as error:
+                failure = _failure_of(error)
+                broken += failure is _Failure.BROKE_OFF
+                spent_s = loop.time() - began
+                if failure is None or broken > (_MOST_BROKEN if wait_s else 0):
+                    raise
+                if spent_s + pause_s > give_up_s:
+                    if failure is _Failure.BROKE_OFF or take_code(error.details() or "").code:
+                        raise
+                    raise Unavailable(
+                        "the server behind the gateway is away: it starts, or is restarted"
+                    ) from error
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                left_s = timeout_s - (loop.time() - began)
+                if method == INFER:
+                    message = with_timeout(message, left_s)
+            else:
+                return answer
+
+
+def _end(waiting: asyncio.Future[bool], is_answered: bool) -> None:
+    if not waiting.done():
+        waiting.set_result(is_answered)
+
+
+def with_timeout(message: bytes, seconds: float) -> bytes:
+    """A ``ModelInferRequest`` whose members have that time: of two values of a key the last one counts."""
+    late = pb.ModelInferRequest()
+    late.parameters["timeout"].int64_param = max(1, int(seconds * 1e6))
+    raw: bytes = late.SerializeToString()
+    return message + raw
+
+
+def _failure_of(error: grpc.aio.AioRpcError) -> _Failure | None:
+    """Whether a call can be sent again; None: it cannot."""
+    details, code = take_code(error.details() or "")
+    if code is not None:
+        return _Failure.REFUSED if code == Unavailable.code else None
+    meaning = meaning_of(details)
+    if meaning in (Meaning.NO_CONNECTION, Meaning.NOT_READY):
+        return _Failure.REFUSED
+    if error.code() == grpc.StatusCode.UNAVAILABLE and meaning is None:
+        return _Failure.BROKE_OFF
+    return None

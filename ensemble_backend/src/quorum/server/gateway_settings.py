@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of a gateway, from ``deploy.yaml`` and the addresses of its server."""
+
+from __future__ import annotations
+
+import socket
+from importlib.util import find_spec
+from pathlib import Path
+
+from quorum.deployment.gateway import LARGEST_QUESTION_BYTES, GatewaySpec
+from quorum.deployment.schema import Deployment
+from quorum.gateway.keys import KeysError, read_callers
+from quorum.gateway.settings import INFERENCE_KEY_VARIABLE, RequestLog, Settings, TlsFiles
+from quorum.gateway.tls import Certificates
+from quorum.server.endpoint import Endpoint, ServerProcessError, check_port
+
+# The gate refuses and ends questions in its own words before the gateway does.
+_SPARE_CALLS, _SPARE_S = 64, 5.0
+DRAIN_S = 30.0
+"""How long calls in flight may take when the gateway closes."""
+_CONNECT_S = 1.0
+
+
+def settings_of(spec: Deployment, endpoint: Endpoint) -> Settings | None:
+    """The settings of the gateway of an endpoint; None: it has none.
+
+    Without a section ``gateway`` its only caller is the one with the key of the environment.
+    """
+    if endpoint.gateway is None and endpoint.gateway_http is None:
+        return None
+    own = spec.gateway
+    tls, log = (own.tls, own.request_log) if own else (None, None)
+
+    def absolute(path: str) -> str:
+        return str(spec.root / path)
+
+    return Settings(
+        root=str(spec.root),
+        target=endpoint.grpc_url,
+        grpc=endpoint.gateway,
+        http=endpoint.gateway_http,
+        keys=absolute(own.keys) if own else None,
+        tls=TlsFiles(
+            absolute(tls.certificate), absolute(tls.key), absolute(tls.client_ca) if tls.client_ca else None
+        )
+        if tls
+        else None,
+        request_log=RequestLog(absolute(log.path), log.share, log.texts) if log else None,
+        max_message_bytes=own.max_message_bytes if own else LARGEST_QUESTION_BYTES,
+        max_calls=spec.gate.max_in_flight + _SPARE_CALLS,
+        timeout_s=spec.gate.timeout_s,
+        max_timeout_s=spec.gate.max_timeout_s + _SPARE_S,
+        max_age_s=spec.server.connection_age_s,
+        drain_s=DRAIN_S,
+        wait_s=own.wait_s if own else GatewaySpec.model_fields["wait_s"].default,
+        route_canary=own.route_canary if own else False,
+        attributes=list(spec.attributes),
+        currency=spec.currency,
+    )
+
+
+def check_gateway(spec: Deployment, endpoint: Endpoint, key: str | None) -> None:
+    """Refuse at once what the gateway would refuse once the LLMs have loaded.
+
+    Raises:
+        ServerProcessError: A port of it is taken, or HTTP needs packages that are missing.
+        KeysError: It has no callers, or their file cannot be used.
+        CertificateError: Its certificate cannot be used.
+    """
+    settings = settings_of(spec, endpoint)
+    if settings is None:
+        return
+    if settings.http is not None and not all(map(find_spec, ("starlette", "uvicorn"))):
+        raise ServerProcessError(
+            "gateway.http_port needs Starlette and uvicorn: `pip install 'quorum[gateway]'`, or leave it out"
+        )
+    section = "gateway" if spec.gateway else "server"
+    for name, address in (("grpc_port", settings.grpc), ("http_port", settings.http)):
+        if address is not None:
+            host, _, port = address.rpartition(":")
+            check_port(name, host, int(port), section)
+    if settings.keys and (Path(settings.keys).exists() or key is None):
+        callers = read_callers(Path(settings.keys))
+        if not callers and key is None:
+            raise KeysError(
+                f"{settings.keys} has no caller; add one with `quorum gateway keys add NAME`, or set "
+                f"{INFERENCE_KEY_VARIABLE}"
+            )
+    if settings.tls:
+        Certificates(settings.tls)
+
+
+def is_open(endpoint: Endpoint) -> bool:
+    """Whether the gateway of an endpoint, if it has one, takes connections."""
+    for address in filter(None, (endpoint.gateway, endpoint.gateway_http)):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), _CONNECT_S).close()
+        except OSError:
+            return False
+    return True
