@@ -2,7 +2,7 @@
 # Two images from one file: `docker build --target cpu .` and `docker build --target gpu .`; compose.yaml runs them.
 # scripts/container_check runs every step of the first without a Docker engine and asks its server a question.
 #
-# A container listens at every address, so it starts only with QUORUM_INFERENCE_KEY (a door checks the key) or with
+# A container listens at every address, so it starts only with QUORUM_INFERENCE_KEY (a gateway checks the key) or with
 # QUORUM_TRUSTED_NETWORK=1 (all who reach the container are trusted); see SECURITY.md.
 #
 # An index of your own goes in as a secret, which no layer keeps:

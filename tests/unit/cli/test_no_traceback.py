@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from quorum.cli import app
 from quorum.learning import LearnError, design, learn_statistic
@@ -15,10 +16,16 @@ from quorum.learning.newton import NoConvergenceError
 from quorum.votes import read_votes
 
 
+def groups_of(group: typer.Typer) -> list[typer.Typer]:
+    inner = [one.typer_instance for one in group.registered_groups if one.typer_instance]
+    return [group, *(found for one in inner for found in groups_of(one))]
+
+
 def test_every_command_turns_errors_into_messages() -> None:
-    groups = [app, *(group.typer_instance for group in app.registered_groups if group.typer_instance)]
+    groups = groups_of(app)
     commands = [command.callback for group in groups for command in group.registered_commands]
-    assert len(groups) == 5
+    commands += [group.registered_callback.callback for group in groups if group.registered_callback]
+    assert len(groups) == 7
     assert len(commands) >= 23
     assert [c for c in commands if c is not None and not hasattr(c, "__wrapped__")] == []
 

@@ -35,7 +35,7 @@ class Callers:
         """The caller of a request, by the value of its header ``authorization``.
 
         Raises:
-            Unauthenticated: It has none, or the key is nobody's.
+            Unauthenticated: It has none, or no caller has that key.
         """
         sent = authorization.decode("latin-1") if isinstance(authorization, bytes) else authorization or ""
         caller = self._keys.caller(sent.removeprefix(_BEARER)) if sent.startswith(_BEARER) else None

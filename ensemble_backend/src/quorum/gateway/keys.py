@@ -178,7 +178,7 @@ class Keys:
         self._take(read_callers(path) if path and (path.exists() or not others) else [])
 
     def caller(self, key: str) -> Caller | None:
-        """The caller of a key; None: nobody's."""
+        """The caller of a key; None: no caller has it."""
         self._read_again()
         digest = hash_of(key)
         # What the search may give away by its time is of the hash, from which no key follows.
