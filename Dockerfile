@@ -7,6 +7,9 @@
 #
 # An index of your own goes in as a secret, which no layer keeps:
 #   docker build --secret id=pip,src=$HOME/.config/pip/pip.conf --target cpu .
+#
+# Labels say what an image was built from, if the build says it:
+#   docker build --build-arg REVISION=$(git rev-parse HEAD) --build-arg CREATED=$(git log -1 --format=%cI) --target cpu .
 
 # ---- cpu: everything in a virtual environment on plain Debian ---------------------------------------------------------
 FROM debian:12.12-slim AS python
@@ -30,9 +33,17 @@ RUN /opt/quorum/bin/pip install --no-cache-dir --no-deps --no-build-isolation ./
     && find /opt/quorum -depth \( -name __pycache__ -o -name tests \) -type d -exec rm -rf {} +
 
 FROM python AS cpu
+ARG REVISION=unknown
+ARG CREATED=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="quorum" \
       org.opencontainers.image.description="Several LLMs in one Triton server answer as one, by learned weights" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.base.name="debian:12.12-slim"
 COPY --from=build /opt/quorum /opt/quorum
 ENV PATH=/opt/quorum/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -58,9 +69,17 @@ CMD ["sh", "-c", "quorum render && exec quorum up"]
 # ---- gpu: Triton's own container with TensorRT-LLM. Unverified on GPU. ------------------------------------------------
 # The tag is the one of quorum/engines/versions.py; a test holds the two together.
 FROM nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3 AS gpu
+ARG REVISION=unknown
+ARG CREATED=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="quorum" \
       org.opencontainers.image.description="Several LLMs on TensorRT-LLM in one Triton server answer as one" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.base.name="nvcr.io/nvidia/tritonserver:26.07-trtllm-python-py3"
 WORKDIR /src
 COPY client client
 COPY ensemble_backend ensemble_backend

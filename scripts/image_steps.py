@@ -173,7 +173,7 @@ class Builder:
             image.command = json.loads(rest)
         elif keyword == "HEALTHCHECK":
             image.health = json.loads(rest.partition("CMD ")[2])
-        elif keyword not in ("LABEL", "EXPOSE", "VOLUME", "STOPSIGNAL"):
+        elif keyword not in ("ARG", "LABEL", "EXPOSE", "VOLUME", "STOPSIGNAL"):
             sys.exit(f"container_check: unknown instruction {keyword}; add it to scripts/image_steps.py")
 
     def run(self, image: Image, rest: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import quorum
 from quorum.build.versions import PINNED
 from quorum.deployment import load_deployment
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE, TRUSTED_NETWORK_VARIABLE
@@ -59,6 +60,23 @@ def test_no_secret_in_any_layer():
                 assert not re.search(r"key|token|secret|password", rest, re.IGNORECASE), rest
             if word == "COPY":
                 assert not re.search(r"\.env|pip\.conf|\.netrc", rest), rest
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_labels_say_what_an_image_is_and_what_it_was_built_from(target):
+    (labels,) = steps(target, "LABEL")
+    said = dict(re.findall(r'org\.opencontainers\.image\.([a-z.]+)="([^"]*)"', labels))
+    assert said.keys() == {
+        *("title", "description", "licenses", "version", "revision", "created", "source", "base.name"),
+    }
+    assert said["version"] == quorum.__version__
+    # The stages before it are made from the base that is named.
+    base = STAGES[target].base
+    while base in STAGES:
+        base = STAGES[base].base
+    assert said["base.name"] == base
+    assert {*steps(target, "ARG")} == {f"{name}=unknown" for name in ("REVISION", "CREATED", "SOURCE")}
+    assert all(said[name] == f"${name.upper()}" for name in ("revision", "created", "source"))
 
 
 @pytest.mark.parametrize("target", ["build", "cpu", "gpu"])

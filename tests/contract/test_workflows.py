@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The workflows have no known weakness, and what they name is there; they never ran on GitHub."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def test_zizmor_finds_nothing() -> None:
+    program = shutil.which("zizmor", path=str(Path(sys.executable).parent)) or shutil.which("zizmor")
+    assert program, "zizmor is in requirements/dev.txt: run `make setup-dev`"
+    config = ROOT / ".github" / "zizmor.yml"
+    command = [program, "--offline", "-q", "--config", str(config), *map(str, WORKFLOWS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_what_workflows_run_is_there(path: Path) -> None:
+    jobs = yaml.safe_load(path.read_text("utf-8"))["jobs"]
+    lines = "\n".join(step["run"] for job in jobs.values() for step in job["steps"] if "run" in step)
+    for script in re.findall(r"\bscripts/\w+(?:\.py)?", lines):
+        assert (ROOT / script).is_file(), script
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert {*re.findall(r"\bmake ([a-z-]+)", lines)} <= {*targets}
+
+
+def test_a_release_is_tried_before_it_is_published() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text("utf-8"))["jobs"]
+    assert {*jobs["publish"]["needs"]} == {"trial", "client"}
+    assert all(jobs[name]["needs"] == "build" for name in ("trial", "client"))
+    writing = {name for name, job in jobs.items() if "write" in job["permissions"].values()}
+    assert writing == {"publish"}
