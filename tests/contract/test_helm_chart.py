@@ -235,6 +235,11 @@ def test_prometheus_finds_what_the_rules_and_the_autoscaler_name() -> None:
     (rule,) = kind(found, "PrometheusRule")
     rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "quorum.rules.yml").read_text("utf-8"))
     assert rule["spec"] == rules
+    board = next(
+        one["data"] for one in kind(found, "ConfigMap") if one["metadata"]["name"].endswith("dashboard")
+    )
+    committed = (ROOT / "deploy" / "grafana" / "quorum.json").read_text("utf-8")
+    assert json.loads(board["quorum.json"]) == json.loads(committed)
     (scaler,) = kind(manifests("gpu"), "HorizontalPodAutoscaler")
     wanted = {one["pods"]["metric"]["name"] for one in scaler["spec"]["metrics"]}
     adapter = yaml.safe_load((CHART.parent / "prometheus-adapter.yaml").read_text("utf-8"))

@@ -59,7 +59,12 @@ CASES = {
         {
             "server": {"replicas": 3},
             "repository": {"shared": True, "storageClass": "nfs"},
-            "monitoring": {"serviceMonitor": True, "rules": True, "labels": {"release": "prometheus"}},
+            "monitoring": {
+                "serviceMonitor": True,
+                "rules": True,
+                "dashboard": True,
+                "labels": {"release": "prometheus"},
+            },
             "secrets": {"env": [{"variable": "OPENAI_API_KEY", "name": "openai", "key": "api-key"}]},
             "networkPolicy": {"serverEgress": [{"ports": [{"port": 443}]}]},
         },
@@ -146,5 +151,5 @@ def containers(pod: Manifest) -> list[Manifest]:
 
 def deploy_file(found: list[Manifest]) -> str:
     """The deploy.yaml that pods see."""
-    (config,) = kind(found, "ConfigMap")
-    return str(config["data"]["deploy.yaml"])
+    (text,) = [one["data"]["deploy.yaml"] for one in kind(found, "ConfigMap") if "deploy.yaml" in one["data"]]
+    return str(text)

@@ -54,11 +54,11 @@ class Prometheus:
     """A Prometheus that scrapes ports of this machine once a second."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
 
     def get(self, path: str, **query: str) -> Any:
         """The data of an answer of its API."""
-        with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(query)}") as answer:
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}") as answer:
             return json.load(answer)["data"]
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
@@ -68,14 +68,16 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, *ports: int) -> Iterator[Prometheus]:
-    """A real Prometheus with the rules of this repository; killed at the end."""
+def prometheus(folder: Path, *ports: int, **labels: str) -> Iterator[Prometheus]:
+    """A real Prometheus with the rules of this repository, which adds labels; killed at the end."""
     program, port = needed("prometheus"), free_port()
     targets = [f"127.0.0.1:{one}" for one in ports]
     settings = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(RULES)],
-        "scrape_configs": [{"job_name": "quorum", "static_configs": [{"targets": targets}]}],
+        "scrape_configs": [
+            {"job_name": "quorum", "static_configs": [{"targets": targets, "labels": labels}]}
+        ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
     with (folder / "prometheus.log").open("wb") as log:
