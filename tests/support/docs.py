@@ -16,6 +16,7 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("docs", "client", "examples", "benchmarks", "deploy")
+_INCLUDED = re.compile(r'^--8<-- "(.+)"$', re.M)
 _SEPARATORS = frozenset({"|", "||", "&&", ";", "&", "(", ")"})
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.S)
 _HERE = re.compile(r"<<-?\s*['\"]?(\w+)['\"]?")
@@ -75,12 +76,16 @@ def anchors(page: str) -> frozenset[str]:
 
 
 def blocks(page: str, *languages: str) -> list[Block]:
-    """The blocks of code in these languages."""
+    """The blocks of code in these languages, with the files that the site includes in them."""
     return [
-        Block(token.info.split()[0], token.content, (token.map or [0])[0] + 2)
+        Block(token.info.split()[0], _INCLUDED.sub(_file, token.content), (token.map or [0])[0] + 2)
         for token in tokens(page)
         if token.type == "fence" and token.info.split()[:1] and token.info.split()[0] in languages
     ]
+
+
+def _file(included: re.Match[str]) -> str:
+    return (ROOT / included[1]).read_text("utf-8")
 
 
 def commands(block: Block) -> Iterator[tuple[list[str], int]]:
