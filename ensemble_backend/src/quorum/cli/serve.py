@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+import sys
+from contextlib import ExitStack, nullcontext, suppress
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +22,9 @@ from quorum.cli.console import (
     adapters_text,
     counted,
     err,
+    log_notes,
     note,
+    note_finding,
     out,
     print_json,
 )
@@ -31,9 +35,17 @@ from quorum_contract import CANARY, RECOMMEND_CANARY, STABLE
 
 if TYPE_CHECKING:
     from quorum.operations.status import ChannelStatus, FleetServer
+    from quorum.server.json_log import JsonLog
     from quorum.server.triton import TritonServer
 
 _SHOWN = 3
+
+
+class LogFormat(StrEnum):
+    """How `quorum up` writes its log."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def up(
@@ -63,6 +75,10 @@ def up(
     silence: Annotated[
         float, typer.Option(min=1.0, help="Restart the server when no channel answers for so many seconds.")
     ] = 5.0,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(help="`json`: all lines, also of Triton and steps, as JSON; by default `server.log`."),
+    ] = None,
 ) -> None:
     """Serve the deployment in the foreground, until Ctrl-C or SIGTERM; requests in flight are answered first.
 
@@ -70,7 +86,8 @@ def up(
     restarted at the same addresses, and `quorum status` shows each incident. With `--probe-port` an
     orchestrator can call `/ready/quorum` (a probe of every step that asks no LLM; see `quorum probe`) and
     `/live`. With `server.metrics` in deploy.yaml, Prometheus finds metrics of votes, members and endpoints at
-    `/metrics` of that port.
+    `/metrics` of that port. With `--log-format json` standard error has a line of JSON for each line of
+    supervisor, steps, Triton and door.
 
     By default only this machine can ask. With QUORUM_INFERENCE_KEY set, a relay listens at `server.host` and
     lets in callers who send that key; Triton itself stays on 127.0.0.1. See SECURITY.md.
@@ -84,14 +101,20 @@ def up(
     from quorum.server.launch import NO_EFFECT, has_aslr, raise_open_files
 
     raise_open_files()
-    spec = _listening(quorum.load_deployment(deploy), host, trusted_network)
+    spec = quorum.load_deployment(deploy)
+    if log_format is not None:
+        spec = spec.model_copy(update={"server": spec.server.model_copy(update={"log": log_format.value})})
+    log = _json_log() if spec.server.log == "json" else None
+    spec = _listening(spec, host, trusted_network)
     if taken := [key for key, port in spec.server.ports.items() if port and port == probe_port]:
         raise CommandError(f"--probe-port {probe_port} is server.{taken[0]} of {deploy}; choose another")
     if preflight:
         refuse_misfits(spec)
     interrupted = interrupt_once()
     with ExitStack() as running:
-        with err.status(f"starting Triton with {len(spec.members)} members"):
+        if log is not None:
+            running.enter_context(log.following(spec))
+        with nullcontext() if log else err.status(f"starting Triton with {len(spec.members)} members"):
             server = running.enter_context(
                 quorum.serve(
                     spec,
@@ -108,12 +131,25 @@ def up(
         with suppress(KeyboardInterrupt):
             quorum.keep_serving(
                 server,
-                note,
+                note_finding,
                 silence_s=silence,
                 start_timeout_s=start_timeout,
                 interrupted=interrupted,
             )
         note("refusing new requests, answering what is in flight, then stopping")
+
+
+def _json_log() -> JsonLog:
+    """Write lines of JSON to standard error, from now on also all notes."""
+    from quorum.server.json_log import JsonLog
+
+    def write(line: str) -> None:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+    log = JsonLog(write)
+    log_notes(log.note)
+    return log
 
 
 def _listening(spec: quorum.Deployment, host: str | None, trusted_network: bool) -> quorum.Deployment:

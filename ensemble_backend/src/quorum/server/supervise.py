@@ -16,6 +16,7 @@ from quorum.repository.state import RepositoryError
 from quorum.server.control import Control
 from quorum.server.door_process import check_door, open_door
 from quorum.server.exposure import door_key
+from quorum.server.log_file import DOOR_LOG, SERVER_LOG
 from quorum.server.prepare import prepare
 from quorum.server.probe import probe_channel, take_recommend_pulse
 from quorum.server.runfile import (
@@ -63,7 +64,7 @@ def serve(
         check_repository(spec, repository)
         key, logs = door_key(), state_folder(spec)
         server = TritonServer(
-            spec, repository=repository, log_path=logs / "server.log", behind_door=key is not None
+            spec, repository=repository, log_path=logs / SERVER_LOG, behind_door=key is not None
         )
         try:
             check_door(server.endpoint)
@@ -72,7 +73,7 @@ def serve(
             wait_channels(server, start_timeout_s, report)
             if server.pid is None:
                 raise server.failure("stopped after its start")
-            with open_door(spec, server.endpoint, key, logs / "door.log", report):
+            with open_door(spec, server.endpoint, key, logs / DOOR_LOG, report):
                 leave_note(
                     spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint)
                 )
