@@ -67,12 +67,14 @@ def _read(served: Supervised, lines: list[dict[str, Any]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def tracer(traced: Traced) -> trace.Tracer:
+def tracer(traced: Traced) -> Iterator[trace.Tracer]:
     """A caller's own, which sends its spans to the same collector."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(traced.collector.url)))
-    trace.set_tracer_provider(provider)
-    return provider.get_tracer("caller")
+    with pytest.MonkeyPatch.context() as patch:
+        # It can be set but once.
+        patch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
+        yield provider.get_tracer("caller")
 
 
 def trace_of(span: trace.Span) -> str:
