@@ -22,6 +22,7 @@ from support.supervised import Supervised, supervised, until
 
 from quorum_client import AsyncClient, Client, Item
 from quorum_client.errors import InvalidRequest
+from quorum_contract.names import PROBE_TEXT
 
 MEMBERS: dict[str, dict[str, Any]] = {
     "alpha": {"price": {"per_call": 0.5}, "options": {"prompt_tokens": 120, "answer_tokens": 7}},
@@ -107,6 +108,7 @@ def test_a_request_is_one_tree_from_the_caller_to_the_vote(traced: Traced, trace
     (vote,), (gate,) = spans["vote"], spans["gate"]
     assert gate.ended <= vote.started
     assert gate.attributes["quorum.outcome"] == "admitted"
+    assert [span.attributes["quorum.probe"] for span in (gate, vote)] == [False, False]
     assert vote.attributes["quorum.weights_version"] == answer.weights_version
     assert vote.attributes["quorum.decision.status"] == ["DECIDED", "DECIDED"]
     assert vote.attributes["quorum.decision.confidence"] == pytest.approx(
@@ -153,6 +155,15 @@ def test_a_refusal_is_an_error_of_the_gates_span(traced: Traced, tracer: trace.T
     assert request.failed
     assert extract.attributes["error.type"] == InvalidRequest.code
     assert not spans.keys() & {"vote", "member alpha"}
+
+
+def test_a_probe_is_marked_and_its_members_are_no_errors(traced: Traced, tracer: trace.Tracer) -> None:
+    with Client(traced.url, traces=True) as client, tracer.start_as_current_span("page") as page:
+        client.extract(PROBE_TEXT, ASKED, members_timeout_s=0)
+    spans = traced.collector.wait(trace_of(page), *STEPS)
+    found = [spans[step][0] for step in STEPS]
+    assert all(span.attributes["quorum.probe"] for span in found)
+    assert not any(span.failed for span in found)
 
 
 def test_who_does_not_sample_leaves_no_span(traced: Traced, tracer: trace.Tracer) -> None:

@@ -101,10 +101,12 @@ def up(
     from quorum.server.launch import NO_EFFECT, has_aslr, raise_open_files
 
     raise_open_files()
+    log = _json_log() if log_format == LogFormat.JSON else None
     spec = quorum.load_deployment(deploy)
     if log_format is not None:
         spec = spec.model_copy(update={"server": spec.server.model_copy(update={"log": log_format.value})})
-    log = _json_log() if spec.server.log == "json" else None
+    elif spec.server.log == LogFormat.JSON:
+        log = _json_log()
     spec = _listening(spec, host, trusted_network)
     if taken := [key for key, port in spec.server.ports.items() if port and port == probe_port]:
         raise CommandError(f"--probe-port {probe_port} is server.{taken[0]} of {deploy}; choose another")

@@ -13,7 +13,7 @@ from typing import Any
 
 from quorum.serving.gate_counts import COUNTED, channel_of, question_of
 from quorum.serving.open_question import rows_in, unpack_open
-from quorum.serving.packing import take_ticket, unpack_answer, unpack_question
+from quorum.serving.packing import Admitted, take_ticket, unpack_answer, unpack_question
 from quorum.serving.requests import priority_of
 from quorum.serving.tensors import packed_inputs
 from quorum.serving.tracing import Attributes, Tracing
@@ -24,12 +24,14 @@ from quorum_contract import (
     DECISION_STATUS,
     MAX_ATTRIBUTES,
     QUESTION,
+    TEXT,
     WEIGHTS_VERSION,
     DecisionStatus,
     Price,
     Status,
 )
 from quorum_contract.errors import take_code
+from quorum_contract.names import PROBE_TEXT
 
 GATE_SPAN, VOTE_SPAN, SETTLE_SPAN = "gate", "vote", "settle"
 Record = Callable[[int, bytes], None]
@@ -51,8 +53,10 @@ def traced_gate(tracing: Tracing, request: Any, admit: Callable[[Any], Any]) -> 
             return {**given, "quorum.outcome": (code or "FAILED").lower()}, message
         given["quorum.outcome"] = "admitted"
         given["quorum.priority"] = priority_of(request.parameters())
-        counts = [tensor.as_numpy().size for tensor in request.inputs() if tensor.name() == ATTRIBUTES]
-        return {**given, "quorum.attributes.count": sum(counts)}, ""
+        inputs = {tensor.name(): tensor.as_numpy().ravel() for tensor in request.inputs()}
+        given["quorum.attributes.count"] = inputs[ATTRIBUTES].size
+        given["quorum.probe"] = inputs[TEXT].tolist() == [PROBE_TEXT.encode()]
+        return given, ""
 
     tracing.end(begun, GATE_SPAN, attributes)
     return response
@@ -76,17 +80,18 @@ def traced_member(tracing: Tracing, request: Any, names: list[str]) -> Record:
 def traced_vote(tracing: Tracing, request: Any, respond: Callable[[Any], Any]) -> Any:
     """The vote's response to a request."""
     begun = tracing.begin(request)
-    asked = _asked(request) if begun.parent is not None else ()
+    asked = _asked(request) if begun.parent is not None else _UNREADABLE
     response = respond(request)
 
     def attributes() -> tuple[Attributes, str]:
         if response.has_error():
-            return {"quorum.attributes": asked}, take_code(response.error().message())[0]
+            return _of_question(asked), take_code(response.error().message())[0]
         found = {tensor.name(): tensor.as_numpy().ravel().tolist() for tensor in response.output_tensors()}
         if found.keys() >= VOTE_TENSORS:
             return _of_decision(asked, found), ""
         opened = [unpack_open(bytes(found[name]), MAX_ATTRIBUTES).positions for name in rows_in(found)]
-        return {"quorum.attributes": asked, "quorum.open": [asked[at] for row in opened for at in row]}, ""
+        names = [asked.attributes[at] for row in opened for at in row]
+        return {**_of_question(asked), "quorum.open": names}, ""
 
     requested = rows_in(request.requested_output_names())
     tracing.end(begun, SETTLE_SPAN if requested else VOTE_SPAN, attributes)
@@ -100,22 +105,27 @@ def _record_nothing(position: int, votes: bytes) -> None:
     """Of a request that is not traced."""
 
 
-def _asked(request: Any) -> tuple[str, ...]:
-    """The attributes of a question; none of one that is unreadable."""
+_UNREADABLE = Admitted("", "", (), 0)
+
+
+def _asked(request: Any) -> Admitted:
+    """The question that a step is asked."""
     try:
-        return unpack_question(take_ticket(packed_inputs(request)[QUESTION]).body).attributes
+        return unpack_question(take_ticket(packed_inputs(request)[QUESTION]).body)
     except (KeyError, ValueError):
-        return ()
+        return _UNREADABLE
 
 
-def _of_votes(
-    name: str, asked: tuple[str, ...], packed: bytes, price: Price | None
-) -> tuple[Attributes, str]:
+def _of_question(asked: Admitted) -> Attributes:
+    return {"quorum.attributes": asked.attributes, "quorum.probe": asked.text == PROBE_TEXT}
+
+
+def _of_votes(name: str, asked: Admitted, packed: bytes, price: Price | None) -> tuple[Attributes, str]:
     votes, spent, _ = unpack_answer(packed)
     statuses = [_named(status) for _, status, _ in votes]
     given: dict[str, Any] = {
+        **_of_question(asked),
         "quorum.member": name,
-        "quorum.attributes": asked,
         "quorum.vote.status": statuses,
         "quorum.vote.score": [math.nan if score is None else score for _, _, score in votes],
         "quorum.abstains": Status.ANSWERED.name not in statuses,
@@ -131,7 +141,8 @@ def _of_votes(
     }
     # What is not known has no attribute.
     given |= {key: figure for key, figure in figures.items() if figure is not None and figure == figure}
-    failed = [status for status in statuses if status in _FAILURES]
+    # A probe lets no member answer in time.
+    failed = [status for status in statuses if status in _FAILURES and asked.text != PROBE_TEXT]
     return given, f"{name}: {failed[0]}" if failed else ""
 
 
@@ -139,9 +150,9 @@ _FAILURES = frozenset({Status.ERROR.name, Status.TIMEOUT.name, Status.UNPARSABLE
 """Statuses that are errors of a span; the other abstentions are as wanted."""
 
 
-def _of_decision(asked: tuple[str, ...], found: Mapping[str, list[Any]]) -> Attributes:
+def _of_decision(asked: Admitted, found: Mapping[str, list[Any]]) -> Attributes:
     given: dict[str, Any] = {
-        "quorum.attributes": asked,
+        **_of_question(asked),
         "quorum.weights_version": found[WEIGHTS_VERSION][0],
         "quorum.decision.status": [DecisionStatus(code).name for code in found[DECISION_STATUS]],
         "quorum.decision.confidence": found[CONFIDENCE],
