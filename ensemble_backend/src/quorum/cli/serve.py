@@ -105,7 +105,7 @@ def up(
     spec = quorum.load_deployment(deploy)
     if log_format is not None:
         spec = spec.model_copy(update={"server": spec.server.model_copy(update={"log": log_format.value})})
-    elif spec.server.log == LogFormat.JSON:
+    elif spec.server.log == "json":
         log = _json_log()
     spec = _listening(spec, host, trusted_network)
     if taken := [key for key, port in spec.server.ports.items() if port and port == probe_port]:
