@@ -49,7 +49,7 @@ def run(version: str, resolution: str, place: Path, environment: dict[str, str])
     if not uv("venv", "-q", "--python", version, str(place), env=environment):
         return "no interpreter"
     python = place / "bin" / "python"
-    client = f"{ROOT / 'client'}[arrow,pandas]"
+    client = f"{ROOT / 'client'}[arrow,otel,pandas]"
     wheels = [word for name in COMPILED for word in ("--only-binary", name)]
     install = ("pip", "install", "-q", "--python", str(python))
     if not uv(*install, *wheels, "--resolution", resolution, client, env=environment):

@@ -36,6 +36,7 @@ class AsyncClient(AsyncCalls):
         resend: As there.
         hedge_s: As there.
         hedge_share: As there.
+        traces: As there.
 
     Raises:
         InvalidRequest: A setting cannot work.
@@ -56,11 +57,12 @@ class AsyncClient(AsyncCalls):
         resend: bool = False,
         hedge_s: Hedge | None = None,
         hedge_share: float = 0.05,
+        traces: bool = False,
     ) -> None:
         """Prepare the connections; each is opened by its first call."""
-        retry = RetryRule(retries, wait_for_ready, resend)
+        retry, hedge = RetryRule(retries, wait_for_ready, resend), (hedge_s, hedge_share)
         super().__init__(
-            Connection(url, channel, timeout_s, tls, headers, retry, canary_share, key, hedge_s, hedge_share)
+            Connection(url, channel, timeout_s, tls, headers, retry, canary_share, key, *hedge, traces)
         )
 
     async def extract(

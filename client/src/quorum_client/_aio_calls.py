@@ -55,18 +55,22 @@ class AsyncCalls:
         """Send a call, again as long as the retry rule says; cancel it on the server if the task is."""
         attempts = self._connection.attempts(call, spent_s)
         self._in_flight.add(attempts)
+        result = None
         try:
             while True:
                 ended = await self._attempt(attempts)
                 if isinstance(ended, tuple):
-                    return ended[0]
+                    (result,) = ended
+                    return result
                 await asyncio.sleep(ended)
                 self._open()
-        except asyncio.CancelledError:
-            self._cancel(attempts)
+        except BaseException as error:
+            attempts.failed(error)
+            if isinstance(error, asyncio.CancelledError):
+                self._cancel(attempts)
             raise
         finally:
-            attempts.end_all()
+            attempts.end_all(result)
             self._in_flight.discard(attempts)
 
     async def _attempt(self, attempts: Attempts[Result]) -> tuple[Result] | float:
@@ -86,7 +90,7 @@ class AsyncCalls:
 
     async def _ask(self, attempts: Attempts[Any], server: Server) -> Any:
         return await self._stubs[server].ModelInfer(
-            attempts.call.message, timeout=attempts.left_s(), metadata=attempts.call.metadata
+            attempts.call.message, timeout=attempts.left_s(), metadata=attempts.metadata(server)
         )
 
     async def _hedged(

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 from quorum_client import _wire
-from quorum_client._call import Call, Result
+from quorum_client._call import Call, Metadata, Result
 from quorum_client._hedging import Hedges
 from quorum_client._routing import RECOMMENDING
 from quorum_client._servers import Server, Servers
+from quorum_client._tracing import CallTrace
 from quorum_client.errors import (
     ChannelNotFound,
     DeadlineExceeded,
@@ -90,10 +91,17 @@ class Attempts(Generic[Result]):
     """
 
     def __init__(
-        self, call: Call[Result], servers: Servers, retries: Retries, hedges: Hedges, spent_s: float = 0.0
+        self,
+        call: Call[Result],
+        servers: Servers,
+        retries: Retries,
+        hedges: Hedges,
+        spent_s: float = 0.0,
+        trace: CallTrace | None = None,
     ) -> None:
         self.call = call
         self.asking: list[Server] = []
+        self._trace = trace
         self._servers, self._retries, self._hedges = servers, retries, hedges
         self._start = time.perf_counter() - spent_s
         self._is_fresh = spent_s == 0
@@ -112,7 +120,13 @@ class Attempts(Generic[Result]):
         """The server to send the call to."""
         server = self._servers.choose(self._tried)
         self.asking.append(server)
+        if self._trace:
+            self._trace.sent(server, self.call.channel)
         return server
+
+    def metadata(self, server: Server) -> Metadata:
+        """The headers for a server that the call is sent to."""
+        return self._trace.metadata(server, self.call.metadata) if self._trace else self.call.metadata
 
     def left_s(self) -> float:
         """Seconds until the deadline; sets them in the message for the server too."""
@@ -140,6 +154,8 @@ class Attempts(Generic[Result]):
             self._servers.ended(server)
             return None
         self.asking.append(server)
+        if self._trace:
+            self._trace.sent(server, self.call.channel, hedges=True)
         return server
 
     def end(self, server: Server) -> None:
@@ -147,11 +163,20 @@ class Attempts(Generic[Result]):
         if server in self.asking:
             self.asking.remove(server)
             self._servers.ended(server)
+            if self._trace:
+                self._trace.ended(server)
 
-    def end_all(self) -> None:
-        """Note that none works on it any more."""
+    def failed(self, error: BaseException) -> None:
+        """Note why the call has no result."""
+        if self._trace:
+            self._trace.failed(error)
+
+    def end_all(self, result: Result | None = None) -> None:
+        """Note that none works on it any more, and its result."""
         for server in list(self.asking):
             self.end(server)
+        if self._trace:
+            self._trace.end(result)
 
     def answered(self, server: Server, response: Any, sent: float) -> Result:
         """Read the answer of a server to which the call was sent at that time.
@@ -164,6 +189,8 @@ class Attempts(Generic[Result]):
         except ProtocolError:
             self._servers.failed(server, self.call.channel)
             raise
+        if self._trace:
+            self._trace.answered(server)
         self._servers.answered(server)
         self._hedges.answered(time.perf_counter() - sent)
         # What they refused as invalid is not: it is they who are wrong.
@@ -183,6 +210,8 @@ class Attempts(Generic[Result]):
             request_id=call.request_id,
         )
         error.__cause__ = failure
+        if self._trace:
+            self._trace.lost(server, error)
         self.end(server)
         self._tried.add(server)
         self._lost.append(error)
@@ -230,6 +259,8 @@ class Attempts(Generic[Result]):
         error = max(final or lost, key=lambda error: isinstance(error, Disconnected))
         pause_s = None if final else self._round_pause_s(lost)
         if pause_s is not None and self.spent_s + pause_s < self.call.timeout_s:
+            if self._trace and pause_s:
+                self._trace.note("waits before it is sent again", pause_s=pause_s)
             return pause_s
         stable = self._fallback(error)
         if stable is None:
@@ -237,6 +268,8 @@ class Attempts(Generic[Result]):
             if self._full and self._doubted and self.call.priority == BULK:
                 raise self._full
             raise error
+        if self._trace:
+            self._trace.note("the stable channel is asked instead", fallback_from=self.call.channel)
         self.call, self._rounds = stable, 0
         self._tried.clear()
         self._doubted = []

@@ -30,6 +30,7 @@ from quorum_client._routing import (
 )
 from quorum_client._servers import Server, Servers, addresses
 from quorum_client._tls import Tls
+from quorum_client._tracing import Tracer
 from quorum_client.errors import (
     ChannelNotFound,
     DeadlineExceeded,
@@ -72,6 +73,7 @@ class Connection:
         key: str | None = None,
         hedge_s: Hedge | None = None,
         hedge_share: float = 0.05,
+        traces: bool = False,
     ) -> None:
         """Check everything that can be checked without the network.
 
@@ -89,6 +91,7 @@ class Connection:
         self._retries = Retries(retry or RetryRule())
         self._hedges = Hedges(hedge_s, hedge_share, len(self.servers.all))
         self.timeout_s = _wire.check_timeout(timeout_s)
+        self.tracer = Tracer() if traces else None
         self.metadata = metadata_of(with_key(headers or {}, key))
         settings = Tls() if tls is True else tls
         self.credentials = settings.credentials() if settings else None
@@ -264,7 +267,8 @@ class Connection:
 
     def attempts(self, call: Call[Result], spent_s: float = 0.0) -> Attempts[Result]:
         """A call on its way, of which so many seconds are spent."""
-        return Attempts(call, self.servers, self._retries, self._hedges, spent_s)
+        trace = self.tracer.begin(call) if self.tracer and not call.is_look else None
+        return Attempts(call, self.servers, self._retries, self._hedges, spent_s, trace)
 
     def ready_call(self, channel: str | None, timeout_s: float | Unset) -> tuple[str, float]:
         """Channel and deadline of a readiness question."""

@@ -53,6 +53,9 @@ class Client(Calls):
             after the time within which 95 % of the last 200 calls were answered; the first answer is used,
             and the other server is asked to stop. Calls of bulk are not hedged.
         hedge_share: The most calls that are hedged, as a share.
+        traces: Record a span of OpenTelemetry for each call, and one for each request to a server, whose
+            ``traceparent`` the server goes on from. Needs the extra ``otel``; spans go where the process's
+            tracer provider sends them.
 
     Raises:
         InvalidRequest: A setting cannot work.
@@ -73,11 +76,12 @@ class Client(Calls):
         resend: bool = False,
         hedge_s: Hedge | None = None,
         hedge_share: float = 0.05,
+        traces: bool = False,
     ) -> None:
         """Prepare the connections; each is opened by its first call."""
-        retry = RetryRule(retries, wait_for_ready, resend)
+        retry, hedge = RetryRule(retries, wait_for_ready, resend), (hedge_s, hedge_share)
         super().__init__(
-            Connection(url, channel, timeout_s, tls, headers, retry, canary_share, key, hedge_s, hedge_share)
+            Connection(url, channel, timeout_s, tls, headers, retry, canary_share, key, *hedge, traces)
         )
 
     def extract(
@@ -281,7 +285,8 @@ class Client(Calls):
                 if attempts.call.request_id in run:
                     self._cancel(attempts)
 
-        return send, cancel
+        tracer = self._connection.tracer
+        return (tracer.carried(send) if tracer else send), cancel
 
     def recommend(
         self,

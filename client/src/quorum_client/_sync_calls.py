@@ -63,19 +63,22 @@ class Calls:
         """Send a call, again as long as the retry rule says; cancel it on the server if it is interrupted."""
         attempts = self._connection.attempts(call, spent_s)
         self._in_flight.add(attempts)
+        result = None
         try:
             while True:
                 ended = self._attempt(attempts)
                 if isinstance(ended, tuple):
-                    return ended[0]
+                    (result,) = ended
+                    return result
                 time.sleep(ended)
                 self._check_open()
         except BaseException as error:
+            attempts.failed(error)
             if not isinstance(error, Exception):
                 self._cancel(attempts)
             raise
         finally:
-            attempts.end_all()
+            attempts.end_all(result)
             self._in_flight.discard(attempts)
 
     def _attempt(self, attempts: Attempts[Result]) -> tuple[Result] | float:
@@ -85,7 +88,7 @@ class Calls:
         try:
             if delay_s is None:
                 response = self._stubs[server].ModelInfer(
-                    attempts.call.message, timeout=attempts.left_s(), metadata=attempts.call.metadata
+                    attempts.call.message, timeout=attempts.left_s(), metadata=attempts.metadata(server)
                 )
             else:
                 server, sent, done = self._hedged(attempts, server, delay_s)
@@ -106,7 +109,7 @@ class Calls:
 
         def send(to: Server) -> None:
             future = self._stubs[to].ModelInfer.future(
-                attempts.call.message, timeout=attempts.left_s(), metadata=attempts.call.metadata
+                attempts.call.message, timeout=attempts.left_s(), metadata=attempts.metadata(to)
             )
             sent[future] = to, time.perf_counter()
             future.add_done_callback(ended.put)

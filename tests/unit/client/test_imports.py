@@ -6,7 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = {"grpc", "numpy", "google", "tritonclient", "pandas", "pyarrow"}
+HEAVY = {"grpc", "numpy", "google", "tritonclient", "pandas", "pyarrow", "opentelemetry"}
 
 CODE = f"""
 import sys
@@ -23,6 +23,7 @@ def test_grpc_is_loaded_with_the_first_client() -> None:
     assert before == ""
     assert "grpc" in after
     assert "pandas" not in after
+    assert "opentelemetry" not in after
 
 
 def test_the_import_takes_little_of_the_processor() -> None:

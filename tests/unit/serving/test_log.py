@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
 
-from quorum.serving.log import RepeatFormatter, RepeatLimit, limit_repeats
+from quorum.serving.log import JSON, LOG_FORMAT, RepeatFormatter, RepeatLimit, about, limit_repeats, log_as
 
 _TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
 
@@ -79,3 +81,31 @@ def test_the_limit_is_set_once_for_all_steps_of_a_process(
     for _ in range(100):
         fail(logging.getLogger("quorum.serving.member"), "alpha", ValueError("x"))
     assert capfd.readouterr().err.count("member alpha") == 1
+
+
+def test_a_line_of_json_has_the_ids_of_the_request_its_thread_works_on(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(LOG_FORMAT, JSON)
+    monkeypatch.setattr(logging.getLogger("quorum"), "handlers", [])
+    limit_repeats()
+    log_as("shared", ["alpha", "beta"])
+    about("request-1", "a" * 32)
+    try:
+        for _ in range(3):
+            fail(logging.getLogger("quorum.serving.member"), "beta", ValueError("x\ny"))
+        other = threading.Thread(target=logging.getLogger("quorum.other").warning, args=("of %s", "none"))
+        other.start()
+        other.join()
+    finally:
+        log_as("")
+        about("", "")
+    first, second = map(json.loads, capfd.readouterr().err.splitlines())
+    assert first.pop("traceback").startswith("Traceback")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", first.pop("time"))
+    assert first == {
+        "level": "error", "logger": "quorum.serving.member", "message": "member beta: question failed",
+        "step": "shared", "member": "beta", "request_id": "request-1", "trace_id": "a" * 32,
+        "error": "ValueError('x\\ny')",
+    }  # fmt: skip
+    assert second.keys() == {"time", "level", "logger", "message", "step"}

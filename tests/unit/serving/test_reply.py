@@ -114,3 +114,16 @@ def test_a_caller_who_is_gone_harms_nobody() -> None:
     sender = Sender(failures=2)
     once(sender)(missed())
     assert sender.sent == []
+
+
+def test_each_members_first_votes_are_recorded_once_they_are_sent() -> None:
+    from quorum.serving.reply import Reply
+
+    sender, recorded = Sender(), list[tuple[int, bytes, int]]()
+    reply = Reply(("a_", "b_"), lambda position, votes: recorded.append((position, votes, len(sender.sent))))
+    reply(answered("early"))
+    assert reply.now_or_later(Request(sender)) is None
+    reply(answered("late"))
+    reply(missed(), position=1)
+    reply(answered("later"), position=1)
+    assert recorded == [(0, answered("early"), 0), (1, missed(), 1)]

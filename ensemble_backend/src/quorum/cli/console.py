@@ -123,6 +123,9 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def _end(message: str) -> typer.Exit:
+    if _log is not None:
+        _log(message, "error")
+        return typer.Exit(1)
     err.print(Text.assemble(("error: ", "bold red"), message), highlight=False, soft_wrap=True)
     return typer.Exit(1)
 
@@ -145,8 +148,25 @@ def print_json(data: Any) -> None:
 
 
 def note(text: str | Text) -> None:
-    """Print one line on standard error."""
-    err.print(text, highlight=False, soft_wrap=True)
+    """Print one line on standard error, or hand it to the log of :func:`log_notes`."""
+    if _log is None:
+        err.print(text, highlight=False, soft_wrap=True)
+    else:
+        _log(str(text), "info")
+
+
+def note_finding(text: str) -> None:
+    """As :func:`note`, of a fault, or of the end of one."""
+    note(text) if _log is None else _log(text, "warning")
+
+
+def log_notes(log: Callable[[str, str], None]) -> None:
+    """From now on hand each line for standard error, the error at the end too, to ``log`` with its level."""
+    global _log
+    _log = log
+
+
+_log: Callable[[str, str], None] | None = None
 
 
 def counted(number: int, noun: str) -> str:

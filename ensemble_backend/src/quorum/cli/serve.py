@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+import sys
+from contextlib import ExitStack, nullcontext, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,8 +23,10 @@ from quorum.cli.console import (
     adapters_text,
     counted,
     err,
+    log_notes,
     new_table,
     note,
+    note_finding,
     out,
     print_json,
 )
@@ -33,9 +37,17 @@ from quorum_contract import CANARY, RECOMMEND_CANARY, STABLE
 
 if TYPE_CHECKING:
     from quorum.operations.status import ChannelStatus, FleetServer
+    from quorum.server.json_log import JsonLog
     from quorum.server.triton import TritonServer
 
 _SHOWN = 3
+
+
+class LogFormat(StrEnum):
+    """How `quorum up` writes its log."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def up(
@@ -68,6 +80,10 @@ def up(
     gateway: Annotated[
         bool, typer.Option(help="Open the gateway of deploy.yaml; --no-gateway: it runs elsewhere.")
     ] = True,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(help="`json`: all lines, also of Triton and steps, as JSON; by default `server.log`."),
+    ] = None,
 ) -> None:
     """Serve the deployment in the foreground, until Ctrl-C or SIGTERM; requests in flight are answered first.
 
@@ -75,7 +91,8 @@ def up(
     restarted at the same addresses, and `quorum status` shows each incident. With `--probe-port` an
     orchestrator can call `/ready/quorum` (a probe of every step that asks no LLM; see `quorum probe`) and
     `/live`. With `server.metrics` in deploy.yaml, Prometheus finds metrics of votes, members and endpoints at
-    `/metrics` of that port.
+    `/metrics` of that port. With `--log-format json` standard error has a line of JSON for each line of
+    supervisor, steps, Triton and gateway.
 
     By default only this machine can ask. A section `gateway` in deploy.yaml opens a gateway for callers with
     keys (`quorum gateway --help`). Without it, with QUORUM_INFERENCE_KEY set, one for callers with that key
@@ -90,7 +107,13 @@ def up(
     from quorum.server.launch import NO_EFFECT, has_aslr, raise_open_files
 
     raise_open_files()
-    spec = _listening(quorum.load_deployment(deploy), host, trusted_network)
+    log = _json_log() if log_format == LogFormat.JSON else None
+    spec = quorum.load_deployment(deploy)
+    if log_format is not None:
+        spec = spec.model_copy(update={"server": spec.server.model_copy(update={"log": log_format.value})})
+    elif spec.server.log == "json":
+        log = _json_log()
+    spec = _listening(spec, host, trusted_network)
     if not gateway:
         spec = spec.model_copy(update={"gateway": None})
     if taken := [key for key, port in spec.server.ports.items() if port and port == probe_port]:
@@ -99,7 +122,9 @@ def up(
         refuse_misfits(spec)
     interrupted = interrupt_once()
     with ExitStack() as running:
-        with err.status(f"starting Triton with {len(spec.members)} members"):
+        if log is not None:
+            running.enter_context(log.following(spec))
+        with nullcontext() if log else err.status(f"starting Triton with {len(spec.members)} members"):
             server = running.enter_context(
                 quorum.serve(
                     spec,
@@ -114,7 +139,7 @@ def up(
         with suppress(KeyboardInterrupt):
             quorum.keep_serving(
                 server,
-                note,
+                note_finding,
                 silence_s=silence,
                 start_timeout_s=start_timeout,
                 interrupted=interrupted,
@@ -133,6 +158,19 @@ def _note_addresses(deploy: Path, server: TritonServer) -> None:
         )
     if server.spec.gateway:
         note(f"without a key, for this machine or a trusted network: {place.grpc_url} (gRPC)")
+
+
+def _json_log() -> JsonLog:
+    """Write lines of JSON to standard error, from now on also all notes."""
+    from quorum.server.json_log import JsonLog
+
+    def write(line: str) -> None:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+    log = JsonLog(write)
+    log_notes(log.note)
+    return log
 
 
 def _listening(spec: quorum.Deployment, host: str | None, trusted_network: bool) -> quorum.Deployment:

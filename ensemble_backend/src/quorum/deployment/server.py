@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -44,6 +45,38 @@ class MetricsSpec(Strict):
     port: Port = 8003
 
 
+class TracesSpec(Strict):
+    """Where spans of OpenTelemetry are sent, and of which requests.
+
+    Attributes:
+        url: OTLP over HTTP of a collector, such as ``http://127.0.0.1:4318/v1/traces``.
+        share: Of requests without a ``traceparent``, from 0 to 1: one of ``1 / share``, rounded, is traced.
+            Each request with one is.
+        service: ``service.name`` of the spans.
+        flush_s: Seconds between two batches.
+    """
+
+    url: str
+    share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    service: Annotated[str, Field(min_length=1, pattern=r"^[^,=\s]+$")] = "quorum"
+    flush_s: Annotated[float, Field(ge=0.1, le=60)] = 5.0
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/"):
+            raise ValueError(f"{url!r} is no address; write http://HOST:4318/v1/traces, OTLP over HTTP")
+        if parts.username or parts.password or "," in url:
+            raise ValueError("no user or key in the address; set OTEL_EXPORTER_OTLP_HEADERS for `quorum up`")
+        return url
+
+    @property
+    def rate(self) -> int:
+        """Triton's ``rate``: one of so many requests is traced; 0: none."""
+        return round(1 / self.share) if self.share else 0
+
+
 class ServerSpec(Strict):
     """Addresses and settings of the server.
 
@@ -55,6 +88,9 @@ class ServerSpec(Strict):
         http_port: The port for that.
         metrics_port: Triton's own metrics.
         metrics: Where the metrics of votes are served; None: nowhere. They are counted either way.
+        traces: Where spans are sent; None: nothing is traced.
+        log: ``json``: `quorum up` writes its own lines, those of the steps and of Triton to standard error as
+            JSON; ``text``: its own, as text.
         connection_age_s: gRPC connections are closed in order at about this age, so that forgotten ones do
             not add up; clients connect again without a failed call.
         log_verbose: Triton's ``--log-verbose``.
@@ -69,6 +105,8 @@ class ServerSpec(Strict):
     http_port: Port = 8000
     metrics_port: Port = 8002
     metrics: MetricsSpec | None = None
+    traces: TracesSpec | None = None
+    log: Literal["text", "json"] = "text"
     connection_age_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
     log_verbose: Annotated[int, Field(ge=0)] = 0
     aslr: bool = True

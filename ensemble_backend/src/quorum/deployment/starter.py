@@ -34,7 +34,7 @@ gate:
 #   grace_ms: 500       # once two have answered, the others get half a second more
 
 server:
-  host: 127.0.0.1       # others can reach only a door with a key (QUORUM_INFERENCE_KEY), or a trusted network
+  host: 127.0.0.1       # others can reach only a gateway with keys, or a trusted network
   grpc_port: 8001
   metrics_port: 8002    # Triton's own figures
 """

@@ -12,6 +12,8 @@ import re
 import shutil
 from pathlib import Path
 
+SERVER_LOG, GATEWAY_LOG = "server.log", "gateway.log"
+"""In the state folder of a deployment."""
 LIMIT_BYTES = 64 << 20
 """A log that is larger is moved to ``server.log.1``, in place of the one before."""
 WITHOUT_GPU = (
@@ -40,7 +42,7 @@ def open_private(path: str, flags: int) -> int:
 def set_aside(path: Path) -> None:
     """Keep an earlier server's log as ``server.log.1``, before the first start of a new one."""
     with contextlib.suppress(FileNotFoundError):
-        path.replace(_older(path))
+        path.replace(older(path))
 
 
 def bound(path: Path, limit_bytes: int = LIMIT_BYTES) -> bool:
@@ -55,9 +57,9 @@ def bound(path: Path, limit_bytes: int = LIMIT_BYTES) -> bool:
         with (
             contextlib.suppress(OSError),
             path.open("rb") as log,
-            open(_older(path), "wb", opener=open_private) as older,
+            open(older(path), "wb", opener=open_private) as copy,
         ):
-            shutil.copyfileobj(log, older, 1 << 20)
+            shutil.copyfileobj(log, copy, 1 << 20)
         os.truncate(path, 0)
     except FileNotFoundError:
         return False
@@ -83,5 +85,6 @@ def lost_lock(text: str) -> bool:
     return _LOST_LOCK in text
 
 
-def _older(path: Path) -> Path:
+def older(path: Path) -> Path:
+    """Where the earlier lines of a log are."""
     return path.with_name(f"{path.name}.1")

@@ -17,6 +17,7 @@ from quorum.server.control import Control
 from quorum.server.exposure import gateway_key
 from quorum.server.gateway_process import open_gateway
 from quorum.server.gateway_settings import check_gateway
+from quorum.server.log_file import GATEWAY_LOG, SERVER_LOG
 from quorum.server.prepare import prepare
 from quorum.server.probe import probe_channel, take_recommend_pulse
 from quorum.server.runfile import (
@@ -66,7 +67,7 @@ def serve(
         check_repository(spec, repository)
         key, logs = gateway_key(), state_folder(spec)
         server = TritonServer(
-            spec, repository=repository, log_path=logs / "server.log", behind_gateway=key is not None
+            spec, repository=repository, log_path=logs / SERVER_LOG, behind_gateway=key is not None
         )
         try:
             check_gateway(spec, server.endpoint, key)
@@ -75,7 +76,7 @@ def serve(
             wait_channels(server, start_timeout_s, report)
             if server.pid is None:
                 raise server.failure("stopped after its start")
-            with open_gateway(spec, server.endpoint, key, logs / "gateway.log", report):
+            with open_gateway(spec, server.endpoint, key, logs / GATEWAY_LOG, report):
                 leave_note(
                     spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint)
                 )

@@ -28,7 +28,7 @@ from quorum.repository.encoder_config import encoders
 from quorum.repository.retriever_config import retriever_configs
 from quorum.repository.state import RepositoryError, RetrieverState
 from quorum.repository.store import Store
-from quorum.server import log_file
+from quorum.server import log_file, traces
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, check_port, resolve_endpoint
 from quorum.server.endpoint import ServerProcessError as ServerProcessError
 from quorum.server.exposure import INFERENCE_KEY_VARIABLE
@@ -38,6 +38,7 @@ from quorum.server.leftovers import PID_FILE, SCRATCH, processes_of, sweep_kille
 from quorum.server.life import Life
 from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import Admission, Recovery
+from quorum.serving.log import LOG_FORMAT
 from quorum.serving.shared_file import ADMISSION, MARK, shared_path, traces_of
 from quorum_contract import GATE, RETRIEVER, VOTE
 
@@ -133,6 +134,7 @@ class TritonServer:
 
     def start(self) -> None:
         """Start the process and return at once; raises ServerProcessError if a port is taken."""
+        traces.check(self.spec.server.traces)
         for key, port in self.endpoint.ports().items():
             check_port(key, self.endpoint.host, port)
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,6 +161,8 @@ class TritonServer:
             "QUORUM_ROOT": str(self.spec.root),
             MARK: self._scratch.name,
             SERVER_FOLDER: str(self._scratch.resolve()),
+            LOG_FORMAT: self.spec.server.log,
+            **traces.variables(self.spec),
         }
         for key in (ADMIN_KEY_VARIABLE, INFERENCE_KEY_VARIABLE):
             environment.pop(key, None)
@@ -321,6 +325,7 @@ class TritonServer:
             f"--metrics-address={self.endpoint.host}",
             f"--metrics-port={self.endpoint.metrics_port}",
             f"--log-verbose={self.spec.server.log_verbose}",
+            *traces.options(self.spec.server.traces),
         ]
 
     @property

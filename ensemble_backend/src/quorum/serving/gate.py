@@ -18,17 +18,21 @@ import triton_python_backend_utils as pb_utils
 
 from quorum.serving.admission import own_admission
 from quorum.serving.gate_counts import PROBE, GateCounts, channel_of, question_of
+from quorum.serving.log import limit_repeats, log_as
 from quorum.serving.open_question import pack_open, rows_in
 from quorum.serving.packing import Admitted, add_ticket, pack_question
 from quorum.serving.regions import make_private
 from quorum.serving.requests import deadline_of, priority_of, refuse, single
+from quorum.serving.spans import traced_gate
 from quorum.serving.tensors import answer, packed_tensor, settings_of
+from quorum.serving.tracing import Tracing, open_tracing
 from quorum_contract import (
     ATTRIBUTES,
     BULK,
     CANARY_SHARE,
     CANCEL,
     CATEGORY,
+    GATE,
     INTERACTIVE,
     TEXT,
 )
@@ -41,9 +45,13 @@ from quorum_contract.priority import Priority
 class TritonPythonModel:
     """``quorum_gate``: turns a raw request into the checked question with deadline and ticket."""
 
+    _tracing: Tracing | None = None
+
     def initialize(self, args: Mapping[str, str]) -> None:
         """Read the limits and open the shared tickets."""
         make_private()
+        limit_repeats()
+        log_as(GATE)
         settings = settings_of(args)
         self._limit = int(settings["max_in_flight"])
         self._bulk_limit = int(settings["max_bulk_in_flight"])
@@ -52,10 +60,19 @@ class TritonPythonModel:
         self._admission = own_admission()
         self._admission.open_gate()
         self._counts = GateCounts()
+        self._tracing = open_tracing()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Admit or refuse each request."""
-        return [self._admit(request) for request in requests]
+        tracing = self._tracing
+        if tracing is None:
+            return [self._admit(request) for request in requests]
+        return [traced_gate(tracing, request, self._admit) for request in requests]
+
+    def finalize(self) -> None:
+        """Send the spans that wait."""
+        if self._tracing is not None:
+            self._tracing.close()
 
     def _admit(self, request: Any) -> Any:
         # A server with more requests than it can answer spends no time on reading those that it refuses.

@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limit how often the steps log one fault, so that a member that fails each request fills no disk."""
+"""Limit how often the steps log one fault, so that a member that fails each request fills no disk.
+
+They write text, or lines of JSON with the ids of the request.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import msgspec
+
+LOG_FORMAT = "QUORUM_LOG_FORMAT"
+"""Environment variable of a server: ``json`` for lines of JSON."""
+JSON, TEXT = "json", "text"
 _INTERVAL_S = 1.0
 _MOST_FAULTS = 1024
 
@@ -28,8 +38,7 @@ class RepeatLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record passes."""
-        first = str(record.args[0]) if isinstance(record.args, tuple) and record.args else ""
-        fault = (record.pathname, record.lineno, first, record.exc_info and record.exc_info[0])
+        fault = (record.pathname, record.lineno, _first_of(record), record.exc_info and record.exc_info[0])
         with self._lock:
             now = self._clock()
             passed, left_out = self._faults.get(fault, (now - _INTERVAL_S, 0))
@@ -64,12 +73,79 @@ class RepeatFormatter(logging.Formatter):
         return f"{at} UTC {record.getMessage()}{error} ({left_out} more since the last line of this fault)"
 
 
-def limit_repeats() -> None:
+class JsonFormatter(logging.Formatter):
+    """Writes a record as one line of JSON, see :func:`json_line`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record that passed a :class:`RepeatLimit`."""
+        members, left_out = _own.members, getattr(record, "left_out", 0)
+        first = members[0] if len(members) == 1 else _first_of(record)
+        more = {
+            "step": _own.step,
+            "member": first if first in members else "",
+            "request_id": getattr(_request, "id", ""),
+            "trace_id": getattr(_request, "trace_id", ""),
+            "left_out": left_out,
+        }
+        if record.exc_info and record.exc_info[1]:
+            more["error"] = repr(record.exc_info[1])
+            more["traceback"] = "" if left_out else self.formatException(record.exc_info)
+        level = record.levelname.lower()
+        return json_line(record.created, level, record.name, record.getMessage(), more)
+
+
+def json_line(at: float, level: str, source: str, message: str, more: dict[str, Any] | None = None) -> str:
+    """Format one line of a log as JSON: ``time`` (UTC), ``level``, ``logger``, ``message``, and others.
+
+    Args:
+        at: Seconds since the epoch.
+        level: ``info``, ``warning``, ``error``.
+        source: Whose line it is.
+        message: May have several lines.
+        more: Other fields; empty ones are left out.
+    """
+    seconds, fraction = divmod(at, 1)
+    when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(fraction * 1e6):06d}Z"
+    fields = {"time": when, "level": level, "logger": source, "message": message}
+    return msgspec.json.encode(fields | {key: x for key, x in (more or {}).items() if x}).decode()
+
+
+class _Own:
+    """Which step this process is."""
+
+    step = ""
+    members: Sequence[str] = ()
+
+
+_own, _request = _Own(), threading.local()
+
+
+def log_as(step: str, members: Sequence[str] = ()) -> None:
+    """Name the step, and the members, that lines of this process are about."""
+    _own.step, _own.members = step, members
+
+
+def about(request_id: str, trace_id: str) -> None:
+    """Say which request lines of this thread are about from now on."""
+    _request.id, _request.trace_id = request_id, trace_id
+
+
+def is_json() -> bool:
+    """Whether this process logs lines of JSON."""
+    return os.environ.get(LOG_FORMAT) == JSON
+
+
+def limit_repeats(name: str = "quorum") -> None:
     """Log warnings and errors of this process to standard error, each fault once per second at most."""
-    log = logging.getLogger("quorum")
+    log = logging.getLogger(name)
     if any(isinstance(known, RepeatLimit) for handler in log.handlers for known in handler.filters):
         return
     handler = logging.StreamHandler()
     handler.addFilter(RepeatLimit())
-    handler.setFormatter(RepeatFormatter())
+    handler.setFormatter(JsonFormatter() if is_json() else RepeatFormatter())
     log.addHandler(handler)
+
+
+def _first_of(record: logging.LogRecord) -> str:
+    """The first argument of a record: the member, where it is about one."""
+    return str(record.args[0]) if isinstance(record.args, tuple) and record.args else ""

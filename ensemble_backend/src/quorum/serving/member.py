@@ -23,7 +23,7 @@ from quorum.serving.cancels import Cancels
 from quorum.serving.deadlines import Deadlines
 from quorum.serving.isolation.frames import Start
 from quorum.serving.isolation.worker import Worker
-from quorum.serving.log import limit_repeats
+from quorum.serving.log import limit_repeats, log_as
 from quorum.serving.open_question import Open, reduced, unpack_open
 from quorum.serving.packing import (
     Admitted,
@@ -37,8 +37,10 @@ from quorum.serving.packing import (
 from quorum.serving.places import Places
 from quorum.serving.regions import make_private
 from quorum.serving.reply import Reply
+from quorum.serving.spans import traced_member
 from quorum.serving.substitute import Substitute
 from quorum.serving.tensors import catalogue_path, packed_inputs, root_of, settings_of
+from quorum.serving.tracing import open_tracing
 from quorum.tasks.catalogue import Catalogue
 from quorum.tasks.parse import abstain
 from quorum_contract import OPEN, QUESTION, Price, Status
@@ -62,6 +64,8 @@ class TritonPythonModel:
         self._name = args["model_name"]
         self._direct = bool(settings["allow_direct"])
         self._names: list[str] = [member["name"] for member in members]
+        log_as(self._name, self._names)
+        self._tracing = open_tracing()
         self._prefixes = [f"{name}_" for name in self._names] if len(members) > 1 else [""]
         self._admission = own_admission()
         answering, self._close_runtimes = _start(self._name, members, args, self._admission.recovery)
@@ -79,7 +83,7 @@ class TritonPythonModel:
 
         Others are ``None``, and follow through a response sender, which wakes two more processes.
         """
-        replies = [Reply(self._prefixes) for _ in requests]
+        replies = [self._reply(request) for request in requests]
         for request, reply in zip(requests, replies, strict=True):
             attributes = 1
             try:
@@ -101,6 +105,13 @@ class TritonPythonModel:
         if self._grace is not None:
             self._grace.close()
         self._deadlines.close()
+        if self._tracing is not None:
+            self._tracing.close()
+
+    def _reply(self, request: Any) -> Reply:
+        if self._tracing is None:
+            return Reply(self._prefixes)
+        return Reply(self._prefixes, traced_member(self._tracing, request, self._names))
 
     def _ask(
         self, question: Admitted, ticket: int, body: bytes, reply: Reply, asked: Open | None = None

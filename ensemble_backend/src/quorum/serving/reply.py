@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -21,22 +21,33 @@ logger = logging.getLogger(__name__)
 class Reply:
     """The response to one request, complete once every member of the model has given its votes.
 
-    A call with votes never raises, even if the caller has gone. Only the first votes of each member count.
+    A call with votes never raises, even if the caller has gone. Only the first votes of each member count;
+    ``record``, if given, gets them with the position of the member once they are sent.
     """
 
-    def __init__(self, prefixes: Sequence[str] = ("",)) -> None:
+    def __init__(
+        self, prefixes: Sequence[str] = ("",), record: Callable[[int, bytes], None] | None = None
+    ) -> None:
         self._sender: Any = None
+        self._record = record
         self._prefixes = prefixes
         self._votes: dict[int, bytes] = {}
         self._lock = threading.Lock()
 
     def __call__(self, votes: bytes, position: int = 0) -> None:
         """Record the packed votes of the member at ``position``."""
+        sender = None
         with self._lock:
+            is_first = position not in self._votes
             self._votes.setdefault(position, votes)
-            if self._sender is None or len(self._votes) < len(self._prefixes):
-                return
-            sender, self._sender = self._sender, None
+            if len(self._votes) == len(self._prefixes):
+                sender, self._sender = self._sender, None
+        if sender is not None:
+            self._send(sender)
+        if is_first and self._record is not None:
+            self._record(position, votes)
+
+    def _send(self, sender: Any) -> None:
         # A request without a response would hang until the caller's deadline.
         for response in (self._response, self._abstained):
             try:

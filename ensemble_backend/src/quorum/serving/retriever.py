@@ -23,14 +23,14 @@ from quorum.retrieval.recommend import Asked, Recommended, Recommender, Recommen
 from quorum.runtimes.encoder_batch import Batcher, Job
 from quorum.serving.admission import own_admission
 from quorum.serving.deadlines import Deadlines
-from quorum.serving.log import limit_repeats
+from quorum.serving.log import limit_repeats, log_as
 from quorum.serving.places import Places
 from quorum.serving.regions import make_private
 from quorum.serving.requests import deadline_of, priority_of, refuse, single
 from quorum.serving.retriever_encoder import open_encoder
 from quorum.serving.share import CanaryShare
 from quorum.serving.tensors import answer, refusal, root_of, settings_of, tensor, text_tensor
-from quorum_contract import BULK, CANARY_SHARE, CATEGORY, TEXT, Status
+from quorum_contract import BULK, CANARY_SHARE, CATEGORY, RETRIEVER, TEXT, Status
 from quorum_contract.checks import check_limit, check_min_score, decode_category, decode_text
 from quorum_contract.errors import InvalidRequest, Overloaded, Unavailable
 from quorum_contract.tensors import KEYPHRASE_SCORES, KEYPHRASES, LIMIT, MIN_SCORE, RETRIEVER_VERSION
@@ -59,6 +59,7 @@ class TritonPythonModel:
         """
         make_private()
         limit_repeats()
+        log_as(RETRIEVER)
         settings = settings_of(args)
         self._limit = int(settings["max_in_flight"])
         self._bulk_limit = int(settings["max_bulk_in_flight"])

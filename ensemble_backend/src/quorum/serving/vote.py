@@ -25,7 +25,7 @@ from quorum.serving import tensors
 from quorum.serving.admission import own_admission
 from quorum.serving.cells import Cells
 from quorum.serving.gate_counts import PROBE
-from quorum.serving.log import limit_repeats
+from quorum.serving.log import limit_repeats, log_as
 from quorum.serving.open_question import pack_open, rows_in, unpack_open
 from quorum.serving.packing import (
     Admitted,
@@ -36,6 +36,8 @@ from quorum.serving.packing import (
     unpack_question,
 )
 from quorum.serving.regions import make_private
+from quorum.serving.spans import traced_vote
+from quorum.serving.tracing import Tracing, open_tracing
 from quorum.serving.vote_counts import CANCELLED, FAILED, REFUSED, Answered, VoteCounts, try_to_count
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import (
@@ -50,6 +52,7 @@ from quorum_contract import (
     OPEN,
     QUESTION,
     VALUES,
+    VOTE,
     VOTES,
     WEIGHTS_VERSION,
     DecisionStatus,
@@ -86,6 +89,8 @@ class _Read(NamedTuple):
 class TritonPythonModel:
     """``quorum_vote``: every member's votes in; decision, confidence and the votes out."""
 
+    _tracing: Tracing | None = None
+
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load this version's weights.
 
@@ -96,6 +101,7 @@ class TritonPythonModel:
         """
         make_private()
         limit_repeats()
+        log_as(VOTE)
         settings = tensors.settings_of(args)
         self._members: list[str] = settings["members"]
         self._names = np.array([name.encode("utf-8") for name in self._members], dtype=object)
@@ -127,17 +133,24 @@ class TritonPythonModel:
             self._damage = WeightsError(f"weights version {self._version} is damaged: {error}")
             logger.exception("vote: a damaged version is loaded without weights")
         self._counts = VoteCounts(self._members, attributes, self._version)
+        self._tracing = open_tracing()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Decide each request, or settle it; unreadable votes count as abstentions."""
-        return [
-            self._respond(request) if (row := _row_of(request)) is None else self._settle(request, *row)
-            for request in requests
-        ]
+        tracing = self._tracing
+        if tracing is None:
+            return [self._answer_or_settle(request) for request in requests]
+        return [traced_vote(tracing, request, self._answer_or_settle) for request in requests]
 
     def finalize(self) -> None:
-        """Write down what was counted."""
+        """Write down what was counted, and send the spans that wait."""
         self._counts.close()
+        if self._tracing is not None:
+            self._tracing.close()
+
+    def _answer_or_settle(self, request: Any) -> Any:
+        row = _row_of(request)
+        return self._respond(request) if row is None else self._settle(request, *row)
 
     def _refuse(self, request: Any, damage: WeightsError) -> Any:
         ticket = take_ticket(tensors.packed_inputs(request)[QUESTION]).ticket

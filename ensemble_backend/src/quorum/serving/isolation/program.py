@@ -38,7 +38,7 @@ from quorum.serving.isolation.frames import (
     Voted,
     frame,
 )
-from quorum.serving.log import limit_repeats
+from quorum.serving.log import limit_repeats, log_as
 from quorum.serving.packing import unpack_question
 from quorum.tasks.catalogue import Catalogue
 
@@ -116,6 +116,7 @@ def serve(connection: Connection) -> None:
     start = next(messages)
     if not isinstance(start, Start):
         raise TypeError(f"the first message is {start!r}")
+    log_as("worker", [member["name"] for member in start.members])
     if start.memory_limit_gib is not None:
         fence_memory(start.memory_limit_gib)
     if start.is_replacement:

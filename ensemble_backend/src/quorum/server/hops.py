@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trace a process that passes requests on to a server: a span for each, and the headers for the next hop.
+
+Triton traces each request that brings a ``traceparent``, also where its flag says that the caller does not
+sample it. So such a header goes on only for requests that are sampled, and from callers that are trusted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from quorum.deployment.server import TracesSpec
+from quorum.serving.tracing import TraceSettings, open_provider
+
+TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
+_SAMPLED = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf]")
+Metadata = Iterable[tuple[str, str | bytes]]
+
+
+class Hop:
+    """One request on its way.
+
+    Attributes:
+        metadata: Headers that go on with it, as gRPC takes them.
+        trace_id: For log lines; empty for a request that is not sampled.
+    """
+
+    def __init__(self, metadata: Mapping[str, str], span: Any = None) -> None:
+        self.metadata = tuple(metadata.items())
+        parts = metadata.get(TRACEPARENT, "").split("-")
+        self.trace_id = parts[1] if len(parts) > 1 else ""
+        self._span = span
+
+    def set(self, name: str, value: str | float) -> None:
+        """Set an attribute of its span."""
+        if self._span is not None:
+            self._span.set_attribute(name, value)
+
+    def failed(self, code: str, message: str) -> None:
+        """Note that it failed, by the code of an error or a status."""
+        if self._span is None:
+            return
+        from opentelemetry.trace import Status, StatusCode
+
+        self._span.set_attribute("error.type", code)
+        self._span.set_status(Status(StatusCode.ERROR, message))
+
+
+class Hops:
+    """Traces the requests of this process.
+
+    Args:
+        spec: ``server.traces`` of the deployment; None: no spans, and headers of trusted callers go on.
+        trusts_callers: Whether a caller's ``traceparent`` is followed. Of strangers' requests a share is
+            traced, each a trace of its own: they could have all of theirs traced.
+
+    Raises:
+        TracingError: OpenTelemetry is not installed.
+    """
+
+    def __init__(self, spec: TracesSpec | None, *, trusts_callers: bool) -> None:
+        self._trusts_callers = trusts_callers
+        self._provider: Any = None
+        if spec is not None:
+            from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
+
+            settings = TraceSettings(spec.url, spec.service, spec.flush_s)
+            self._provider = open_provider(settings, TraceIdRatioBased(spec.share))
+            self._tracer = self._provider.get_tracer("quorum")
+
+    @contextmanager
+    def hop(self, name: str, metadata: Metadata) -> Iterator[Hop]:
+        """Trace one request during a ``with`` block; an exception that leaves it is an error of its span.
+
+        Args:
+            name: Of the span, such as the method that was called.
+            metadata: The caller's headers.
+        """
+        given = _trace_headers(metadata) if self._trusts_callers else {}
+        if self._provider is None:
+            yield Hop(given if _SAMPLED.fullmatch(given.get(TRACEPARENT, "")) else {})
+            return
+        from opentelemetry.trace import SpanKind, set_span_in_context
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        propagator = TraceContextTextMapPropagator()
+        parent = propagator.extract(given)
+        span = self._tracer.start_span(name, parent, kind=SpanKind.SERVER)
+        headers: dict[str, str] = {}
+        if span.get_span_context().trace_flags.sampled:
+            propagator.inject(headers, set_span_in_context(span, parent))
+        hop = Hop(headers, span)
+        try:
+            yield hop
+        except Exception as error:
+            hop.failed(getattr(error, "code", type(error).__name__), str(error))
+            raise
+        finally:
+            span.end()
+
+    def close(self) -> None:
+        """Send the spans that wait."""
+        if self._provider is not None:
+            self._provider.shutdown()
+
+
+def _trace_headers(metadata: Metadata) -> dict[str, str]:
+    """The headers of W3C Trace Context; none where there are several of one name."""
+    found = [(name, value) for name, value in metadata if name in (TRACEPARENT, TRACESTATE)]
+    given = {name: value for name, value in found if isinstance(value, str)}
+    return given if len(given) == len(found) else {}

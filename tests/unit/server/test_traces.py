@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What deploy.yaml says of traces, for Triton and its steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from pydantic import ValidationError
+from support.deployment import FREE_PORTS, write_deployment
+
+from quorum.deployment import load_deployment
+from quorum.deployment.server import TracesSpec
+from quorum.server import traces
+from quorum.serving.tracing import TRACES, TraceSettings, Tracing, TracingError
+from quorum_contract import Price
+
+URL = "http://127.0.0.1:4318/v1/traces"
+
+
+def test_triton_and_steps_get_the_same_collector(tmp_path: Path) -> None:
+    server = {**FREE_PORTS, "traces": {"url": URL, "share": 0.3, "flush_s": 0.5, "service": "shop"}}
+    members = {"alpha": {"price": {"per_call": 0.5}}, "beta": {}}
+    spec = load_deployment(write_deployment(tmp_path, members, server=server))
+    assert traces.options(spec.server.traces) == [
+        "--trace-config=mode=opentelemetry",
+        "--trace-config=rate=3",
+        "--trace-config=level=TIMESTAMPS",
+        f"--trace-config=opentelemetry,url={URL}",
+        "--trace-config=opentelemetry,resource=service.name=shop",
+        "--trace-config=opentelemetry,bsp_schedule_delay=500",
+    ]
+    sent = msgspec.json.decode(traces.variables(spec)[TRACES], type=TraceSettings)
+    assert (sent.url, sent.service, sent.flush_s) == (URL, "shop", 0.5)
+    assert sent.prices["alpha"] == Price(per_call=0.5)
+
+
+def test_without_traces_nothing_is_set(tmp_path: Path) -> None:
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}}))
+    traces.check(None)
+    assert traces.options(None) == []
+    # Not one that the environment of `quorum up` has.
+    assert traces.variables(spec) == {TRACES: ""}
+
+
+@pytest.mark.parametrize(("share", "rate"), [(0, 0), (1, 1), (0.5, 2), (0.4, 2), (0.01, 100)])
+def test_a_share_is_one_of_so_many(share: float, rate: int) -> None:
+    assert TracesSpec(url=URL, share=share).rate == rate
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("127.0.0.1:4317", "write http://HOST:4318/v1/traces"),
+        ("http://127.0.0.1:4318", "write http://HOST:4318/v1/traces"),
+        ("grpc://collector:4317/x", "write http://HOST:4318/v1/traces"),
+        ("http://user:key@collector:4318/v1/traces", "OTEL_EXPORTER_OTLP_HEADERS"),
+    ],
+)
+def test_an_address_that_cannot_be(url: str, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        TracesSpec(url=url)
+
+
+def test_a_server_does_not_start_traced_without_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    traces.check(TracesSpec(url=URL))
+    monkeypatch.setattr(traces, "_PACKAGE", "opentelemetry_that_is_not_here.exporter")
+    with pytest.raises(TracingError, match=r"pip install 'quorum\[otel\]'"):
+        traces.check(TracesSpec(url=URL))
+
+
+class Traced:
+    """A request that Triton traces."""
+
+    def request_id(self) -> str:
+        return "r"
+
+    def trace(self) -> Traced:
+        return self
+
+    def get_context(self) -> str:
+        return f'{{"traceparent":"00-{"a" * 32}-{"b" * 16}-01"}}'
+
+
+def test_what_cannot_be_recorded_is_no_fault_of_a_request(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither an attribute that cannot be read, nor a collector that is away, whose end is not waited for."""
+    tracing = Tracing(TraceSettings("http://127.0.0.1:1/v1/traces", "quorum", 60.0))
+    begun = tracing.begin(Traced())
+    tracing.end(begun, "vote", lambda: ({}, ""))
+
+    def broken() -> tuple[dict[str, str], str]:
+        raise ValueError("unreadable")
+
+    tracing.end(begun, "vote", broken)
+    assert "vote: a span could not be recorded" in caplog.text
+    tracing.close()
