@@ -41,7 +41,7 @@ class JsonLog:
         self.line(json_line(time.time(), level, "quorum", _TIME.sub("", message)))
 
     def following(self, spec: Deployment) -> Follower:
-        """Write what the server of a deployment logs from now on, and its gateway, during a ``with`` block."""
+        """Write what server and gateway of a deployment log from now on, during a ``with`` block."""
         folder = state_folder(spec)
         return Follower(self, [folder / SERVER_LOG, folder / GATEWAY_LOG])
 
