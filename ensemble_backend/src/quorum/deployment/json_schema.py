@@ -19,11 +19,11 @@ from quorum.deployment.attributes import AttributeSpec, DefaultSpec
 from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.runtimes.lookup_options import ReplayOptions
 from quorum.runtimes.openai_options import OpenAiOptions
+from quorum.runtimes.option_base import IsolatedOptions
 from quorum.runtimes.options import (
     RUNTIMES,
     EngineOptions,
     HfOptions,
-    IsolatedOptions,
     Lora,
     TensorRtLlmOptions,
 )
