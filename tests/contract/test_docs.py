@@ -85,6 +85,8 @@ def problem_of(command: Any, name: str, words: list[str]) -> str:
         context = command.make_context(name, list(words))
         if hasattr(command, "commands"):
             rest = [*context._protected_args, *context.args]
+            if not rest and command.invoke_without_command:
+                return ""
             name, found, rest = command.resolve_command(context, rest)
             with context:
                 return problem_of(found, name, rest)
