@@ -9,8 +9,7 @@ import signal
 import socket
 import ssl
 import stat
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -18,7 +17,7 @@ import pytest
 from support.certificates import NO_OPENSSL, make_certificates, sign
 from support.command import quorum_json, start
 from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
-from support.gateway import Guarded, gated
+from support.gateway import Guarded, gated, wait_until
 from support.raw import bytes_tensor, grpc_request
 from tritonclient.grpc import service_pb2 as pb
 
@@ -54,13 +53,6 @@ def gateway(live: Live, folder: Path) -> Iterator[Guarded]:
 @pytest.fixture
 def shop(folder: Path) -> str:
     return (folder / "key").read_text("ascii")
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "never came true"
-        time.sleep(0.05)
 
 
 def is_known(gateway: Guarded, key: str) -> bool:

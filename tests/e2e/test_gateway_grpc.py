@@ -19,7 +19,7 @@ import psutil
 import pytest
 from support.command import quorum, quorum_json, start, wait_for_note
 from support.deployment import ATTRIBUTES, START_S, title, write_deployment
-from support.gateway import KEY, Guarded, guarded, idle_connections, is_closed
+from support.gateway import KEY, Guarded, guarded, idle_connections, is_closed, wait_until
 from support.held import is_inside
 from support.raw import bytes_tensor, grpc_request
 from tritonclient.grpc import service_pb2 as pb
@@ -392,10 +392,3 @@ def test_sigterm_answers_what_came_through_the_gateway_of_deploy_yaml(tmp_path: 
 def is_refused(host: str, port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex((host, port)) != 0
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "never came true"
-        time.sleep(0.05)

@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from support.command import quorum, quorum_json
 from support.deployment import Live, running, write_deployment
 from support.gateway import KEY
+from support.http_half import exchange, request_of
 from support.raw import MALFORMED, bytes_tensor
 from support.retrievers import WORDS, Encoder, publish_by_hand, version_folder, write_version
 from support.wire import elements
@@ -38,7 +39,15 @@ from quorum.retrieval.manifest import file_hashes, read_retriever, write_manifes
 from quorum.server.control import ControlError
 from quorum.server.gateway_process import open_gateway
 from quorum.server.runfile import Running, leave_note, remove_note, start_of
-from quorum_client import AsyncClient, ChannelNotFound, Client, InvalidRequest, RecommendItem, ServerError
+from quorum_client import (
+    AsyncClient,
+    ChannelNotFound,
+    Client,
+    InvalidRequest,
+    RecommendItem,
+    ServerError,
+    takes_canary,
+)
 from quorum_contract import RECOMMEND, RECOMMEND_CANARY, RETRIEVER
 
 pytestmark = pytest.mark.skipif(not find_spec("onnx"), reason="needs onnx: run `make setup-tune`")
@@ -373,7 +382,8 @@ def test_status_shows_channels_and_versions(live: Live) -> None:
 
 def test_a_gateway_lets_callers_ask_for_keyphrases(live: Live, tmp_path: Path) -> None:
     outside = live.url.replace("127.0.0.1", "127.0.0.3")
-    endpoint = changed(live.endpoint, gateway=outside)
+    over_http = live.url.replace("127.0.0.1", "127.0.0.4")
+    endpoint = changed(live.endpoint, gateway=outside, gateway_http=over_http)
     with (
         open_gateway(live.spec, endpoint, KEY, tmp_path / "log", lambda _: None),
         Client(outside, key=KEY) as client,
@@ -382,6 +392,18 @@ def test_a_gateway_lets_callers_ask_for_keyphrases(live: Live, tmp_path: Path) -
         assert client.is_ready(RECOMMEND_CANARY)
         with pytest.raises(ChannelNotFound, match="not open to callers"):
             client.recommend(ITEM, 5, channel=RETRIEVER)
+        body = json.dumps({"text": ITEM, "k": 5, "category": "bags", "id": "item-1"}).encode()
+        port = int(over_http.rpartition(":")[2])
+        for _ in range(2):
+            raw = asyncio.run(
+                exchange(port, request_of("POST", "/v1/recommend", body, key=KEY), host="127.0.0.4")
+            )
+            found = json.loads(raw.partition(b"\r\n\r\n")[2])
+            encoder, dims = (SECOND, 4) if found["channel"] == RECOMMEND_CANARY else (FIRST, 8)
+            assert [k["text"] for k in found["keyphrases"]] == best(encoder, ITEM, dims, 5, "bags")
+            assert (found["id"], found["version"]) == ("item-1", 4 if dims == 4 else 1)
+        # The first answer told the share.
+        assert (found["channel"] == RECOMMEND_CANARY) is takes_canary("item-1", 0.25)
 
 
 def damage_hash(folder: Path) -> None:

@@ -49,9 +49,9 @@ async def serving(folder: Path, **changed: Any) -> AsyncIterator[int]:
         yield port
 
 
-async def exchange(port: int, request: bytes, *, seconds: float = 60.0) -> bytes:
+async def exchange(port: int, request: bytes, *, seconds: float = 60.0, host: str = "127.0.0.1") -> bytes:
     """Send bytes on a connection of their own, and read until it is closed or quiet for the time."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(request)
         async with asyncio.timeout(seconds):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,18 @@ def test_the_id_of_a_request_comes_back_unless_it_would_harm_the_log(tmp_path: P
     found = [answer(raw)[1]["x-request-id"] for raw in served(tmp_path, ask)]
     assert found[0] == "abc-1"
     assert [len(one) for one in found[1:]] == [32, 32]
+
+
+def test_a_request_in_flight_is_answered_before_it_stops(tmp_path: Path) -> None:
+    async def stop(target: str) -> bytes:
+        async with serving(tmp_path, target=target, timeout_s=1.5) as port:
+            idle = await asyncio.open_connection("127.0.0.1", port)
+            asked = asyncio.create_task(exchange(port, request_of("POST", EXTRACT, b'{"text":"a"}')))
+            held, _ = await asyncio.to_thread(silent.accept)
+        idle[1].close()
+        held.close()
+        return await asked
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        found = asyncio.run(stop(f"127.0.0.1:{silent.getsockname()[1]}"))
+    assert answer(found)[0] == 504

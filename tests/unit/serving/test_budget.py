@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from quorum.serving import budget as module
-from quorum.serving.budget import Budget, Counts, Window, counts_path, read_windows
+from quorum.serving.budget import CALLERS, Budget, Counts, Window, counts_path, read_windows
 from quorum_contract import Price, Spent
 from quorum_contract.usage import CALLED
 
@@ -244,3 +244,28 @@ def test_a_lock_that_another_process_holds_is_not_waited_for(tmp_path: Path) -> 
         with pytest.raises(TimeoutError, match="holds its lock"):
             budget.take()
     assert budget.take() is not None
+
+
+def test_a_spent_window_says_when_it_is_renewed(tmp_path: Path, clock: Clock) -> None:
+    clock.now_s += 15
+    own = budget(tmp_path, calls_per_minute=2, calls_per_day=3)
+    assert own.renews_in_s() == 0
+    assert calls(own) == 2
+    assert own.renews_in_s() == 45
+    clock.now_s += 45
+    assert own.renews_in_s() == 0
+    assert calls(own) == 1, "the day allows no more"
+    assert own.renews_in_s() == DAY_S / 2 - 60
+
+
+def test_a_call_that_was_not_made_is_given_back(tmp_path: Path, clock: Clock) -> None:
+    """Of a caller, whose calls have a cost of their own and no price."""
+    own = Budget("c", {"calls_per_day": 2, "per_day": 1.0}, None, tmp_path, CALLERS)
+    for made, cost in ((0, 0.0), (1, 0.4), (0, 0.0), (1, None)):
+        hold = own.take()
+        assert hold
+        own.count(hold, made, cost)
+    _, day = read_windows(tmp_path, "c", CALLERS)
+    assert (day.calls, day.cost) == (2, pytest.approx(0.8))
+    assert own.take() is None
+    assert not counts_path(tmp_path, "c").exists(), "a member of that name has counts of its own"

@@ -117,17 +117,23 @@ def _compare(
         "direct": target.caller(workload),
         "gateway": triton_caller(opened.url, STABLE, workload, key=opened.key),
     }
-    runs: dict[str, list[_Run]] = {way: [] for way in ways}
+    pairs: list[dict[str, _Run]] = []
     for number in range(effort.pairs):
-        for way in list(ways)[:: -1 if number % 2 else 1]:
-            runs[way].append(_run(target, opened, ways[way], callers, effort.seconds))
-    direct, through = runs["direct"], runs["gateway"]
+        runs = {
+            way: _run(target, opened, ways[way], callers, effort.seconds)
+            for way in list(ways)[:: -1 if number % 2 else 1]
+        }
+        # On a machine that others keep busy a short run may end before its first answer.
+        pairs += [{way: run for way, run in runs.items() if run}] if all(runs.values()) else []
+    if not pairs:
+        raise ValueError(f"{name}, {callers} callers: no pair was answered on both sides; use more --seconds")
+    direct, through = ([pair[way] for pair in pairs] for way in ways)
     added = [b.p50_ms - a.p50_ms for a, b in zip(direct, through, strict=True)]
     cpu = [run.gateway_cpu_ms for run in through]
     return {
         "deployment": name,
         "callers": callers,
-        "pairs": effort.pairs,
+        "pairs": len(pairs),
         "direct": _medians(direct),
         "gateway": _medians(through),
         "added_p50_ms": asdict(interval_of(float(np.median(added)), median_draws(added))),
@@ -141,8 +147,10 @@ def _compare(
     }
 
 
-def _run(target: QuorumTarget, opened: _Opened, caller: CallerSpec, callers: int, seconds: float) -> _Run:
-    """One run; its first second counts for CPU only."""
+def _run(
+    target: QuorumTarget, opened: _Opened, caller: CallerSpec, callers: int, seconds: float
+) -> _Run | None:
+    """One run, whose first second counts for CPU only; None: nothing was answered after it."""
     server, gateway = descendants(target.pids()), descendants([opened.pid])
     before = cpu_seconds(server), cpu_seconds(gateway)
     generated = run_load(caller, Closed(callers), _WARM_S + seconds)
@@ -150,6 +158,8 @@ def _run(target: QuorumTarget, opened: _Opened, caller: CallerSpec, callers: int
     samples = generated.samples.where(generated.samples.ok)
     start = generated.start_ns + int(_WARM_S * 1e9)
     latencies = samples.between(start, generated.stop_ns).latency_ms
+    if not len(latencies):
+        return None
     return _Run(
         samples.answered_between(start, generated.stop_ns) / seconds,
         quantile(latencies, 0.5),

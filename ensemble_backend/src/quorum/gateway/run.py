@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from quorum.gateway.callers import Callers
@@ -46,14 +46,29 @@ async def open_gateway(settings: Settings, key: str | None) -> AsyncIterator[Gat
         callers = Callers(keys, Path(settings.root))
         certificates = Certificates(settings.tls) if settings.tls else None
         gateway = Gateway(settings, callers, upstream, Router(), certificates)
+        halves: list[AbstractAsyncContextManager[None]] = []
         if settings.grpc is not None:
-            await stack.enter_async_context(grpc_half(gateway, settings.grpc))
+            halves.append(grpc_half(gateway, settings.grpc))
         if settings.http is not None:
             # Starlette is part of an extra.
             from quorum.gateway.http.serve import http_half
 
-            await stack.enter_async_context(http_half(gateway, settings.http))
+            halves.append(http_half(gateway, settings.http))
+        await stack.enter_async_context(_together(halves))
         yield gateway
+
+
+@asynccontextmanager
+async def _together(halves: list[AbstractAsyncContextManager[None]]) -> AsyncIterator[None]:
+    """Open the halves one after another, and close them at once: each may take its time to drain."""
+    opened: list[AbstractAsyncContextManager[None]] = []
+    try:
+        for half in halves:
+            await half.__aenter__()
+            opened.append(half)
+        yield
+    finally:
+        await asyncio.gather(*(half.__aexit__(None, None, None) for half in opened))
 
 
 async def serve(
