@@ -25,14 +25,14 @@ Fault = tuple[str, int, str, object]
 
 
 class RepeatLimit(logging.Filter):
-    """Passes one record per second of each fault, with the number left out since as ``record.left_out``.
+    """Passes one record per interval of each fault, with the number left out since as ``record.left_out``.
 
     A fault is a place in the code, the first argument there (the member), and the type of the exception.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, interval_s: float = _INTERVAL_S) -> None:
         super().__init__()
-        self._clock, self._lock = clock, threading.Lock()
+        self._clock, self._lock, self._interval_s = clock, threading.Lock(), interval_s
         # When the last record of a fault passed, and how many were left out since.
         self._faults: dict[Fault, tuple[float, int]] = {}
 
@@ -41,8 +41,8 @@ class RepeatLimit(logging.Filter):
         fault = (record.pathname, record.lineno, _first_of(record), record.exc_info and record.exc_info[0])
         with self._lock:
             now = self._clock()
-            passed, left_out = self._faults.get(fault, (now - _INTERVAL_S, 0))
-            if now - passed < _INTERVAL_S:
+            passed, left_out = self._faults.get(fault, (now - self._interval_s, 0))
+            if now - passed < self._interval_s:
                 self._faults[fault] = passed, left_out + 1
                 return False
             if len(self._faults) >= _MOST_FAULTS:
@@ -135,13 +135,13 @@ def is_json() -> bool:
     return os.environ.get(LOG_FORMAT) == JSON
 
 
-def limit_repeats(name: str = "quorum") -> None:
-    """Log warnings and errors of this process to standard error, each fault once per second at most."""
+def limit_repeats(name: str = "quorum", interval_s: float = _INTERVAL_S) -> None:
+    """Log warnings and errors of this process to standard error, each fault once per interval at most."""
     log = logging.getLogger(name)
     if any(isinstance(known, RepeatLimit) for handler in log.handlers for known in handler.filters):
         return
     handler = logging.StreamHandler()
-    handler.addFilter(RepeatLimit())
+    handler.addFilter(RepeatLimit(interval_s=interval_s))
     handler.setFormatter(JsonFormatter() if is_json() else RepeatFormatter())
     log.addHandler(handler)
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 TRACES = "QUORUM_TRACES"
 """Environment variable of a traced server: :class:`TraceSettings` as JSON."""
 MISSING = "server.traces needs OpenTelemetry; `pip install 'quorum[otel]'`, or remove the section"
-_EXPORT_S, _END_S = 3.0, 3.0
+_EXPORT_S, _END_S, _SILENT_S = 3.0, 3.0, 60.0
 _MOST_WAITING, _MOST_SENT = 4096, 512
 Attributes = Mapping[str, "str | float | Sequence[str] | Sequence[float]"]
 
@@ -149,8 +149,8 @@ def open_provider(settings: TraceSettings, sampler: Any = None) -> Any:
         from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
     except ImportError as error:
         raise TracingError(MISSING) from error
-    # A collector that is away is a line a second at most.
-    limit_repeats("opentelemetry")
+    # A collector may be away for long.
+    limit_repeats("opentelemetry", _SILENT_S)
     resource = Resource.create({"service.name": settings.service, "service.instance.id": own_server()})
     # By default a variable of the environment could turn it off in some processes of a server only.
     by_parent = ParentBased(sampler or ALWAYS_ON)
