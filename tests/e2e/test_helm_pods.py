@@ -114,8 +114,11 @@ def test_a_server_with_a_key_starts_answers_and_stops(network: Network, tmp_path
 
 
 @pytest.mark.skipif("gateway" not in Deployment.model_fields, reason="this release has no gateway")
-def test_a_gateway_is_ready_with_its_server_and_passes_questions_on(network: Network, tmp_path: Path) -> None:
-    found: list[Manifest] = manifests("grpc-only")
+@pytest.mark.parametrize("name", ["demo", "grpc-only"])
+def test_a_gateway_is_ready_with_its_server_and_passes_questions_on(
+    name: str, network: Network, tmp_path: Path
+) -> None:
+    found = manifests(name)
     spec: dict[str, Any] = yaml.safe_load(deploy_file(found))
     folder = tmp_path / "operator"
     (folder / "keys").mkdir(parents=True)
