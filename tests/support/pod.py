@@ -22,6 +22,7 @@ import pytest
 from support.helm import ROOT, Manifest, deploy_file
 
 IMAGE = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+IMAGE |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
 """What the Dockerfile sets."""
 USER = 10001
 _WITHOUT_RIGHTS = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
@@ -91,6 +92,8 @@ class Pod:
         self._volumes |= {volume["name"]: volume for volume in self.spec["volumes"]}
         for name, volume in self._volumes.items():
             self._fill(name, volume, found)
+        services = [one["metadata"]["name"] for one in found if one["kind"] == "Service"]
+        (folder / "hosts").write_text(f"127.0.0.1 localhost {' '.join(services)}\n")
         # The image: the demo's LLMs next to deploy.yaml.
         image = folder / "image"
         (image / "examples").mkdir(parents=True)
@@ -128,6 +131,7 @@ class Pod:
     def _setup(self, image: Path) -> str:
         """Mount everything, then make the rest read-only; /tmp last, as sources may lie there."""
         lines = ["mount --make-rprivate /"]
+        lines += [f"mount --bind {self._folder / 'hosts'} /etc/hosts"]
         lines += ["mount -t tmpfs none /srv", "mkdir -p /srv/quorum /srv/keep"]
         lines += [
             f"mount --bind {image} /srv/quorum",
