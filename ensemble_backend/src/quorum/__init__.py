@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from quorum.evaluation.given import WeightsEvaluation as WeightsEvaluation
     from quorum.evaluation.guard import Comparison as Comparison
     from quorum.evaluation.retriever_guard import RetrieverComparison as RetrieverComparison
+    from quorum.operations.apply import ApplyReport as ApplyReport
+    from quorum.operations.apply import apply as apply
     from quorum.operations.build import MemberBuild as MemberBuild
     from quorum.operations.build import build_member as build_member
     from quorum.operations.build import member_builds as member_builds
@@ -177,6 +179,7 @@ _MODULES = {
     "quorum.evaluation.given": ("WeightsEvaluation",),
     "quorum.evaluation.guard": ("Comparison",),
     "quorum.evaluation.retriever_guard": ("RetrieverComparison",),
+    "quorum.operations.apply": ("ApplyReport", "apply"),
     "quorum.operations.build": ("MemberBuild", "build_member", "member_builds"),
     "quorum.operations.canary": ("CanaryOptions", "CanaryReport", "canary_report"),
     "quorum.operations.canary_retriever": ("RetrieverCanaryOptions", "retriever_canary_report"),

@@ -12,6 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import typer  # noqa: E402
 
 from quorum.cli import (  # noqa: E402
+    apply,
     ask,
     build,
     canary,
@@ -64,6 +65,7 @@ for command in (
     *(label.label, review.review, learn.learn, learn.drift, evaluate.evaluate),
     distill.distill,
     *(rollout.publish, rollout.promote, rollout.rollback, rollout.retire, rollout.history, rollout.diff),
+    apply.apply,
     index.index,
     flywheel.flywheel,
     demo.demo,

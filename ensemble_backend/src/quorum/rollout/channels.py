@@ -20,6 +20,7 @@ from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.repository.history import History, timestamp
 from quorum.repository.store import Store
+from quorum.rollout.apply_journal import ApplyJournal
 from quorum.rollout.change import Change
 from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.kind import Kind, Note
@@ -371,6 +372,10 @@ class Rollout:
         """Lock the repository, undo an interrupted change and check that the server runs this graph."""
         self._server.ping()
         with locked(self.store.path):
+            if ApplyJournal(self.store).path.exists():
+                raise RolloutError(
+                    "`quorum apply` was interrupted: run it again, which undoes or finishes that"
+                )
             if not self._dry_run:
                 self._journal.recover(self._load)
             elif self._journal.path.exists():

@@ -18,6 +18,8 @@ from quorum.repository.history import History, timestamp
 from quorum.repository.render import current_state, misfits
 from quorum.repository.state import Served
 from quorum.repository.store import Store
+from quorum.rollout.apply_journal import Begun
+from quorum.rollout.apply_journal import recover_offline as recover_begun
 from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.kind import Kind
 from quorum.rollout.lock import locked
@@ -82,6 +84,13 @@ def set_damaged_journal_aside(spec: Deployment, repository: Path | None = None) 
         journal = Journal(spec, store, History(store.path))
         why = journal.damage()
         return SetAside(journal.set_aside(), why) if why else None
+
+
+def recover_apply(repository: Path) -> Begun | None:
+    """Undo, or finish, an interrupted `quorum apply` before a server starts, and return it."""
+    store = Store(repository)
+    with locked(store.path):
+        return recover_begun(store)
 
 
 def recover_offline(spec: Deployment, repository: Path | None = None) -> Pending | None:

@@ -14,6 +14,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from quorum.repository.configs import graph_of
 from quorum.repository.state import VERSIONED
 from quorum.server.triton import GRPC_ADMIN_HEADER
+from quorum.serving.copies import original_of
 from quorum_contract.errors import QuorumError
 from quorum_contract.foreign import Meaning, meaning_of
 
@@ -95,7 +96,7 @@ class Control:
     def pinned(self, channel: str) -> int:
         """The version, of weights or retriever, that the server loaded a channel with."""
         steps = self._config(channel).ensemble_scheduling.step
-        return int(next(step for step in steps if step.model_name in VERSIONED).model_version)
+        return int(next(s for s in steps if original_of(s.model_name) in VERSIONED).model_version)
 
     def _config(self, model: str) -> Any:
         request = pb.ModelConfigRequest(name=model)

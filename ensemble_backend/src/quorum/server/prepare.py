@@ -9,7 +9,8 @@ from pathlib import Path
 
 from quorum.deployment.schema import Deployment
 from quorum.rollout.lock import RolloutError
-from quorum.rollout.offline import quarantine, recover_offline, set_damaged_journal_aside
+from quorum.rollout.offline import quarantine, recover_apply, recover_offline, set_damaged_journal_aside
+from quorum.server.following import applied
 from quorum_contract.errors import QuorumError
 
 _ROLLOUT_S = 2.0
@@ -25,6 +26,8 @@ def prepare(spec: Deployment, repository: Path, report: Callable[[str], None]) -
     """
     if not repository.is_dir():
         return
+    if begun := recover_apply(repository):
+        report(f"{begun.step.action} was interrupted; {'finished' if begun.stage == 'clean' else 'undone'}")
     if set_aside := set_damaged_journal_aside(spec, repository):
         report(str(set_aside))
     if interrupted := recover_offline(spec, repository):
@@ -42,7 +45,14 @@ def prepare_again(spec: Deployment, repository: Path, report: Callable[[str], No
     deadline = time.monotonic() + _ROLLOUT_S
     while True:
         try:
-            prepare(spec, repository, report)
+            if begun := recover_apply(repository):
+                done = "finished" if begun.stage == "clean" else "undone"
+                report(f"{begun.step.action} was interrupted; {done}")
+            followed = applied(spec, repository)
+            if followed is None:
+                report(f"starting without a look at the repository: {spec.path} was changed and not applied")
+                return
+            prepare(followed, repository, report)
         except RolloutError as error:
             if time.monotonic() < deadline:
                 time.sleep(_POLL_S)

@@ -8,7 +8,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -32,12 +32,14 @@ class Running:
         started: Its start (:func:`start_of`): process ids are reused.
         repository: The model repository that it serves.
         endpoint: Its addresses and key.
+        settings: The section ``server`` that it was started with; None: an earlier release's record.
     """
 
     pid: int
     started: str
     repository: Path
     endpoint: Endpoint
+    settings: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,12 @@ from quorum.server.triton import ServerProcessError, TritonServer
 from quorum_contract import RECOMMEND_CHANNELS
 
 
+def running_of(server: TritonServer, pid: int) -> Running:
+    """The record of a server for other commands."""
+    settings = server.spec.server.model_dump(mode="json")
+    return Running(pid, start_of(pid), server.repository, server.endpoint, settings)
+
+
 @contextmanager
 def serve(
     spec: Deployment,
@@ -77,9 +83,7 @@ def serve(
             if server.pid is None:
                 raise server.failure("stopped after its start")
             with open_gateway(spec, server.endpoint, key, logs / GATEWAY_LOG, report):
-                leave_note(
-                    spec, Running(server.pid, start_of(server.pid), server.repository, server.endpoint)
-                )
+                leave_note(spec, running_of(server, server.pid))
                 yield server
         finally:
             try:
@@ -141,8 +145,8 @@ def wait_channels(
     """
     spec, endpoint, began = server.spec, server.endpoint, time.monotonic()
     with Control(endpoint.grpc_url, endpoint.admin_key) as control:
-        server.wait_ready(lambda: all(control.is_ready(channel) for channel in spec.channels), timeout_s)
-    for channel in spec.channels:
+        server.wait_ready(lambda: all(control.is_ready(channel) for channel in server.channels), timeout_s)
+    for channel in server.channels:
         version = probe_channel(spec, endpoint.grpc_url, channel, timeout_s)
         report(f"channel {channel} answers with weights version {version}")
     for channel in RECOMMEND_CHANNELS if server.has_retriever else ():

@@ -24,8 +24,7 @@ from quorum.processes import (
     signal_name,
     state_of,
 )
-from quorum.repository.encoder_config import encoders
-from quorum.repository.retriever_config import retriever_configs
+from quorum.repository.loaded import channels_in, models_in, steps_in
 from quorum.repository.state import RepositoryError, RetrieverState
 from quorum.repository.store import Store
 from quorum.server import log_file, traces
@@ -40,7 +39,7 @@ from quorum.server.steps import StepWatch, find_steps
 from quorum.serving.admission import Admission, Recovery
 from quorum.serving.log import LOG_FORMAT
 from quorum.serving.shared_file import ADMISSION, MARK, shared_path, traces_of
-from quorum_contract import GATE, RETRIEVER, VOTE
+from quorum_contract import RETRIEVER
 
 ADMIN_HEADER = "quorum-admin-key"
 # gRPC metadata keys of restricted protocols carry this prefix.
@@ -121,8 +120,12 @@ class TritonServer:
     @property
     def steps(self) -> set[str]:
         """The models that have a process."""
-        retriever = {RETRIEVER} if self.has_retriever else set()
-        return {GATE, *self.spec.models(), VOTE} | retriever
+        return steps_in(self.repository) - (set() if self.has_retriever else {RETRIEVER})
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels for attributes, also once `quorum apply` has changed them."""
+        return channels_in(self.repository) or self.spec.channels
 
     @property
     def ended(self) -> str:
@@ -305,10 +308,7 @@ class TritonServer:
 
     def _command(self, backends: Path) -> list[str]:
         key = f"{ADMIN_HEADER}={self.endpoint.admin_key}"
-        inner = [*self.spec.engines(), *encoders(self.spec)]
-        models = [GATE, *inner, *self.spec.models(), VOTE, *self.spec.channels]
-        if retriever := self._retriever():
-            models += retriever_configs(self.spec, retriever, self.repository)
+        models = models_in(self.repository, with_retriever=self.has_retriever)
         return [
             str(self._install.binary),
             f"--model-repository={self.repository.resolve()}",

@@ -20,8 +20,9 @@ from quorum.server.incidents import IncidentJournal
 from quorum.server.life import SILENCE_S
 from quorum.server.prepare import prepare_again
 from quorum.server.reload import Reload, missing_models
-from quorum.server.runfile import Running, find_running, leave_note, start_of
+from quorum.server.runfile import find_running, leave_note
 from quorum.server.steps import DeadStep, StepWatch, waited_for_cpu_s
+from quorum.server.supervise import running_of
 from quorum.server.triton import TritonServer
 from quorum.server.workers import WorkerWatch
 from quorum.serving.admission import Recovery
@@ -97,7 +98,7 @@ class Supervisor:
 
     def _leave_note(self, pid: int) -> None:
         server = self._server
-        leave_note(server.spec, Running(pid, start_of(pid), server.repository, server.endpoint))
+        leave_note(server.spec, running_of(server, pid))
 
     def _is_stopped(self, pid: int) -> bool:
         """Whether the server is stopped (SIGSTOP) for longer than a shell's job control takes."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
+from quorum.serving.copies import copy_of, is_copy
 from quorum.tasks.catalogue import CATALOGUE_FILE
 from quorum_contract import GATE
 from quorum_contract.errors import QuorumError, with_code
@@ -38,9 +39,16 @@ def root_of(args: Mapping[str, str]) -> Path:
 
 
 def catalogue_path(args: Mapping[str, str]) -> Path:
-    """Path of the catalogue, rendered once into the gate's folder and read by every step."""
+    """Path of the catalogue, rendered once into the gate's folder and read by every step.
+
+    A copy of a step reads that of the gate's copy, if there is one: the catalogue is about to change.
+    """
     # The argument is the folder of the model itself.
-    return Path(args["model_repository"]).resolve().parent / GATE / CATALOGUE_FILE
+    model = Path(args["model_repository"]).resolve()
+    copied = model.parent / copy_of(GATE) / CATALOGUE_FILE
+    if is_copy(model.name) and copied.exists():
+        return copied
+    return model.parent / GATE / CATALOGUE_FILE
 
 
 def packed_inputs(request: Any) -> dict[str, bytes]:

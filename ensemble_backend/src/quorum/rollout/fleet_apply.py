@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apply a deployment to several repositories: all are checked before the first is changed."""
+
+from __future__ import annotations
+
+from quorum.rollout.apply import Applying
+from quorum.rollout.lock import RolloutError
+from quorum.rollout.plan_lines import ApplyPlan
+
+
+def plan_all(servers: dict[str, Applying]) -> dict[str, ApplyPlan]:
+    """The plan of each, by name; raises RolloutError for the first that would not take it."""
+    plans = {}
+    for name, one in servers.items():
+        try:
+            plans[name] = one.plan()
+        except Exception as error:
+            if len(servers) == 1:
+                raise
+            raise RolloutError(f"nothing was changed, as {name} would not take it: {error}") from error
+    return plans
+
+
+def apply_all(servers: dict[str, Applying]) -> dict[str, ApplyPlan]:
+    """Change each in turn, once all would take it; the first that fails is undone and stops the rest."""
+    for one in servers.values():
+        one.settle()
+    plan_all(servers)
+    plans: dict[str, ApplyPlan] = {}
+    for name, one in servers.items():
+        try:
+            plans[name] = one.apply()
+        except Exception as error:
+            if not plans:
+                raise
+            untried = ", ".join(n for n in servers if n not in (*plans, name)) or "none"
+            raise RolloutError(
+                f"stopped at {name}: {error}. Done on {', '.join(plans)}; not tried on {untried}. Fix it and "
+                "run `quorum apply` again, or put deploy.yaml back and apply that"
+            ) from error
+    return plans

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`quorum apply` on a real server under load: no request fails, and each is answered by one configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.deployment import START_S, Live, running, title, write_deployment
+
+import quorum
+from quorum.deployment import load_deployment
+from quorum.repository.history import History
+from quorum.repository.loaded import models_in
+from quorum.rollout.apply import Applying, Wanted
+from quorum.server.probe import probe_decision
+from quorum.server.runfile import Running, leave_note, start_of
+from quorum.server.supervise import wait_channels
+from quorum_client import AsyncClient, Extraction
+
+CALLERS, PAUSE_S = 10, 0.2
+LONG = bool(os.environ.get("QUORUM_LONG"))
+MEMBERS = ("alpha", "beta", "gamma", "delta", "epsilon")
+ASKED = ("color", "material")
+SPELLINGS = {"values": ["blue", "red"], "synonyms": {"navy": "blue"}}
+
+
+Edit = Callable[[dict[str, Any]], object]
+
+
+def rows() -> list[dict[str, Any]]:
+    """Every member says navy: as the catalogue has it, that is navy or blue."""
+    return [
+        {
+            "product": f"p{p}",
+            "category": "",
+            "title": title(p),
+            "attribute": attribute,
+            "gold": [],
+            "votes": dict.fromkeys(MEMBERS, "navy" if attribute == "color" else "cotton"),
+        }
+        for p in range(24)
+        for attribute in ASKED
+    ]
+
+
+@pytest.fixture(scope="module")
+def deploy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("apply")
+    members = {name: {} for name in MEMBERS[:1]}
+    return write_deployment(folder, members, rows=rows(), attributes={"color": {}})
+
+
+@pytest.fixture(scope="module")
+def live(deploy: Path) -> Iterator[Live]:
+    with running(deploy) as live:
+        yield live
+
+
+def edit(deploy: Path, change: Edit) -> None:
+    """Change ``deploy.yaml``."""
+    spec = yaml.safe_load(deploy.read_text("utf-8"))
+    change(spec)
+    deploy.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+
+
+def applying(deploy: Path, live: Live) -> Applying:
+    spec = load_deployment(deploy)
+    return Applying(Wanted(spec), live.control, lambda channel: probe_decision(spec, live.url, channel))
+
+
+def with_member(name: str, votes: str = "votes.jsonl") -> Edit:
+    member = {"name": name, "runtime": "replay", "options": {"votes": votes}}
+    return lambda spec: spec["members"].append(member)
+
+
+def without_member(name: str) -> Edit:
+    def remove(spec: dict[str, Any]) -> None:
+        spec["members"] = [member for member in spec["members"] if member["name"] != name]
+
+    return remove
+
+
+Shape = tuple[int, tuple[str, ...], tuple[str | None, ...]]
+"""What tells a configuration: version, members, and how each spells the color."""
+
+
+def shape(found: Extraction) -> Shape:
+    votes = found.answers[0].votes
+    return found.weights_version, tuple(v.member for v in votes), tuple(v.value for v in votes)
+
+
+@dataclass
+class Load:
+    answers: list[tuple[float, float, Shape]] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
+
+    def wait_for(self, more: int) -> None:
+        wanted = len(self.answers) + more
+        while len(self.answers) < wanted and not self.failures:
+            time.sleep(0.005)
+
+
+@contextmanager
+def under_load(url: str) -> Iterator[Load]:
+    """50 requests a second, half of each channel."""
+    load, stop = Load(), threading.Event()
+
+    async def caller(number: int) -> None:
+        channel = ("quorum", "quorum_canary")[number % 2]
+        async with AsyncClient(url, channel=channel, retries=False, timeout_s=60) as client:
+            turn = number
+            while not stop.is_set():
+                turn += 1
+                sent = time.monotonic()
+                try:
+                    found = await client.extract(title(turn % 24), ASKED)
+                except Exception as error:
+                    load.failures.append(error)
+                    return
+                load.answers.append((sent, time.monotonic(), shape(found)))
+                await asyncio.sleep(PAUSE_S)
+
+    async def everybody() -> None:
+        await asyncio.gather(*map(caller, range(CALLERS)))
+
+    thread = threading.Thread(target=lambda: asyncio.run(everybody()))
+    thread.start()
+    try:
+        load.wait_for(CALLERS)
+        yield load
+        load.wait_for(2 * CALLERS)
+    finally:
+        stop.set()
+        thread.join()
+
+
+class Spans:
+    """Which configurations were live, and when; a change is open from its call to its return."""
+
+    def __init__(self, load: Load, first: Shape) -> None:
+        self.load, self._spans = load, [(0.0, float("inf"), first)]
+
+    def change(self, make: Callable[[], object], then: Shape) -> None:
+        since = time.monotonic()
+        make()
+        start, _, old = self._spans[-1]
+        self._spans[-1] = (start, time.monotonic(), old)
+        self._spans.append((since, float("inf"), then))
+        self.load.wait_for(2 * CALLERS)
+
+    def check(self) -> None:
+        """Nothing failed, and every answer is of a configuration that was live while it was made."""
+        assert self.load.failures == []
+        for sent, answered, found in self.load.answers:
+            assert found in {live for start, end, live in self._spans if start <= answered and sent <= end}
+        assert {found for _, _, found in self.load.answers} == {live for _, _, live in self._spans}
+
+
+def of(version: int, members: tuple[str, ...], color: str = "navy") -> Shape:
+    return version, members, (color,) * len(members)
+
+
+REPLACED = ("alpha", "gamma")
+CHANGES: list[tuple[Edit, Shape]] = [
+    (with_member("beta"), of(2, ("alpha", "beta"))),
+    (lambda spec: (without_member("beta")(spec), with_member("gamma")(spec)), of(3, REPLACED)),
+    (lambda spec: spec["attributes"].update(material={}, color=SPELLINGS), of(3, REPLACED, "blue")),
+    (lambda spec: spec.update(gate={"max_in_flight": 77}), of(3, REPLACED, "blue")),
+    (without_member("gamma"), of(4, ("alpha",), "blue")),
+]
+LONG_CHANGES: list[tuple[Edit, Shape]] = [
+    (lambda spec: spec["attributes"].update(color={}), of(4, ("alpha",))),
+    (lambda spec: spec.update(lazy={}), of(4, ("alpha",))),
+    (
+        lambda spec: (with_member("delta")(spec), with_member("gamma")(spec)),
+        of(5, ("alpha", "delta", "gamma")),
+    ),
+    (lambda spec: spec.update(vote={"min_members": 2, "grace_ms": 500}), of(5, ("alpha", "delta", "gamma"))),
+    (lambda spec: spec["members"].reverse(), of(6, ("gamma", "delta", "alpha"))),
+    (lambda spec: spec.pop("lazy"), of(6, ("gamma", "delta", "alpha"))),
+]
+
+
+def test_no_request_fails_and_each_is_answered_by_a_live_configuration(deploy: Path, live: Live) -> None:
+    changes = CHANGES + LONG_CHANGES * LONG
+    with under_load(live.url) as load:
+        spans = Spans(load, of(1, ("alpha",)))
+        for change, then in changes:
+            edit(deploy, change)
+            spans.change(lambda: applying(deploy, live).apply(), then)
+        with pytest.raises(RolloutError, match="undone: .*does-not-exist"):
+            edit(deploy, with_member("broken", "does-not-exist.jsonl"))
+            applying(deploy, live).apply()
+        load.wait_for(2 * CALLERS)
+    spans.check()
+    edit(deploy, without_member("broken"))
+    assert applying(deploy, live).plan().is_empty
+    ready = {model.name for model in live.control.index() if model.state == "READY"}
+    assert ready == {*models_in(live.spec.repository_path, with_retriever=False)}
+    done = [event.outcome == "done" for event in History(live.spec.repository_path).events()]
+    assert done == [True] * (1 + len(changes)) + [False]
+
+
+def test_a_restart_serves_what_was_applied(deploy: Path, live: Live) -> None:
+    edit(deploy, with_member("epsilon"))
+    applying(deploy, live).apply()
+    live.server.end()
+    live.server.start_again()
+    wait_channels(live.server, START_S)
+    assert live.ask(title(1), ASKED).members[-1] == "epsilon"
+
+
+def test_settings_of_the_server_are_refused(deploy: Path, live: Live) -> None:
+    before = live.spec.server.model_dump(mode="json")
+    record = Running(
+        live.server.pid or 0, start_of(live.server.pid or 0), live.server.repository, live.endpoint
+    )
+    leave_note(live.spec, replace(record, settings=before))
+    edit(deploy, lambda spec: spec["server"].update(connection_age_s=100))
+    with pytest.raises(RolloutError, match=r"server\.connection_age_s 600\.0 -> 100\.0"):
+        quorum.apply(load_deployment(deploy), dry_run=True)
+    edit(deploy, lambda spec: spec["server"].pop("connection_age_s"))
+    assert all(plan.is_empty for plan in quorum.apply(load_deployment(deploy)).servers.values())
