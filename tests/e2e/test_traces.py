@@ -18,11 +18,15 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from support.collector import Collector, Span, collector
 from support.deployment import FREE_PORTS, title, write_deployment
+from support.raw import bytes_tensor, grpc_request
 from support.supervised import Supervised, supervised, until
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from quorum_client import AsyncClient, Client, Item
 from quorum_client.errors import InvalidRequest
 from quorum_contract.names import PROBE_TEXT
+from quorum_contract.tracing import TRACE_PARENT
 
 MEMBERS: dict[str, dict[str, Any]] = {
     "alpha": {"price": {"per_call": 0.5}, "options": {"prompt_tokens": 120, "answer_tokens": 7}},
@@ -88,8 +92,18 @@ MODELS = ("quorum_gate", "quorum_vote", *MEMBERS)
 
 
 def test_a_request_is_one_tree_from_the_caller_to_the_vote(traced: Traced, tracer: trace.Tracer) -> None:
-    with Client(traced.url, traces=True) as client, tracer.start_as_current_span("page") as page:
-        answer = client.extract(title(1), ASKED, category="shoes", request_id="one-tree")
+    pages = []
+    with Client(traced.url, traces=True) as client:
+        # Triton misreads a few headers in a hundred, and records nothing of those requests.
+        for _ in range(6):
+            with tracer.start_as_current_span("page") as page:
+                answer = client.extract(title(1), ASKED, category="shoes", request_id="one-tree")
+            pages.append(page)
+
+    def by_triton() -> trace.Span | None:
+        return next((page for page in pages if "InferRequest" in traced.collector.of(trace_of(page))), None)
+
+    page = until(by_triton, 60)
     spans = traced.collector.wait(trace_of(page), *STEPS, *MODELS, "InferRequest", "quorum", "page")
     by_id = {span.id: span for found in spans.values() for span in found}
 
@@ -118,6 +132,16 @@ def test_a_request_is_one_tree_from_the_caller_to_the_vote(traced: Traced, trace
     assert request.attributes["quorum.used"] is True
     assert request.attributes["server.address"] == traced.url
     assert extract.attributes["quorum.weights_version"] == answer.weights_version
+
+
+def test_steps_go_on_from_the_caller_where_triton_loses_the_header(traced: Traced) -> None:
+    with grpc.insecure_channel(traced.url) as channel:
+        request = grpc_request("quorum", bytes_tensor([title(1).encode()]), [b"brand"], b"shoes")
+        request.parameters[TRACE_PARENT].string_param = f"00-{'c' * 32}-{'d' * 16}-01"
+        GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60)
+    spans = traced.collector.wait("c" * 32, *STEPS)
+    assert {span.parent for found in spans.values() for span in found} == {"d" * 16}
+    assert spans.keys() == {*STEPS}
 
 
 def test_a_members_span_says_what_it_voted_and_took(traced: Traced, tracer: trace.Tracer) -> None:
@@ -169,7 +193,6 @@ def test_a_probe_is_marked_and_its_members_are_no_errors(traced: Traced, tracer:
 def test_who_does_not_sample_leaves_no_span(traced: Traced, tracer: trace.Tracer) -> None:
     flags = trace.TraceFlags(0)
     parent = trace.NonRecordingSpan(trace.SpanContext(0xABC, 0xDEF, is_remote=True, trace_flags=flags))
-    before = {span.trace for span in traced.collector.spans}
     with Client(traced.url) as untraced, Client(traced.url, traces=True) as client:
         untraced.extract(title(2), ASKED)
         with trace.use_span(parent):
@@ -177,8 +200,10 @@ def test_who_does_not_sample_leaves_no_span(traced: Traced, tracer: trace.Tracer
         # What was sent before has arrived once this has.
         with tracer.start_as_current_span("later") as later:
             client.extract(title(3), ASKED)
-    traced.collector.wait(trace_of(later), *STEPS, "InferRequest", "later")
-    assert {span.trace for span in traced.collector.spans} - before == {trace_of(later)}
+    traced.collector.wait(trace_of(later), *STEPS, "later")
+    assert not traced.collector.of(f"{0xABC:032x}")
+    # One that Triton chose would begin a trace.
+    assert not [span for span in traced.collector.spans if span.service == "quorum" and not span.parent]
 
 
 async def _ask_many(url: str) -> None:
@@ -228,9 +253,6 @@ def test_the_log_is_lines_of_json_with_the_ids_of_the_request(traced: Traced, tr
 
 
 def test_the_trace_settings_of_the_server_are_closed_to_callers(traced: Traced) -> None:
-    from tritonclient.grpc import service_pb2 as pb
-    from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-
     with grpc.insecure_channel(traced.url) as channel, pytest.raises(grpc.RpcError) as refused:
         GRPCInferenceServiceStub(channel).TraceSetting(pb.TraceSettingRequest(), timeout=30)
     assert "restricted" in str(refused.value.details())

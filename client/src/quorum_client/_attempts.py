@@ -126,7 +126,7 @@ class Attempts(Generic[Result]):
 
     def metadata(self, server: Server) -> Metadata:
         """The headers for a server that the call is sent to."""
-        return self._trace.metadata(server, self.call.metadata) if self._trace else self.call.metadata
+        return self._trace.metadata(server, self.call) if self._trace else self.call.metadata
 
     def left_s(self) -> float:
         """Seconds until the deadline; sets them in the message for the server too."""

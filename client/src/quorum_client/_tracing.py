@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from quorum_client import _wire
 from quorum_client._call import Call, Metadata
 from quorum_client._routing import RECOMMENDING
 from quorum_client.errors import InvalidRequest
@@ -25,11 +26,14 @@ R = TypeVar("R")
 class Tracer:
     """Begins the spans of a client's calls, by the tracer provider of the process.
 
+    Args:
+        is_direct: Whether requests go to Triton itself, and not to a door, which refuses parameters.
+
     Raises:
         InvalidRequest: OpenTelemetry is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_direct: bool = True) -> None:
         try:
             from opentelemetry import context, trace
             from opentelemetry.trace.propagation import tracecontext
@@ -37,7 +41,7 @@ class Tracer:
             raise InvalidRequest(
                 "traces: True needs OpenTelemetry; `pip install 'quorum-client[otel]'`, or leave it out"
             ) from error
-        self.trace, self.context = trace, context
+        self.trace, self.context, self.is_direct = trace, context, is_direct
         self.propagator = tracecontext.TraceContextTextMapPropagator()
         self.tracer = trace.get_tracer("quorum_client")
 
@@ -83,17 +87,20 @@ class CallTrace:
             "quorum request", self._parent, kind=self._tracer.trace.SpanKind.CLIENT, attributes=attributes
         )
 
-    def metadata(self, server: Server, metadata: Metadata) -> Metadata:
-        """The headers for a server: without a ``traceparent`` where the call is not sampled.
+    def metadata(self, server: Server, call: Call[Any]) -> Metadata:
+        """The headers for a server, without a ``traceparent`` where the call is not sampled.
 
-        Triton traces every request with one, whatever its flag says.
+        Triton traces every request with one, whatever its flag says. The message gets it too.
         """
+        metadata = call.metadata
         kept = tuple((name, value) for name, value in metadata if name not in (TRACEPARENT, TRACESTATE))
         span = self._asking[server]
         if not span.get_span_context().trace_flags.sampled:
             return kept
         own: dict[str, str] = {}
         self._tracer.propagator.inject(own, self._tracer.trace.set_span_in_context(span, self._parent))
+        if self._tracer.is_direct:
+            _wire.set_trace_parent(call.message, own[TRACEPARENT])
         return (*kept, *own.items())
 
     def answered(self, server: Server) -> None:

@@ -54,6 +54,7 @@ from quorum_contract.foreign import Meaning, meaning_of
 from quorum_contract.key import RETRY_AFTER
 from quorum_contract.scores import valid_score
 from quorum_contract.tensors import ASKED, DECIDED, PRICED, REQUIRED, SCORES, SHARE, USED, Tensor
+from quorum_contract.tracing import TRACE_PARENT
 
 MAX_TIMEOUT_S = 86_400
 _MAX_ID_BYTES = 128
@@ -172,6 +173,11 @@ def ready_request(channel: str) -> Any:
 def set_timeout(message: Any, timeout_us: int) -> None:
     """Set the deadline for the server."""
     message.parameters["timeout"].int64_param = timeout_us
+
+
+def set_trace_parent(message: Any, traceparent: str) -> None:
+    """Set the context of a trace."""
+    message.parameters[TRACE_PARENT].string_param = traceparent
 
 
 def check_priority(priority: object) -> Priority:

@@ -16,6 +16,7 @@ from support.both_clients import FULL
 
 import quorum_client as qc
 from quorum_client import Item
+from quorum_contract.tracing import TRACE_PARENT
 
 
 @pytest.fixture
@@ -117,6 +118,15 @@ def test_a_traceparent_in_the_headers_is_the_parent(
     (sent,) = triton.headers
     assert sent["traceparent"] == f"00-{'a' * 32}-{id_of(request):016x}-01"
     assert sent["x-mine"] == "1"
+    assert triton.requests[0].parameters[TRACE_PARENT].string_param == sent["traceparent"]
+
+
+def test_a_door_which_refuses_parameters_gets_the_header_alone(
+    triton: Any, make: Any, recorded: InMemorySpanExporter
+) -> None:
+    make(triton.url, traces=True, key="k" * 32).extract("t", ["a"])
+    assert "traceparent" in triton.headers[0]
+    assert TRACE_PARENT not in triton.requests[0].parameters
 
 
 def test_the_server_is_not_named_a_parent_that_is_not_sampled(

@@ -4,20 +4,20 @@
 from __future__ import annotations
 
 import pytest
-from support.collector import Collector, collector
+from support.collector import collector
+from tritonclient.grpc import service_pb2 as pb
 
 from quorum.deployment.server import TracesSpec
 from quorum.server.hops import Hops
+from quorum_contract.tracing import TRACE_PARENT
 
 TRACE, SPAN = "a" * 32, "b" * 16
+ASKED = pb.ModelInferRequest(
+    id="r", parameters={"quorum_priority": pb.InferParameter(string_param="bulk")}
+).SerializeToString()
 SAMPLED = ("traceparent", f"00-{TRACE}-{SPAN}-01")
 NOT_SAMPLED = ("traceparent", f"00-{TRACE}-{SPAN}-00")
 STATE = ("tracestate", "vendor=1")
-
-
-def spans_after(hops: Hops, kept: Collector) -> list[str]:
-    hops.close()
-    return [span.name for span in kept.spans]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,11 @@ def test_without_spans_only_a_sampled_parent_of_a_trusted_caller_goes_on(
 ) -> None:
     with Hops(None, trusts_callers=True).hop("ModelInfer", given) as hop:
         assert hop.metadata == passed
+        message = pb.ModelInferRequest.FromString(hop.message(ASKED))
+        assert message.id == "r"
+        assert {n: p.string_param for n, p in message.parameters.items()} == (
+            {"quorum_priority": "bulk", TRACE_PARENT: passed[0][1]} if passed else {"quorum_priority": "bulk"}
+        )
         assert hop.trace_id == (TRACE if passed else "")
     with Hops(None, trusts_callers=False).hop("ModelInfer", given) as hop:
         assert hop.metadata == ()

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
 import pytest
 from pydantic import ValidationError
+from support.collector import collector
 from support.deployment import FREE_PORTS, write_deployment
 
 from quorum.deployment import load_deployment
@@ -15,6 +17,7 @@ from quorum.deployment.server import TracesSpec
 from quorum.server import traces
 from quorum.serving.tracing import TRACES, TraceSettings, Tracing, TracingError
 from quorum_contract import Price
+from quorum_contract.tracing import TRACE_PARENT
 
 URL = "http://127.0.0.1:4318/v1/traces"
 
@@ -71,7 +74,14 @@ def test_a_server_does_not_start_traced_without_opentelemetry(monkeypatch: pytes
 
 
 class Traced:
-    """A request that Triton traces."""
+    """A request that Triton traces, with or without its caller's parameter."""
+
+    def __init__(self, context: str | None = None, parameter: str | None = None) -> None:
+        self._context = context and json.dumps({"traceparent": context})
+        self._parameters = json.dumps({TRACE_PARENT: parameter} if parameter else {})
+
+    def parameters(self) -> str:
+        return self._parameters
 
     def request_id(self) -> str:
         return "r"
@@ -79,14 +89,43 @@ class Traced:
     def trace(self) -> Traced:
         return self
 
-    def get_context(self) -> str:
-        return f'{{"traceparent":"00-{"a" * 32}-{"b" * 16}-01"}}'
+    def get_context(self) -> str | None:
+        return self._context
+
+
+TRITONS = f"00-{'a' * 32}-{'b' * 16}-01"
+CALLERS = f"00-{'a' * 32}-{'c' * 16}-01"
+OTHER = f"00-{'d' * 32}-{'e' * 16}-01"
+
+
+@pytest.mark.parametrize(
+    ("context", "parameter", "parent"),
+    [
+        (TRITONS, None, "b"),
+        (TRITONS, CALLERS, "b"),
+        # Triton lost the header, and traces the request by its share.
+        (OTHER, CALLERS, "c"),
+        (None, CALLERS, "c"),
+        (None, None, None),
+        (None, "nonsense", None),
+    ],
+)
+def test_a_step_goes_on_from_tritons_span_of_the_callers_trace(
+    context: str | None, parameter: str | None, parent: str | None
+) -> None:
+    with collector() as kept:
+        tracing = Tracing(TraceSettings(kept.url, "quorum", 60.0))
+        tracing.end(tracing.begin(Traced(context, parameter)), "vote", lambda: ({}, ""))
+        tracing.close()
+        assert [(span.trace, span.parent) for span in kept.spans] == (
+            [("a" * 32, parent * 16)] if parent else []
+        )
 
 
 def test_what_cannot_be_recorded_is_no_fault_of_a_request(caplog: pytest.LogCaptureFixture) -> None:
     """Neither an attribute that cannot be read, nor a collector that is away, whose end is not waited for."""
     tracing = Tracing(TraceSettings("http://127.0.0.1:1/v1/traces", "quorum", 60.0))
-    begun = tracing.begin(Traced())
+    begun = tracing.begin(Traced(TRITONS))
     tracing.end(begun, "vote", lambda: ({}, ""))
 
     def broken() -> tuple[dict[str, str], str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from quorum.deployment.server import TracesSpec
 from quorum.serving.tracing import TraceSettings, open_provider
+from quorum_contract.tracing import TRACE_PARENT
 
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 _SAMPLED = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf]")
@@ -33,6 +34,20 @@ class Hop:
         parts = metadata.get(TRACEPARENT, "").split("-")
         self.trace_id = parts[1] if len(parts) > 1 else ""
         self._span = span
+
+    def message(self, raw: bytes) -> bytes:
+        """A serialised ``ModelInferRequest`` with the context as its parameter too, which steps read.
+
+        Protobuf merges messages that follow each other, so that it is not parsed.
+        """
+        for name, value in self.metadata:
+            if name == TRACEPARENT:
+                from tritonclient.grpc import service_pb2 as pb
+
+                added = pb.ModelInferRequest()
+                added.parameters[TRACE_PARENT].string_param = value
+                return raw + bytes(added.SerializeToString())
+        return raw
 
     def set(self, name: str, value: str | float) -> None:
         """Set an attribute of its span."""

@@ -21,6 +21,7 @@ from quorum.serving.log import about, is_json, limit_repeats
 from quorum.serving.shared_file import own_server
 from quorum_contract import Price
 from quorum_contract.errors import QuorumError
+from quorum_contract.tracing import TRACE_PARENT
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Tracing:
     def begin(self, request: Any) -> Begun:
         """Begin to follow a request of Triton; lines that this thread logs from now on are about it."""
         request_id, parent, trace_id = request.request_id(), None, ""
-        if self._tracer is not None and (given := request.trace().get_context()):
+        if self._tracer is not None and (given := _context_of(request)):
             parent, trace_id = _parent_of(given)
         about(request_id, trace_id)
         return Begun(request_id, parent, time.time_ns())
@@ -165,11 +166,23 @@ def open_provider(settings: TraceSettings, sampler: Any = None) -> Any:
     return provider
 
 
-def _parent_of(context: str) -> tuple[Any, str]:
-    """The context of OpenTelemetry, and its trace id, of what Triton hands to a step."""
+def _context_of(request: Any) -> Mapping[str, str] | None:
+    """The headers of the span that a step goes on from: Triton's, or its caller's where Triton lost those."""
+    given, parameters = request.trace().get_context(), request.parameters()
+    caller = json.loads(parameters)[TRACE_PARENT] if TRACE_PARENT in parameters else ""
+    own: dict[str, str] | None = json.loads(given) if given else None
+    if not isinstance(caller, str) or not caller:
+        return own
+    # By its share it may also trace such a request, in a trace of its own.
+    is_caller_s = own is not None and own["traceparent"].split("-")[1] in caller
+    return own if is_caller_s else {"traceparent": caller}
+
+
+def _parent_of(headers: Mapping[str, str]) -> tuple[Any, str]:
+    """The context of OpenTelemetry, and its trace id, of the span that a step goes on from."""
     from opentelemetry.trace import get_current_span
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    found = TraceContextTextMapPropagator().extract(json.loads(context))
+    found = TraceContextTextMapPropagator().extract(headers)
     span = get_current_span(found).get_span_context()
     return (found, f"{span.trace_id:032x}") if span.is_valid else (None, "")
