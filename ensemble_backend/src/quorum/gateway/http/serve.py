@@ -161,6 +161,7 @@ def _listen(address: str) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, int(port)))
+        listening.listen()
     except OSError as error:
         listening.close()
         raise RuntimeError(f"cannot listen at {address}: {error.strerror}") from error
