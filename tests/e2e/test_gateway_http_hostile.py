@@ -71,7 +71,7 @@ FAILED = {500, 502}
 @pytest.fixture(scope="module")
 def gateway(steady: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """Before the server that other tests ask, which must not notice."""
-    with gated(steady, tmp_path_factory.mktemp("gateway"), KEY, http_port=0) as found:
+    with gated(steady, tmp_path_factory.mktemp("gateway"), KEY, grpc_port=None, http_port=0) as found:
         yield found
 
 

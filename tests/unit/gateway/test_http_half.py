@@ -234,3 +234,18 @@ def test_a_request_in_flight_is_answered_before_it_stops(tmp_path: Path) -> None
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = asyncio.run(stop(f"127.0.0.1:{silent.getsockname()[1]}"))
     assert answer(found)[0] == 504
+
+
+def test_answers_do_not_wait_for_acknowledgements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Head and body are two small writes: with Nagle's algorithm the second waits 40 ms for the caller's."""
+    at_once = list[int]()
+
+    class Watched(connection.Connection):
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            sock = transport.get_extra_info("socket")
+            at_once.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(connection, "Connection", Watched)
+    served(tmp_path, lambda port: exchange(port, request_of("GET", "/v2/health/live")))
+    assert at_once == [1]

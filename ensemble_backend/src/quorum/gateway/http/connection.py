@@ -9,9 +9,11 @@ from typing import Any
 
 import h11
 
+from quorum.processes import raise_open_files
 from quorum.review.web.connection import TimedConnection
 
 MAX_CONNECTIONS = 1024
+_OWN_FILES = 64
 _WRITE_S = 20.0
 _NO_HTTP = {
     "type": "about:blank",
@@ -32,12 +34,14 @@ class Connection(TimedConnection):
         max_age_s: Seconds after which it is closed, once it is idle.
         most_bytes: Of one request; more than a body may have, as a refused one is read on for a while.
         idle: The connections that no request is answered on, the oldest first.
+        most: Connections at once.
     """
 
     request_s = 10.0
     max_age_s = 600.0
     most_bytes = 16 << 20
     idle: dict[Connection, None]
+    most: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -49,7 +53,7 @@ class Connection(TimedConnection):
         """Make room, and begin to wait."""
         super().connection_made(transport)
         self.idle[self] = None
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > self.most:
             oldest = next(iter(self.idle))
             # Its end is noticed later, and more may come until then.
             del self.idle[oldest]
@@ -118,4 +122,5 @@ class Connection(TimedConnection):
 
 def connections(max_age_s: float) -> type[Connection]:
     """The class of the connections of one server."""
-    return type("Connection", (Connection,), {"idle": {}, "max_age_s": max_age_s})
+    most = min(MAX_CONNECTIONS, raise_open_files() - _OWN_FILES)
+    return type("Connection", (Connection,), {"idle": {}, "most": most, "max_age_s": max_age_s})

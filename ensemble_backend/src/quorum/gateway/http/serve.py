@@ -155,10 +155,13 @@ def _application(gateway: Gateway, log: RequestLog) -> Starlette:
 def _listen(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # By the protocol asyncio knows a socket on which it turns Nagle's algorithm off.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, int(port)))
+        listening.listen()
     except OSError as error:
         listening.close()
         raise RuntimeError(f"cannot listen at {address}: {error.strerror}") from error
