@@ -195,7 +195,14 @@ def command_page() -> str:
         first = one.help.partition("\n\n")[0].replace("\n", " ")
         link = f"* [`{name}`](#quorum-{name}): {first}"
         text = re.sub(rf"^\* `{name}`: .*$", lambda _, link=link: link, text, count=1, flags=re.M)
-    return f"{COMMAND_HEAD}\n\n{text.replace('<', '&lt;')}"
+    # Outside of code, what looks like a tag would be one.
+    parts = re.split(r"(`[^`]*`)", text)
+    return f"{COMMAND_HEAD}\n\n{''.join([*map(escaped, parts)])}"
+
+
+def escaped(part: str) -> str:
+    """Text without tags; code as it is."""
+    return part if part.startswith("`") else part.replace("<", "&lt;")
 
 
 def python_page() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+import grpc
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from support.docs import ROOT
@@ -19,6 +20,7 @@ from quorum_contract.checks import (
 )
 
 PAGE = ROOT / "docs" / "wire.md"
+ERRORS = ROOT / "docs" / "errors.md"
 PROTO = ROOT / "examples" / "clients" / "inference.proto"
 TABLES = {
     "## A question": tensors.ASKED,
@@ -57,6 +59,15 @@ def test_the_page_names_limits_channels_and_parameters() -> None:
     assert f"names of {MAX_ATTRIBUTE_BYTES} bytes" in text
     for name in (*CHANNELS, *LAZY_CHANNELS, *RECOMMEND_CHANNELS, PRIORITY, CANCEL):
         assert f"`{name}`" in text, name
+
+
+def test_the_page_names_codes_that_there_are() -> None:
+    table = PAGE.read_text("utf-8").partition("## Refusals")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.+?) \|", table, re.M)
+    assert {status for status, _ in rows} <= {status.name for status in grpc.StatusCode}
+    codes = {code for _, cell in rows for code in re.findall(r"`([A-Z_]+)`", cell)}
+    assert codes <= {*re.findall(r"^\| `([A-Z_]+)` \| `\w+` \|", ERRORS.read_text("utf-8"), re.M)}
+    assert {"OVERLOADED", "INVALID_REQUEST", "UNAUTHENTICATED"} <= codes
 
 
 def messages(text: str) -> dict[str, str]:
