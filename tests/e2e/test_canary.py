@@ -40,7 +40,8 @@ ROOT = Path(__file__).parents[2]
 LISTINGS = ROOT / "examples" / "demo" / "listings.jsonl"
 SHARE = 0.05
 PRODUCTS = 420
-IDS = [f"sku-{i}" for i in range(600)]
+IDS = [f"sku-{i}" for i in range(300)]
+LONG = bool(os.environ.get("QUORUM_LONG"))
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +237,13 @@ class Served:
         return str(self.json("publish", f"{name}.json")["version"])
 
 
+@pytest.fixture
+def replayed(request: pytest.FixtureRequest) -> Served:
+    """Members that answer from a table; in the long form the demo's LLMs."""
+    served: Served = request.getfixturevalue("demo" if LONG else "voters")
+    return served
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The demo's LLMs."""
@@ -343,21 +351,24 @@ def flat(figures: Any) -> list[float]:
     return [figures]
 
 
-def test_a_replay_finds_what_recorded_votes_find(demo: Served) -> None:
-    version = demo.publish_trust("demo-qwen3", "replayed")
-    demo.json("canary", version)
-    assert demo.json("status")["canary_share"] == 0, "no share unless it is asked for"
-    listings = demo.folder / "some.jsonl"
-    listings.write_text("".join(LISTINGS.read_text("utf-8").splitlines(keepends=True)[:6]), encoding="utf-8")
-    asked = demo.json("canary", "report", "--replay", listings)
-    demo.json("extract", listings, "--votes", "some-votes.jsonl")
-    recorded = demo.json("canary", "report", "some-votes.jsonl")
+def test_a_replay_finds_what_recorded_votes_find(replayed: Served) -> None:
+    version = replayed.publish_trust("demo-qwen3" if LONG else "alpha", "replayed")
+    replayed.json("canary", version)
+    assert replayed.json("status")["canary_share"] == 0, "no share unless it is asked for"
+    source, listings = (
+        LISTINGS if LONG else replayed.folder / "listings.jsonl",
+        replayed.folder / "some.jsonl",
+    )
+    listings.write_text("".join(source.read_text("utf-8").splitlines(keepends=True)[:6]), encoding="utf-8")
+    asked = replayed.json("canary", "report", "--replay", listings)
+    replayed.json("extract", listings, "--votes", "some-votes.jsonl")
+    recorded = replayed.json("canary", "report", "some-votes.jsonl")
     for key in ("products", "cells", "gold_labels", "changed", "agreement", "accuracy"):
         assert flat(asked[key]) == pytest.approx(flat(recorded[key])), key
     assert (asked["asked"], asked["failed"]) == (6, 0)
     assert asked["latency"]["ratio"]["low"] < asked["latency"]["ratio"]["high"]
-    assert Store(demo.folder / "model_repository").state().pins["quorum_canary"] == int(version)
-    demo.json("canary", "off")
+    assert Store(replayed.folder / "model_repository").state().pins["quorum_canary"] == int(version)
+    replayed.json("canary", "off")
 
 
 def test_what_cannot_be_a_share(voters: Served) -> None:

@@ -27,7 +27,8 @@ from quorum.serving.admission import admission_of
 from quorum.votes import read_votes
 
 MEMBERS = ("alpha", "beta", "gamma")
-LONG = 2_000
+MANY = 800
+"""Rows that are asked for seconds, one at a time."""
 
 
 @dataclass
@@ -137,7 +138,7 @@ def test_extract_lists_a_row_that_no_server_takes_and_goes_on(up: Up) -> None:
 def test_extract_that_is_interrupted_goes_on(up: Up, number: signal.Signals) -> None:
     if signal.getsignal(number) == signal.SIG_IGN:
         pytest.skip(f"{number.name} is ignored here, as under nohup")
-    rows = [{"sku": f"s{i}", "title": title(i % 60)} for i in range(LONG)]
+    rows = [{"sku": f"s{i}", "title": title(i % 60)} for i in range(MANY)]
     source, out = write_jsonl(up.folder / "long.jsonl", rows), up.folder / f"long-{number.name}.jsonl"
     command = ("extract", source, "--out", out, "--json", "--part-rows", "100")
     # One at a time, so that the signal comes before the end.
@@ -153,14 +154,14 @@ def test_extract_that_is_interrupted_goes_on(up: Up, number: signal.Signals) -> 
     assert process.returncode == 130, err
     assert "Traceback" not in err
     done = json.loads(printed)
-    assert (done["ended"], done["failed"], done["left"]) == ("interrupted", 0, LONG - done["answered"])
+    assert (done["ended"], done["failed"], done["left"]) == ("interrupted", 0, MANY - done["answered"])
     assert done["left"] > 0
     assert "run the same command again" in err
     assert not out.exists()
     again = up.json(*command[:-3], "--part-rows", "100")
-    assert (again["answered"], again["asked"]) == (LONG, done["left"])
+    assert (again["answered"], again["asked"]) == (MANY, done["left"])
     found = [json.loads(line)["product"] for line in out.read_text("utf-8").splitlines()]
-    assert found == [f"s{i}" for i in range(LONG)]
+    assert found == [f"s{i}" for i in range(MANY)]
 
 
 def test_from_votes_to_new_weights_and_back(up: Up) -> None:

@@ -215,7 +215,9 @@ def test_what_the_gate_refuses_is_measured_and_not_published(
     assert forced["seconds"]["judge"] == report["seconds"]["judge"]
 
 
-def test_what_cannot_work_is_refused_before_anything_is_asked(served: Supervised, turned: Turned) -> None:
+def test_what_cannot_work_is_refused_before_anything_is_asked(
+    served: Supervised, turned: Turned, call: Call
+) -> None:
     other = json.loads(json.dumps(ASKED)) | {"values": ["0", "1"]}
     spec = served.spec.model_copy(
         update={"default": type(served.spec.default).model_validate(other) if served.spec.default else None}
@@ -233,6 +235,6 @@ def test_what_cannot_work_is_refused_before_anything_is_asked(served: Supervised
                 deployment, served.folder / "day.jsonl", served.folder / "base",
                 served.folder / "keyphrases.txt", served.folder / "three", options,
             )  # fmt: skip
-    _, err = command(served.folder, *arguments("day", "base"), code=1)
+    _, err = command(served.folder, *arguments("day", "base"), code=1, by=call)
     assert "and no turn; name another --out" in " ".join(err.split())
     assert not (served.folder / "three").exists()

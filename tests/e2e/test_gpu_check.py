@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The GPU check, in its smallest form on a CPU: real runtimes, a real server, every check of it held.
 
-``QUORUM_LONG=1`` also serves two members of runtime ``hf`` as an ensemble, and asks the stand-in outside
-the graph.
+``QUORUM_LONG=1`` also serves two members of runtime ``hf`` as an ensemble, asks the stand-in outside the
+graph, and exports the encoder's network from PyTorch, in whose place is a table of words else.
 """
 
 from __future__ import annotations
@@ -15,11 +15,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from support.encoders import SPECIAL, network, tokenizer
+
+from quorum.runtimes.encoder_folder import MODEL_FILE, TOKENIZER_FILE
+from quorum.runtimes.heads.spans import tags_of
+from quorum_bench.gpu.worker import listings
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
 HAS_ONNX = bool(find_spec("onnxscript") and find_spec("onnxruntime"))
 PROMPTS = 3
+TYPES = ("brand", "color", "thing")
 SMALL = (
     *("--device", "cpu", "--shape", "tiny", "--new-tokens", "64", "--concurrency", "1,4"),
     *("--seconds", "0.5", "--rounds", "1", "--prompts", str(PROMPTS), "--redeploys", "3"),
@@ -118,12 +125,23 @@ def test_an_unknown_part_names_the_known(tmp_path: Path) -> None:
     assert "tiny/answers, tiny/batching, tiny/graph, tiny/ensemble, tiny-bert/encoder" in run.stderr
 
 
+def write_network(folder: Path) -> None:
+    """An encoder of spans that has logits for each word of some listings."""
+    words = sorted({word for product in listings().products[:50] for word in product.text.lower().split()})
+    rows = np.random.default_rng(0).normal(size=(len(SPECIAL) + len(words), len(tags_of(TYPES))))
+    folder.mkdir(parents=True)
+    (folder / MODEL_FILE).write_bytes(network(rows.astype(np.float32), pooled=False))
+    (folder / TOKENIZER_FILE).write_text(tokenizer([*SPECIAL, *words]), "utf-8")
+
+
 @pytest.fixture(scope="module")
 def stood_in(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """The parts that a stand-in for TensorRT-LLM can check, and what was printed."""
     folder, wanted = tmp_path_factory.mktemp("stood-in"), ["demo-llama/graph"]
     if HAS_ONNX:
         wanted.append("tiny-bert/encoder")
+        if not LONG:
+            write_network(folder / "work" / "tiny-bert")
     if LONG:
         wanted.append("demo-llama/answers")
     arguments = ["--runtime", "tensorrt_llm", "--standin", "--concurrency", "4", "--redeploys", "1"]
