@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from quorum.operations.status import RetrieverStatus as RetrieverStatus
     from quorum.operations.status import ServerStatus as ServerStatus
     from quorum.operations.status import status as status
+    from quorum.operations.sync import sync as sync
     from quorum.operations.tune import TuneReport as TuneReport
     from quorum.operations.tune import tune_member as tune_member
     from quorum.operations.tune_options import TuneOptions as TuneOptions
@@ -188,6 +189,7 @@ _MODULES = {
         "rollback",
     ),
     "quorum.operations.status": ("FleetStatus", "RetrieverStatus", "ServerStatus", "status"),
+    "quorum.operations.sync": ("sync",),
     "quorum.operations.tune": ("TuneReport", "tune_member"),
     "quorum.operations.tune_options": ("TuneOptions",),
     "quorum.operations.votes": (
