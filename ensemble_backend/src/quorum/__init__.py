@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from quorum.build.trtllm import Tools as Tools
     from quorum.bulk.ask import ask as ask
     from quorum.bulk.dry_run import estimate_extract as estimate_extract
+    from quorum.bulk.elsewhere import deployment_at as deployment_at
     from quorum.bulk.estimate import Expected as Expected
     from quorum.bulk.export.answers import ExportReport as ExportReport
     from quorum.bulk.export.delta import export_delta as export_delta
@@ -141,6 +142,7 @@ _MODULES = {
     "quorum.bulk.outputs.jsonl_answers": ("extraction_json",),
     "quorum.bulk.ask": ("ask",),
     "quorum.bulk.dry_run": ("estimate_extract",),
+    "quorum.bulk.elsewhere": ("deployment_at",),
     "quorum.bulk.estimate": ("Expected",),
     "quorum.bulk.export.answers": ("ExportReport",),
     "quorum.bulk.export.delta": ("export_delta",),
