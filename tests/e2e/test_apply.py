@@ -8,20 +8,22 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support.deployment import START_S, Live, running, title, write_deployment
+from support import command
+from support.deployment import START_S, Live, running, title, write_deployment, write_jsonl
 
 import quorum
 from quorum.deployment import load_deployment
 from quorum.repository.history import History
 from quorum.repository.loaded import models_in
 from quorum.rollout.apply import Applying, Wanted
+from quorum.rollout.lock import RolloutError
 from quorum.server.probe import probe_decision
 from quorum.server.runfile import Running, leave_note, start_of
 from quorum.server.supervise import wait_channels
@@ -185,9 +187,9 @@ LONG_CHANGES: list[tuple[Edit, Shape]] = [
         lambda spec: (with_member("delta")(spec), with_member("gamma")(spec)),
         of(5, ("alpha", "delta", "gamma")),
     ),
-    (lambda spec: spec.update(vote={"min_members": 2, "grace_ms": 500}), of(5, ("alpha", "delta", "gamma"))),
-    (lambda spec: spec["members"].reverse(), of(6, ("gamma", "delta", "alpha"))),
-    (lambda spec: spec.pop("lazy"), of(6, ("gamma", "delta", "alpha"))),
+    (lambda spec: spec.update(vote={"min_members": 2, "grace_ms": 500}), of(6, ("alpha", "delta", "gamma"))),
+    (lambda spec: spec["members"].reverse(), of(7, ("gamma", "delta", "alpha"))),
+    (lambda spec: spec.pop("lazy"), of(7, ("gamma", "delta", "alpha"))),
 ]
 
 
@@ -198,7 +200,7 @@ def test_no_request_fails_and_each_is_answered_by_a_live_configuration(deploy: P
         for change, then in changes:
             edit(deploy, change)
             spans.change(lambda: applying(deploy, live).apply(), then)
-        with pytest.raises(RolloutError, match="undone: .*does-not-exist"):
+        with pytest.raises(RolloutError, match=r"undone: .*does-not-exist"):
             edit(deploy, with_member("broken", "does-not-exist.jsonl"))
             applying(deploy, live).apply()
         load.wait_for(2 * CALLERS)
@@ -220,14 +222,59 @@ def test_a_restart_serves_what_was_applied(deploy: Path, live: Live) -> None:
     assert live.ask(title(1), ASKED).members[-1] == "epsilon"
 
 
-def test_settings_of_the_server_are_refused(deploy: Path, live: Live) -> None:
-    before = live.spec.server.model_dump(mode="json")
-    record = Running(
-        live.server.pid or 0, start_of(live.server.pid or 0), live.server.repository, live.endpoint
-    )
-    leave_note(live.spec, replace(record, settings=before))
+@pytest.fixture
+def noted(deploy: Path, live: Live) -> Path:
+    """The folder of the deployment, where commands find the server."""
+    pid, settings = live.server.pid or 0, live.spec.server.model_dump(mode="json")
+    leave_note(live.spec, Running(pid, start_of(pid), live.server.repository, live.endpoint, settings))
+    return deploy.parent
+
+
+@pytest.mark.usefixtures("noted")
+def test_settings_of_the_server_are_refused(deploy: Path) -> None:
     edit(deploy, lambda spec: spec["server"].update(connection_age_s=100))
     with pytest.raises(RolloutError, match=r"server\.connection_age_s 600\.0 -> 100\.0"):
         quorum.apply(load_deployment(deploy), dry_run=True)
     edit(deploy, lambda spec: spec["server"].pop("connection_age_s"))
     assert all(plan.is_empty for plan in quorum.apply(load_deployment(deploy)).servers.values())
+
+
+def test_the_command_shows_the_plan_and_applies_it(deploy: Path, noted: Path) -> None:
+    edit(deploy, lambda spec: spec.update(gate={"max_in_flight": 78}))
+    plan, _ = command.quorum(noted, "apply", "--dry-run")
+    assert "gate.max_in_flight: 77 -> 78" in plan
+    assert "loads: quorum_gate\n" in plan
+    made, _ = command.quorum(noted, "apply")
+    assert "gate.max_in_flight: 77 -> 78" in made
+    _, said = command.quorum(noted, "apply")
+    assert "serves deploy.yaml already" in said
+
+
+def test_extract_at_an_address_needs_no_deployment(live: Live, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in.jsonl", [{"id": str(p), "title": title(p)} for p in range(3)])
+    asked = ("--url", live.url, "--attributes", "color", "--text", "title", "--out", "out.jsonl")
+    command.quorum(tmp_path, "extract", "in.jsonl", *asked)
+    assert len((tmp_path / "out.jsonl").read_text("utf-8").splitlines()) == 3
+
+
+@pytest.mark.skipif(not LONG, reason="long form: a kill -9 at every stage takes minutes")
+@pytest.mark.parametrize("stage", ["load", "over", "steps", "back", "clean"])
+def test_a_kill_at_every_stage_fails_no_request(deploy: Path, live: Live, noted: Path, stage: str) -> None:
+    journal = live.spec.repository_path / "apply.pending.json"
+    name = f"killed-{stage}"
+    with under_load(live.url) as load:
+        edit(deploy, with_member(name))
+        process = command.start(noted, "apply")
+        while process.poll() is None:
+            with suppress(OSError):
+                if f'"stage": "{stage}"' in journal.read_text("utf-8"):
+                    process.kill()
+                    break
+        process.communicate()
+        if journal.exists():
+            assert "apply" in command.quorum(noted, "status")[1]
+        command.quorum(noted, "apply")
+        load.wait_for(2 * CALLERS)
+    assert load.failures == []
+    assert live.ask(title(1), ASKED).members[-1] == name
+    assert applying(deploy, live).plan().is_empty

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from quorum.build.trtllm import Tools as Tools
     from quorum.bulk.ask import ask as ask
     from quorum.bulk.dry_run import estimate_extract as estimate_extract
+    from quorum.bulk.elsewhere import deployment_at as deployment_at
     from quorum.bulk.estimate import Expected as Expected
     from quorum.bulk.export.answers import ExportReport as ExportReport
     from quorum.bulk.export.delta import export_delta as export_delta
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
     from quorum.operations.status import RetrieverStatus as RetrieverStatus
     from quorum.operations.status import ServerStatus as ServerStatus
     from quorum.operations.status import status as status
+    from quorum.operations.sync import sync as sync
     from quorum.operations.tune import TuneReport as TuneReport
     from quorum.operations.tune import tune_member as tune_member
     from quorum.operations.tune_options import TuneOptions as TuneOptions
@@ -151,6 +153,7 @@ _MODULES = {
     "quorum.bulk.outputs.jsonl_answers": ("extraction_json",),
     "quorum.bulk.ask": ("ask",),
     "quorum.bulk.dry_run": ("estimate_extract",),
+    "quorum.bulk.elsewhere": ("deployment_at",),
     "quorum.bulk.estimate": ("Expected",),
     "quorum.bulk.export.answers": ("ExportReport",),
     "quorum.bulk.export.delta": ("export_delta",),
@@ -209,6 +212,7 @@ _MODULES = {
         "rollback",
     ),
     "quorum.operations.status": ("FleetStatus", "RetrieverStatus", "ServerStatus", "status"),
+    "quorum.operations.sync": ("sync",),
     "quorum.operations.tune": ("TuneReport", "tune_member"),
     "quorum.operations.tune_options": ("TuneOptions",),
     "quorum.operations.versions": ("versions",),

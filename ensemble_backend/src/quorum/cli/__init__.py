@@ -65,7 +65,7 @@ for command in (
     *(label.label, review.review, learn.learn, learn.drift, evaluate.evaluate),
     distill.distill,
     *(rollout.publish, rollout.promote, rollout.rollback, rollout.retire, rollout.history, rollout.diff),
-    apply.apply,
+    *(apply.apply, apply.sync),
     index.index,
     flywheel.flywheel,
     demo.demo,

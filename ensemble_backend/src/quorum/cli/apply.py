@@ -56,3 +56,37 @@ def apply(
             out.print(Text(f"  unloads: {', '.join(plan.unloads) or 'nothing'}"), soft_wrap=True)
     if dry_run:
         note("nothing was changed; `quorum apply` does it")
+
+
+def sync(
+    repository: Annotated[Path, typer.Argument(help="The model repository to bring up to date.")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="The repository to take all from; default: the others of the fleet."),
+    ] = None,
+    deploy: DeployOption = DEPLOY,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Bring the repository of a new or stale server to the state of its fleet.
+
+    Copies versions of the weights and of the retriever that it lacks, each checked by its hash, then takes
+    over versions, pins and the canary's share. A server of `fleet` that reads the repository loads them and
+    is verified; what fails is undone. Where no server answers, files are written for the next `quorum up`.
+
+    Example: `quorum sync /mnt/gpu-8/model_repository`
+    """
+    plan = quorum.sync(quorum.load_deployment(deploy), repository, source, dry_run=dry_run)
+    if json:
+        print_json(plan)
+        return
+    if plan.is_empty:
+        note(f"{repository} has the fleet's state already")
+        return
+    verb = "would be copied" if plan.planned else "copied"
+    for versions, what in ((plan.weights, "the weights"), (plan.retriever, "the retriever")):
+        if versions:
+            note(f"versions of {what}, {verb}: {', '.join(map(str, versions))}")
+    if plan.state:
+        where = "loaded and verified by its server" if plan.is_served else "in its files"
+        note(f"versions, pins and share of the fleet: {'to be ' if plan.planned else ''}{where}")

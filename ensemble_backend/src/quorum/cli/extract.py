@@ -16,7 +16,7 @@ from quorum.bulk.options import MAX_BAD
 from quorum.cli import extract_options as given
 from quorum.cli.console import DEPLOY, CommandError, DeployOption, JsonOption, counted, note, print_json
 from quorum.cli.job_progress import JobDisplay
-from quorum.cli.options import names_in, parse_canary_share, parse_wait
+from quorum.cli.options import load_if_any, names_in, parse_canary_share, parse_wait
 from quorum.cli.signals import terminated_as_interrupted
 from quorum_client import ChannelNotFound, Status, Unavailable
 from quorum_contract import BULK, LAZY_OF, STABLE
@@ -126,7 +126,8 @@ def extract(
         accept_new_weights=accept_new_weights,
     )
     every_s = parse_wait("--progress-every", progress_every)
-    deployment = quorum.load_deployment(deploy)
+    known = load_if_any(deploy) if url and only is None and not dry_run else quorum.load_deployment(deploy)
+    deployment = known or quorum.deployment_at(url or "", options.attributes, lazy=lazy)
     if dry_run:
         expected = quorum.estimate_extract(deployment, files, options, note=note)
         show_estimate(expected, deployment.currency, json)

@@ -22,6 +22,7 @@ from quorum.deployment.schema import Deployment
 from quorum.repository.configs import parse_config
 from quorum.repository.history import History, Step, timestamp
 from quorum.repository.loaded import rendered_models
+from quorum.repository.render import misfits
 from quorum.repository.store import CONFIG_FILE, KEEP_FILE, Store
 from quorum.rollout.apply_journal import ApplyJournal, Begun, Stage
 from quorum.rollout.graph_change import ANSWERING, GraphChange, find_change, weights_of_copy
@@ -116,17 +117,16 @@ class Applying:
 
     def _weights(self) -> Weights | None:
         """The weights of a new version: those given, or those of stable for other members; None: none."""
-        state, members = self.store.state(), self._spec.member_names
+        state, spec = self.store.state(), self._spec
+        members = spec.member_names
         running = self.store.weights(state.pins[STABLE])
         if self._wanted.weights is not None:
             same = running.content_hash == self._wanted.weights.content_hash
             return None if same and running.members == tuple(members) else self._wanted.weights
         if running.members == tuple(members):
-            others = [v for v in state.versions if self.store.weights(v).members != running.members]
-            if others:
-                raise RolloutError(
-                    f"versions {others} of the weights are for other members; `quorum retire` them first"
-                )
+            if unfit := misfits(spec, self.store, state):
+                listed = "; ".join(f"version {version}: {why}" for version, why in unfit.items())
+                raise RolloutError(f"{listed}. Promote another one, `quorum retire` this, and apply again")
             return None
         if state.canary_share:
             raise RolloutError(

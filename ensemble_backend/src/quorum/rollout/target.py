@@ -11,6 +11,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from quorum.deployment.schema import Deployment
 from quorum.repository.render import difference, model_configs
 from quorum.repository.store import Store
+from quorum.rollout.apply_journal import ApplyJournal
 from quorum.rollout.lock import RolloutError
 from quorum_client import Overloaded
 from quorum_contract import CHANNELS, RECOMMEND_CHANNELS, RETRIEVER
@@ -85,11 +86,13 @@ def graph_difference(server: Graph, spec: Deployment, store: Store, model: str |
         RepositoryError: Its state cannot be read.
     """
     state = store.state()
+    if ApplyJournal(store).path.exists():
+        return f"{store.path}: `quorum apply` goes on, or was interrupted: run it again to settle that"
     changes = difference(spec, store.path)
     if changes.names:
         return (
-            f"{store.path} differs from {spec.path} ({', '.join(changes.names[:3])}): stop the server, run "
-            "`quorum render`, start it again"
+            f"{store.path} differs from {spec.path} ({', '.join(changes.names[:3])}): `quorum apply` changes "
+            "the running server (see --dry-run); or stop the server, run `quorum render`, start it again"
         )
     of_retriever = {RETRIEVER, *RECOMMEND_CHANNELS}
     configs = {
