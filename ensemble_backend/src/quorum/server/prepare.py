@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quorum.deployment.schema import Deployment
+from quorum.repository.store import Store
 from quorum.rollout.lock import RolloutError
 from quorum.rollout.offline import quarantine, recover_apply, recover_offline, set_damaged_journal_aside
 from quorum.server.following import applied
@@ -48,6 +49,7 @@ def prepare_again(spec: Deployment, repository: Path, report: Callable[[str], No
             if begun := recover_apply(repository):
                 done = "finished" if begun.stage == "clean" else "undone"
                 report(f"{begun.step.action} was interrupted; {done}")
+            Store(repository).state_if_any()  # It says best what is wrong with it.
             followed = applied(spec, repository)
             if followed is None:
                 report(f"starting without a look at the repository: {spec.path} was changed and not applied")
