@@ -77,7 +77,7 @@ gpu-check: setup-tune ## check members and graph on a GPU, and measure them (ARG
 
 docs: setup-dev ## write the documentation as a site to .cache/site; any warning fails
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
-	@echo "open .cache/site/index.html, or: .venv/bin/mkdocs serve"
+	@echo "written to .cache/site, for any web server; to read it here: .venv/bin/mkdocs serve"
 
 clean: ## remove environments, caches and files of a demo
 	rm -rf .venv .venv-build .venv-peers .venv-ray .cache .quorum .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache

@@ -34,7 +34,7 @@ class ExampleSpec(Strict):
 
 
 class AttributeSpec(Strict):
-    """One attribute of the catalogue; see :class:`quorum.tasks.attribute.Attribute`.
+    """One attribute of the catalogue, as in :class:`quorum.tasks.attribute.Attribute`.
 
     ``allow_na`` is false by default for kind ``label``, and true for the others.
     """
@@ -80,7 +80,7 @@ class AttributeSpec(Strict):
 
 
 class DefaultSpec(Strict):
-    """What attributes outside the catalogue are asked; see :class:`quorum.tasks.default.Default`.
+    """What attributes outside the catalogue are asked, as in :class:`quorum.tasks.default.Default`.
 
     Attributes:
         kind: Of the answer.

@@ -64,11 +64,11 @@ MemberOptions = Annotated[Options, PlainValidator(_typed_options), PlainSerializ
 
 
 class MemberSpec(Strict):
-    """One LLM.
+    """One member: an LLM, an encoder, or what looks answers up.
 
     Attributes:
         name: Name of its Triton model, and of its column in votes tables.
-        runtime: Key of :data:`quorum.runtimes.options.RUNTIMES`.
+        runtime: The program that answers for it.
         options: Options of that runtime; defaults are filled in and written out.
         prompt: ``instruct`` for general LLMs, ``bare`` for models fine-tuned on the task.
         timeout_s: The member abstains after this time, or earlier by the request's deadline.
@@ -138,8 +138,7 @@ class VoteSpec(Strict):
 
     Attributes:
         min_members: Members that must have answered an attribute, "n/a" included; else its value is withheld.
-        min_weight: Share in [0, 1] of the weight of all members that those must have; see
-            :mod:`quorum.decision.quorum_rule`.
+        min_weight: Share in [0, 1] of the weight of all members that those must have.
         grace_ms: Once ``min_members`` have answered all attributes of a question, the others get this much
             more time, in milliseconds, at most until their deadline; None: until their deadline.
     """
@@ -206,7 +205,7 @@ class Deployment(Strict):
         attributes: The catalogue, by attribute name.
         default_normaliser: For attributes outside the catalogue, which are open.
         default: What attributes outside the catalogue are asked instead, such as keyphrases; None: nothing.
-        members: In the order of ``MEMBER_VALUES``.
+        members: Who votes, in the order in which answers list them.
         currency: Of all prices, as it is shown to people, such as EUR.
         gate: Limits of what is let in.
         vote: How many members must answer, and how long the vote waits.

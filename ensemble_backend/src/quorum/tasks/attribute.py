@@ -46,7 +46,8 @@ class Attribute:
         values: The allowed answers in their canonical spelling; of kind ``spans`` the types. Empty for an
             open attribute.
         synonyms: Other spellings -> canonical value.
-        normaliser: A key of :data:`quorum.tasks.normalise.NORMALISERS`.
+        normaliser: How values are compared: as text, exactly, as numbers or as measures
+            (:mod:`quorum.tasks.normalise`).
         kind: Of the answer.
         many: Whether a product may have several values; only of kind ``value``.
         allow_na: Whether "n/a" is an answer; None becomes what is usual for the kind: not for ``label``.

@@ -25,7 +25,8 @@ class Default:
         question: With ``{name}`` in it, which stands for the name, quoted; no other braces mean anything.
         values: The allowed answers, from the worst to the best.
         synonyms: Other spellings -> value.
-        normaliser: A key of :data:`quorum.tasks.normalise.NORMALISERS`.
+        normaliser: How values are compared: as text, exactly, as numbers or as measures
+            (:mod:`quorum.tasks.normalise`).
         instructions: In place of the usual first sentence of the prompt; empty: that one.
         grades: Value -> its grade in [0, 1]; empty: value i of n has the grade i / (n - 1).
     """
