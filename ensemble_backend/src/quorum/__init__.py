@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from quorum.operations.describe import check_machine as check_machine
     from quorum.operations.describe import render as render
     from quorum.operations.describe import validate as validate
+    from quorum.operations.drift import drift as drift
     from quorum.operations.evaluate import EvaluateOptions as EvaluateOptions
     from quorum.operations.evaluate import evaluate as evaluate
     from quorum.operations.evaluate import evaluate_weights as evaluate_weights
@@ -84,7 +85,6 @@ if TYPE_CHECKING:
     from quorum.operations.init import InitReport as InitReport
     from quorum.operations.init import init as init
     from quorum.operations.learn import LearnReport as LearnReport
-    from quorum.operations.learn import drift as drift
     from quorum.operations.learn import learn as learn
     from quorum.operations.learn_choice import LearnOptions as LearnOptions
     from quorum.operations.look_up import AddedVotes as AddedVotes
@@ -188,6 +188,7 @@ _MODULES = {
     "quorum.operations.canary_retriever": ("RetrieverCanaryOptions", "retriever_canary_report"),
     "quorum.operations.clean": ("clean",),
     "quorum.operations.describe": ("RenderReport", "check_machine", "render", "validate"),
+    "quorum.operations.drift": ("drift",),
     "quorum.operations.evaluate": ("EvaluateOptions", "evaluate", "evaluate_weights"),
     "quorum.operations.evaluate_retrieval": ("RetrievalOptions", "evaluate_retrieval"),
     "quorum.operations.flywheel": ("FlywheelOptions", "flywheel"),
@@ -202,7 +203,7 @@ _MODULES = {
     ),
     "quorum.operations.index": ("IndexOptions", "IndexReport", "index_keyphrases"),
     "quorum.operations.init": ("InitOptions", "InitReport", "init"),
-    "quorum.operations.learn": ("LearnReport", "drift", "learn"),
+    "quorum.operations.learn": ("LearnReport", "learn"),
     "quorum.operations.learn_choice": ("LearnOptions",),
     "quorum.operations.look_up": ("AddedVotes", "add_catalogue_votes"),
     "quorum.operations.plan": ("PlanReport", "plan", "unknown_before_a_run"),

@@ -391,10 +391,8 @@ def _verdict(results: Mapping[str, MethodResult], member: str, accuracy: float, 
     result, name = results[name], Evaluation.label(name)
     low, high = result.delta_best_member_ci95
     what = "" if unit == RIGHT else f"{unit} "
-    figures = (
-        f"{what}{100 * result.accuracy:.1f} % against {100 * accuracy:.1f} %, difference "
-        f"{points_in_words(Estimate(result.delta_best_member, low, high))}"
-    )
+    difference = points_in_words(Estimate(result.delta_best_member, low, high))
+    figures = f"{what}{100 * result.accuracy:.1f} % against {100 * accuracy:.1f} %, difference {difference}"
     if low > 0.0:
         return f"{name} is better than the best single member, {member}: {figures}."
     if high < 0.0:

@@ -8,19 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from quorum.bulk.callbacks import Note, ignore
 from quorum.decision import weights as weights_file
 from quorum.decision.answer_kinds import AnswerKinds, form_of, has_one_value, kind_in, recorded_kinds
 from quorum.decision.catalogue_change import is_stale, named
 from quorum.decision.trial import check_decisions
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
-from quorum.evaluation.drift import Drift, DriftError
+from quorum.evaluation.drift import Drift
 from quorum.evaluation.drift import drift as compare_day
-from quorum.evaluation.drift_page import drift_html
 from quorum.evaluation.learned import LearnedResult, judge_learned
 from quorum.evaluation.tuned_rows import TunedRows
-from quorum.files import check_replaceable, locked, replacing, write_atomic
+from quorum.files import check_replaceable, locked, replacing
 from quorum.learning.by_kind import learn as learn_table
 from quorum.learning.by_kind import learn_parts, methods_by_form, present_kinds
 from quorum.learning.learn import LearnError
@@ -37,6 +35,7 @@ from quorum.learning.online import (
     update,
     without_attributes,
 )
+from quorum.operations.drift import texts_in
 from quorum.operations.early import NOT_BY_STREAM, NOT_BY_UPDATE, is_lazy, with_learned_stopping
 from quorum.operations.evaluate import kinds_of, kinds_unknown, live_weights, pooled
 from quorum.operations.learn_choice import LearnOptions, catalogue_of, choice
@@ -47,7 +46,6 @@ from quorum.operations.learn_remarks import (
     votes_remarks,
     without_votes,
 )
-from quorum.operations.pages import page_path
 from quorum.operations.tuned_rows import TunedRowsError, tuned_rows, tuned_rows_in_stream
 from quorum.records import Record
 from quorum.review.spellings import spelling_remarks
@@ -170,46 +168,6 @@ def _write(target: Path, weights: Weights, state: State | None) -> None:
             state_path(target).unlink(missing_ok=True)
 
 
-def drift(
-    weights: str | Path,
-    votes: str | Path,
-    *,
-    alarm: float = 0.01,
-    report: str | Path | None = None,
-    note: Note = ignore,
-) -> Drift:
-    """Name members that do not vote as they did: swapped, broken, or asked other things.
-
-    Args:
-        weights: Weights with their state in a file of their folder.
-        votes: A day's votes, in any format, that the weights have not seen.
-        alarm: How often a day without a change may have a finding, at most.
-        report: HTML file to write as well; None: none.
-        note: Takes a remark on spellings of one answer that count as different ones.
-
-    Raises:
-        WeightsError, VotesError: The weights, or the votes, cannot be read.
-        DriftError: The votes cannot be compared.
-        ReportError: The report needs a library that is not installed.
-        OSError: The report cannot be written there.
-    """
-    page = page_path(report)
-    loaded = weights_file.load(Path(weights))
-    table = read_votes(votes).of_members(loaded.members)
-    kinds = recorded_kinds(loaded.settings)
-    day = exploded(table, kinds)
-    if texts := _texts_in(table, kinds):
-        note(f"{named(texts)}: whether members write other texts than before is not compared")
-    if len(table) and not len(day):
-        raise DriftError(f"{votes}: written texts alone, or nothing named; there are no votes to compare")
-    result = compare_day(load_state(state_path(weights)), day, weights=loaded, alarm=alarm)
-    for remark in (*spelling_remarks(table, votes), *readable(table, kinds)[1]):
-        note(remark)
-    if page:
-        write_atomic(page, drift_html(result, title=f"Do members vote as they did? {Path(votes).name}"))
-    return result
-
-
 def _check_target(target: Path, votes: Path, deployment: Deployment | None) -> None:
     """Refuse to write weights, or their state, over what they are learned from."""
     inputs = {votes.resolve(), deployment.path.resolve() if deployment else None}
@@ -295,13 +253,9 @@ def _single_kinds(votes: Path, statistic: Statistic, deployment: Deployment | No
     return present
 
 
-def _texts_in(table: VotesTable, kinds: AnswerKinds) -> list[str]:
-    return sorted(name for name, kind in present_kinds(table, kinds).items() if kind == "text")
-
-
 def _kept_texts(table: VotesTable, kinds: AnswerKinds) -> tuple[str, ...]:
     """Say that a day's texts teach nothing."""
-    texts = _texts_in(table, kinds)
+    texts = texts_in(table, kinds)
     if not texts:
         return ()
     remark = (
