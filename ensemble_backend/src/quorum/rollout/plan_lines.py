@@ -94,9 +94,9 @@ def _lines(change: GraphChange) -> Iterator[PlanLine]:
     yield from _members(change)
     yield from _attributes(change)
     for model, section in ((GATE, "gate"), (VOTE, "vote")):
-        for key, told in _differences(_settings(change.before, model), _settings(change.after, model)):
+        for key, differences in _differences(_settings(change.before, model), _settings(change.after, model)):
             if key not in _OF_MEMBERS:
-                yield PlanLine(f"{section}.{key}", told)
+                yield PlanLine(f"{section}.{key}", differences)
     if VOTE in change.changed and _of(change, VOTE, "prices"):
         yield PlanLine("prices", "changed")
     for channel in change.changed_channels:
@@ -125,8 +125,8 @@ def _members(change: GraphChange) -> Iterator[PlanLine]:
     for name, settings in after.items():
         if name not in before:
             yield PlanLine(f"member {name}", f"added ({settings['runtime']}), loaded next to the others")
-        elif told := "; ".join(f"{key} {text}" for key, text in _differences(before[name], settings)):
-            yield PlanLine(f"member {name}", f"{told}; {how}")
+        elif differences := "; ".join(f"{key} {text}" for key, text in _differences(before[name], settings)):
+            yield PlanLine(f"member {name}", f"{differences}; {how}")
     for name in before:
         if name not in after:
             yield PlanLine(f"member {name}", "removed, and unloaded once no channel asks it")
@@ -165,8 +165,8 @@ def _attributes(change: GraphChange) -> Iterator[PlanLine]:
     for name in new:
         if name not in old:
             yield PlanLine(f"attribute {name}", "added")
-        elif told := "; ".join(f"{key} {text}" for key, text in _differences(old[name], new[name])):
-            yield PlanLine(f"attribute {name}", told)
+        elif differences := "; ".join(f"{key} {text}" for key, text in _differences(old[name], new[name])):
+            yield PlanLine(f"attribute {name}", differences)
     for name in old:
         if name not in new:
             yield PlanLine(f"attribute {name}", "removed")
