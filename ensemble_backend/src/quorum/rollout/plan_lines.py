@@ -145,16 +145,16 @@ def _grace(files: Files) -> list[Any]:
 
 
 def _member_settings(files: Files) -> dict[str, dict[str, Any]]:
-    found = {}
+    members = {}
     for model in _models(files):
         if model not in (GATE, VOTE):
             for member in _settings(files, model).get("members", ()):
-                found[member["name"]] = {
+                members[member["name"]] = {
                     **member,
                     **{f"options.{k}": v for k, v in member["options"].items()},
                 }
-                del found[member["name"]]["options"]
-    return found
+                del members[member["name"]]["options"]
+    return members
 
 
 def _attributes(change: GraphChange) -> Iterator[PlanLine]:
@@ -192,5 +192,5 @@ def _models(files: Files) -> Iterator[str]:
 
 def _settings(files: Files, model: str) -> dict[str, Any]:
     text = files.get(f"{model}/{CONFIG_FILE}")
-    found: dict[str, Any] = json.loads(settings_of(parse_config(text)) or "{}") if text else {}
-    return found
+    settings: dict[str, Any] = json.loads(settings_of(parse_config(text)) or "{}") if text else {}
+    return settings
