@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gateway: callers with the key get the answers of the server behind it, and nobody gets more."""
+"""The gateway: callers with the key get the answers of the server behind it, and no caller gets more."""
 
 from __future__ import annotations
 

@@ -402,7 +402,7 @@ def test_a_gateway_lets_callers_ask_for_keyphrases(live: Live, tmp_path: Path) -
             encoder, dims = (SECOND, 4) if found["channel"] == RECOMMEND_CANARY else (FIRST, 8)
             assert [k["text"] for k in found["keyphrases"]] == best(encoder, ITEM, dims, 5, "bags")
             assert (found["id"], found["version"]) == ("item-1", 4 if dims == 4 else 1)
-        # The first answer told the share.
+        # The first answer gave the share.
         assert (found["channel"] == RECOMMEND_CANARY) is takes_canary("item-1", 0.25)
 
 

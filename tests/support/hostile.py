@@ -172,7 +172,7 @@ def with_other_input(draw: random.Random, request: pb.ModelInferRequest) -> None
 
 
 def with_contents(draw: random.Random, request: pb.ModelInferRequest) -> None:
-    """Typed contents, beside the raw ones or in their place."""
+    """Typed contents, next to the raw ones or in their place."""
     if draw.random() < 0.6:
         del request.raw_input_contents[:]
     for tensor in request.inputs:

@@ -27,7 +27,7 @@ class Tracer:
     """Begins the spans of a client's calls, by the tracer provider of the process.
 
     Args:
-        is_direct: Whether requests go to Triton itself, and not to a door, which refuses parameters.
+        is_direct: Whether requests go to Triton itself, and not to a gateway, which refuses parameters.
 
     Raises:
         InvalidRequest: OpenTelemetry is not installed.

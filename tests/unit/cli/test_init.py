@@ -57,7 +57,7 @@ def test_a_key_that_is_not_set_is_named(folder: Path, run: Any, monkeypatch: pyt
     code, _, err = run("init", "new", *API, "--model", "m", "--api-key-env", "NEW_KEY")
     assert code == 0
     assert "missing here: the environment variable NEW_KEY is not set" in err
-    assert "one member alone has nobody to vote with" in err
+    assert "one member alone makes no vote" in err
 
 
 @pytest.mark.parametrize(

@@ -36,13 +36,13 @@ def deployment_at(
     if not attributes:
         raise NoAttributesError("no attributes: without a deploy.yaml, name them with --attributes a,b")
     with Client(url, timeout_s=_PROBE_S, key=client_key()) as client:
-        found = client.extract(PROBE_TEXT, list(attributes)[:1], channel=channel, members_timeout_s=0.0)
+        extraction = client.extract(PROBE_TEXT, list(attributes)[:1], channel=channel, members_timeout_s=0.0)
     # Of its runtimes and options nothing is known, and nothing is asked here.
     unknown = {"runtime": "replay", "options": {"votes": "unknown"}}
     return Deployment.model_validate(
         {
             "attributes": {name: {} for name in attributes},
-            "members": [{"name": vote.member, **unknown} for vote in found.answers[0].votes],
+            "members": [{"name": vote.member, **unknown} for vote in extraction.answers[0].votes],
             "lazy": {} if lazy else None,
             "path": Path("deploy.yaml"),
         }

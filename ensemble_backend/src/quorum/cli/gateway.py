@@ -62,7 +62,7 @@ def add(
 
     Example: `quorum gateway keys add shop --requests-per-minute 600 --cost-per-day 5`
     """
-    roles: list[Role] = [_role(one) for one in role] if role else ["extract", "recommend"]
+    roles: list[Role] = [_role(text) for text in role] if role else ["extract", "recommend"]
     new = quorum.add_key(
         quorum.load_deployment(deploy),
         name,

@@ -80,13 +80,13 @@ def deployment_schema() -> dict[str, Any]:
 
 def described_keys(kind: type) -> dict[str, str]:
     """Key -> its description, from the section ``Attributes`` of a class's docstring and of its bases."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for described in (*inspect.getmro(kind)[:-1], *_mro_of(_DESCRIBED_BY.get(kind))):
         for name, text in _entries(inspect.cleandoc(vars(described).get("__doc__") or "")):
-            known = found.setdefault(name, text)
+            known = texts.setdefault(name, text)
             if known.startswith("As in") and not text.startswith("As in"):
-                found[name] = f"{text} {_AS_IN.sub('', known).capitalize()}".strip()
-    return found
+                texts[name] = f"{text} {_AS_IN.sub('', known).capitalize()}".strip()
+    return texts
 
 
 def summary(kind: type) -> str:
@@ -143,8 +143,8 @@ def _entries(text: str) -> Iterator[tuple[str, str]]:
     _, _, section = text.partition("Attributes:\n")
     section = re.split(r"\n(?=\S)", section)[0]
     for entry in re.split(r"\n(?=    \w)", section.rstrip()):
-        if found := _ENTRY.match(entry):
-            yield found[1], _plain(entry.partition(":")[2])
+        if match := _ENTRY.match(entry):
+            yield match[1], _plain(entry.partition(":")[2])
 
 
 def _plain(text: str) -> str:

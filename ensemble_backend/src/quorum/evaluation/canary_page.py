@@ -23,14 +23,14 @@ def canary_html(report: Report, done: str | None = None) -> str:
     template = resources.files("quorum.evaluation").joinpath("canary_report.html.j2")
     changed = [(name, m) for name, m in report.moved.items() if m.changed]
     moved = sorted(changed, key=lambda row: -row[1].changed)
-    words = [found.worse_in_words() for found in report.compared.values()]
+    words = [judgement.worse_in_words() for judgement in report.compared.values()]
     return render(
         template.read_text(encoding="utf-8"),
         r=report,
         done=done,
         worse=[line for line in words if line and not report.trained_on],
         metrics={"right": report.accuracy, "agreement": report.agreement, "confidence": report.confidence},
-        compared={other: attributes_of(found, other) for other, found in report.compared.items()},
+        compared={other: attributes_of(judgement, other) for other, judgement in report.compared.items()},
         moved=moved,
         unmoved=len(report.moved) - len(moved),
         outside=OUTSIDE_NAME,

@@ -97,9 +97,9 @@ def read_callers(path: Path) -> list[Caller]:
         raise KeysError(f"{path}: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise KeysError(f"{path}: {error}; write it with `quorum gateway keys`") from error
-    for what, found in (("name", [c.name for c in callers]), ("hash", [c.hash for c in callers])):
-        if len(set(found)) < len(found):
-            twice = next(c.name for c in callers if found.count(getattr(c, what)) > 1)
+    for what, values in (("name", [c.name for c in callers]), ("hash", [c.hash for c in callers])):
+        if len(set(values)) < len(values):
+            twice = next(c.name for c in callers if values.count(getattr(c, what)) > 1)
             raise KeysError(f"{path}: two callers have the {what} of {twice!r}; remove one")
     return callers
 
@@ -182,8 +182,8 @@ class Keys:
         self._read_again()
         digest = hash_of(key)
         # What the search may give away by its time is of the hash, from which no key follows.
-        found = self._by_hash.get(digest)
-        return found if found and hmac.compare_digest(found.hash, digest) else None
+        caller = self._by_hash.get(digest)
+        return caller if caller and hmac.compare_digest(caller.hash, digest) else None
 
     def _take(self, callers: list[Caller]) -> None:
         self._by_hash = {caller.hash: caller for caller in (*callers, *self._others)}
@@ -192,10 +192,10 @@ class Keys:
         if self._path is None:
             return None
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
+        return status.st_mtime_ns, status.st_ino, status.st_size
 
     def _read_again(self) -> None:
         """Take the file's callers if it was replaced."""

@@ -18,7 +18,7 @@ _CANARY_OF = dict([CHANNELS, LAZY_CHANNELS, RECOMMEND_CHANNELS])
 class Router:
     """Knows the canary's shares from the answers that pass, and chooses the channel of a product.
 
-    Until an answer has told the share of its kind, products go to the stable channel.
+    Until an answer has given the share of its kind, products go to the stable channel.
     """
 
     def __init__(self) -> None:

@@ -91,11 +91,11 @@ class Certificates:
         marks = []
         for path in self._paths():
             try:
-                found = path.stat()
+                status = path.stat()
             except OSError:
                 marks.append((0, 0))
             else:
-                marks.append((found.st_mtime_ns, found.st_ino))
+                marks.append((status.st_mtime_ns, status.st_ino))
         return marks
 
     def _read(self) -> _Pem:

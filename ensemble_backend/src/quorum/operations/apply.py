@@ -44,7 +44,7 @@ class ApplyReport(Record):
 
     Attributes:
         servers: Addresses that share a repository -> their plan.
-        remarks: What to know besides.
+        remarks: What else to know.
     """
 
     servers: dict[str, ApplyPlan]

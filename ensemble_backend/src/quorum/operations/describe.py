@@ -177,7 +177,7 @@ def check_machine(deployment: Deployment) -> Preflight:
 
 
 def _missing_at_start(deployment: Deployment) -> list[str]:
-    """What the machine that serves must have besides files, and this one lacks: keys, programs, packages."""
+    """What the serving machine must have in addition to files, and lacks: keys, programs, packages."""
     keys = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
         for i, member in enumerate(deployment.members)

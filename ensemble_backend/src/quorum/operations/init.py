@@ -161,10 +161,10 @@ def _without_defaults(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _demo() -> Path:
-    found = demo_folder()
-    if found is None:
+    folder = demo_folder()
+    if folder is None:
         raise InitError(f"--demo: the demo is not installed; run {how_to_install('demo')}")
-    return found
+    return folder
 
 
 def _copy_demo(folder: Path, force: bool) -> None:

@@ -44,7 +44,9 @@ def sync(
     if origin.path.resolve() == target.path.resolve():
         raise RolloutError(f"{repository}: source and target are the same; name another one with --from")
     plan = plan_sync(deployment, origin, target)
-    urls = next((found for path, found in servers.items() if path.resolve() == target.path.resolve()), [])
+    urls = next(
+        (addresses for path, addresses in servers.items() if path.resolve() == target.path.resolve()), []
+    )
     key = endpoint_of(deployment).admin_key
     with ExitStack() as controls:
         live = {url: controls.enter_context(Control(url, key)) for url in urls}

@@ -20,10 +20,10 @@ _PARTS = (
 
 def versions() -> dict[str, str]:
     """Part -> its version, for installed parts: quorum, the interpreter, the server, then packages."""
-    found = {"quorum": quorum.__version__, "python": f"{platform.python_version()} ({sys.executable})"}
+    by_part = {"quorum": quorum.__version__, "python": f"{platform.python_version()} ({sys.executable})"}
     with suppress(ServerNotFound):
-        found["tritonserver"] = triton_version()
+        by_part["tritonserver"] = triton_version()
     for name in _PARTS:
         with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            by_part[name] = metadata.version(name)
+    return by_part

@@ -93,10 +93,10 @@ def row_chart(title: str, rows: Sequence[Row], axis: Axis, at: float | None = No
         rows = [Row(f"{row.name}, {row.series}", row.figure) for row in rows]
         series = [""]
     names = list(dict.fromkeys(row.name for row in rows))
-    beside = len(series) if len(rows) > len(names) else 1
-    lines = sum(name.count("\n") + 1 for name in map(wrapped, names)) if beside == 1 else len(names)
-    figure, axes = new_axes(0.8 + lines * 0.16 + len(names) * 0.15 * beside + 0.28 * (len(series) > 1))
-    step = _DODGE / len(series) if beside > 1 else 0.0
+    per_name = len(series) if len(rows) > len(names) else 1
+    lines = sum(name.count("\n") + 1 for name in map(wrapped, names)) if per_name == 1 else len(names)
+    figure, axes = new_axes(0.8 + lines * 0.16 + len(names) * 0.15 * per_name + 0.28 * (len(series) > 1))
+    step = _DODGE / len(series) if per_name > 1 else 0.0
     for index, group in enumerate(series):
         look, shift = series_look(index), (index - (len(series) - 1) / 2) * step
         own = [row for row in rows if row.series == group]
@@ -104,7 +104,7 @@ def row_chart(title: str, rows: Sequence[Row], axis: Axis, at: float | None = No
             ends = [row.figure.low, row.figure.high]
             axes.plot(ends, [place, place], color=look["color"], lw=2.4, alpha=0.55, solid_capstyle="round")
             axes.plot(row.figure.value, place, ls="", ms=5.5, **look)
-            if beside == 1:
+            if per_name == 1:
                 _label(axes, axis.show(row.figure.value), place)
         axes.plot([], [], label=group, ls="", ms=5.5, **look)
     axes.set_yticks(range(len(names)), [wrapped(name) for name in names])

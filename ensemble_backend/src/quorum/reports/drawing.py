@@ -119,7 +119,7 @@ def plotted(figure: Any, title: str, words: Sequence[str]) -> str:
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = _FONT.sub("", text)
-    text = _GEOMETRY.sub(lambda found: _PLACES.sub(r"\1", found[0]), text)
+    text = _GEOMETRY.sub(lambda match: _PLACES.sub(r"\1", match[0]), text)
     text = text.replace(INK, "currentColor")
     for number, colour in enumerate(_SERIES, 1):
         text = text.replace(colour, f"var(--series-{number})")
@@ -139,6 +139,6 @@ def standalone(svg: str) -> str:
 
 
 def _view_box(svg: str) -> str:
-    found = re.search(r'viewBox="([^"]+)"', svg)
-    assert found
-    return found[1]
+    match = re.search(r'viewBox="([^"]+)"', svg)
+    assert match
+    return match[1]

@@ -11,9 +11,9 @@ from quorum.rollout.plan_lines import ApplyPlan
 def plan_all(servers: dict[str, Applying]) -> dict[str, ApplyPlan]:
     """The plan of each, by name; raises RolloutError for the first that would not take it."""
     plans = {}
-    for name, one in servers.items():
+    for name, server in servers.items():
         try:
-            plans[name] = one.plan()
+            plans[name] = server.plan()
         except Exception as error:
             if len(servers) == 1:
                 raise
@@ -23,13 +23,13 @@ def plan_all(servers: dict[str, Applying]) -> dict[str, ApplyPlan]:
 
 def apply_all(servers: dict[str, Applying]) -> dict[str, ApplyPlan]:
     """Change each in turn, once all would take it; the first that fails is undone and stops the rest."""
-    for one in servers.values():
-        one.settle()
+    for server in servers.values():
+        server.settle()
     plan_all(servers)
     plans: dict[str, ApplyPlan] = {}
-    for name, one in servers.items():
+    for name, server in servers.items():
         try:
-            plans[name] = one.apply()
+            plans[name] = server.apply()
         except Exception as error:
             if not plans:
                 raise

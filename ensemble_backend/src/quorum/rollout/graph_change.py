@@ -82,8 +82,8 @@ class GraphChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     @cached_property
     def changed(self) -> tuple[str, ...]:
         """Steps that stay, and need another configuration or catalogue."""
-        found = [m for m, text in _configs(self.after).items() if text and self._was(m)]
-        return _in_order(model for model in found if model not in (*ANSWERING, *_OF_RETRIEVER))
+        models = [m for m, text in _configs(self.after).items() if text and self._was(m)]
+        return _in_order(model for model in models if model not in (*ANSWERING, *_OF_RETRIEVER))
 
     @cached_property
     def of_retriever(self) -> tuple[str, ...]:
@@ -162,8 +162,8 @@ def find_change(
         return _change(spec, store, old, old, {})
     new = old.listing([version], dict.fromkeys(CHANNELS, version))
     new = msgspec.structs.replace(new, canary_share=0.0, versions=(version,))
-    found = _change(spec, store, old, new, _lazy_files(spec, version, weights))
-    return msgspec.structs.replace(found, weights=dumps(weights), version=version)
+    change = _change(spec, store, old, new, _lazy_files(spec, version, weights))
+    return msgspec.structs.replace(change, weights=dumps(weights), version=version)
 
 
 def _change(spec: Deployment, store: Store, old: State, new: State, more: Mapping[str, str]) -> GraphChange:

@@ -94,9 +94,9 @@ def _lines(change: GraphChange) -> Iterator[PlanLine]:
     yield from _members(change)
     yield from _attributes(change)
     for model, section in ((GATE, "gate"), (VOTE, "vote")):
-        for key, told in _differences(_settings(change.before, model), _settings(change.after, model)):
+        for key, differences in _differences(_settings(change.before, model), _settings(change.after, model)):
             if key not in _OF_MEMBERS:
-                yield PlanLine(f"{section}.{key}", told)
+                yield PlanLine(f"{section}.{key}", differences)
     if VOTE in change.changed and _of(change, VOTE, "prices"):
         yield PlanLine("prices", "changed")
     for channel in change.changed_channels:
@@ -125,8 +125,8 @@ def _members(change: GraphChange) -> Iterator[PlanLine]:
     for name, settings in after.items():
         if name not in before:
             yield PlanLine(f"member {name}", f"added ({settings['runtime']}), loaded next to the others")
-        elif told := "; ".join(f"{key} {text}" for key, text in _differences(before[name], settings)):
-            yield PlanLine(f"member {name}", f"{told}; {how}")
+        elif differences := "; ".join(f"{key} {text}" for key, text in _differences(before[name], settings)):
+            yield PlanLine(f"member {name}", f"{differences}; {how}")
     for name in before:
         if name not in after:
             yield PlanLine(f"member {name}", "removed, and unloaded once no channel asks it")
@@ -145,16 +145,16 @@ def _grace(files: Files) -> list[Any]:
 
 
 def _member_settings(files: Files) -> dict[str, dict[str, Any]]:
-    found = {}
+    members = {}
     for model in _models(files):
         if model not in (GATE, VOTE):
             for member in _settings(files, model).get("members", ()):
-                found[member["name"]] = {
+                members[member["name"]] = {
                     **member,
                     **{f"options.{k}": v for k, v in member["options"].items()},
                 }
-                del found[member["name"]]["options"]
-    return found
+                del members[member["name"]]["options"]
+    return members
 
 
 def _attributes(change: GraphChange) -> Iterator[PlanLine]:
@@ -165,8 +165,8 @@ def _attributes(change: GraphChange) -> Iterator[PlanLine]:
     for name in new:
         if name not in old:
             yield PlanLine(f"attribute {name}", "added")
-        elif told := "; ".join(f"{key} {text}" for key, text in _differences(old[name], new[name])):
-            yield PlanLine(f"attribute {name}", told)
+        elif differences := "; ".join(f"{key} {text}" for key, text in _differences(old[name], new[name])):
+            yield PlanLine(f"attribute {name}", differences)
     for name in old:
         if name not in new:
             yield PlanLine(f"attribute {name}", "removed")
@@ -192,5 +192,5 @@ def _models(files: Files) -> Iterator[str]:
 
 def _settings(files: Files, model: str) -> dict[str, Any]:
     text = files.get(f"{model}/{CONFIG_FILE}")
-    found: dict[str, Any] = json.loads(settings_of(parse_config(text)) or "{}") if text else {}
-    return found
+    settings: dict[str, Any] = json.loads(settings_of(parse_config(text)) or "{}") if text else {}
+    return settings

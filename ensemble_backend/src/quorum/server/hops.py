@@ -124,6 +124,6 @@ class Hops:
 
 def _trace_headers(metadata: Metadata) -> dict[str, str]:
     """The headers of W3C Trace Context; none where there are several of one name."""
-    found = [(name, value) for name, value in metadata if name in (TRACEPARENT, TRACESTATE)]
-    given = {name: value for name, value in found if isinstance(value, str)}
-    return given if len(given) == len(found) else {}
+    entries = [(name, value) for name, value in metadata if name in (TRACEPARENT, TRACESTATE)]
+    given = {name: value for name, value in entries if isinstance(value, str)}
+    return given if len(given) == len(entries) else {}

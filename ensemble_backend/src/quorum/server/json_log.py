@@ -100,9 +100,9 @@ class _Followed:
                 added = _from(older(self.path), self._read)
                 self._read = 0
             self._file = file
-            found = _from(self.path, self._read)
-            self._read += len(found)
-            added += found
+            fresh = _from(self.path, self._read)
+            self._read += len(fresh)
+            added += fresh
         *lines, self._begun = (self._begun + added).split(b"\n")
         if self._begun and (is_over or len(self._begun) > _LONGEST):
             lines.append(self._begun)
@@ -121,8 +121,8 @@ def wrapped(line: str, source: str) -> str:
         with suppress(ValueError):
             json.loads(line)
             return line
-    if found := _TRITON.fullmatch(line):
-        letter, *digits, place, text = found.groups()
+    if match := _TRITON.fullmatch(line):
+        letter, *digits, place, text = match.groups()
         with suppress(ValueError):
             text = json.loads(text) if text.startswith('"') and text.endswith('"') else text
         return json_line(_time_of(*map(int, digits)), _LEVELS[letter], "triton", text, {"place": place})
@@ -143,10 +143,10 @@ def _time_of(month: int, day: int, hour: int, minute: int, second: int, micro: i
 def _file_of(path: Path) -> tuple[int, int]:
     """The number of a file, 0 where there is none, and its size in bytes."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return 0, 0
-    return found.st_ino, found.st_size
+    return status.st_ino, status.st_size
 
 
 def _from(path: Path, at: int) -> bytes:

@@ -63,9 +63,9 @@ def libraries_missing(program: Path, install: Install) -> set[str]:
 
 
 def _library_fix(library: str) -> str:
-    if found := re.match(r"libpython(\d+\.\d+)\.so", library):
+    if match := re.match(r"libpython(\d+\.\d+)\.so", library):
         return (
-            f"run `apt-get install libpython{found[1]}` (Debian and Ubuntu), or make the environment from a"
+            f"run `apt-get install libpython{match[1]}` (Debian and Ubuntu), or make the environment from a"
             " Python that is built with its shared library"
         )
     if library.startswith(("GLIBC_", "GLIBCXX_", "CXXABI_")):

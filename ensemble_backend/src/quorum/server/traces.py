@@ -24,10 +24,10 @@ def check(spec: TracesSpec | None) -> None:
     if spec is None:
         return
     try:
-        found = find_spec(_PACKAGE)
+        package = find_spec(_PACKAGE)
     except ModuleNotFoundError:
-        found = None
-    if found is None:
+        package = None
+    if package is None:
         raise TracingError(MISSING)
 
 

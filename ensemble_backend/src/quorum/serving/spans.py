@@ -86,10 +86,10 @@ def traced_vote(tracing: Tracing, request: Any, respond: Callable[[Any], Any]) -
     def attributes() -> tuple[Attributes, str]:
         if response.has_error():
             return _of_question(asked), take_code(response.error().message())[0]
-        found = {tensor.name(): tensor.as_numpy().ravel().tolist() for tensor in response.output_tensors()}
-        if found.keys() >= VOTE_TENSORS:
-            return _of_decision(asked, found), ""
-        opened = [unpack_open(bytes(found[name]), MAX_ATTRIBUTES).positions for name in rows_in(found)]
+        outputs = {tensor.name(): tensor.as_numpy().ravel().tolist() for tensor in response.output_tensors()}
+        if outputs.keys() >= VOTE_TENSORS:
+            return _of_decision(asked, outputs), ""
+        opened = [unpack_open(bytes(outputs[name]), MAX_ATTRIBUTES).positions for name in rows_in(outputs)]
         names = [asked.attributes[at] for row in opened for at in row]
         return {**_of_question(asked), "quorum.open": names}, ""
 
@@ -150,14 +150,14 @@ _FAILURES = frozenset({Status.ERROR.name, Status.TIMEOUT.name, Status.UNPARSABLE
 """Statuses that are errors of a span; the other abstentions are as wanted."""
 
 
-def _of_decision(asked: Admitted, found: Mapping[str, list[Any]]) -> Attributes:
+def _of_decision(asked: Admitted, outputs: Mapping[str, list[Any]]) -> Attributes:
     given: dict[str, Any] = {
         **_of_question(asked),
-        "quorum.weights_version": found[WEIGHTS_VERSION][0],
-        "quorum.decision.status": [DecisionStatus(code).name for code in found[DECISION_STATUS]],
-        "quorum.decision.confidence": found[CONFIDENCE],
+        "quorum.weights_version": outputs[WEIGHTS_VERSION][0],
+        "quorum.decision.status": [DecisionStatus(code).name for code in outputs[DECISION_STATUS]],
+        "quorum.decision.confidence": outputs[CONFIDENCE],
     }
-    (cost,) = found[COST]
+    (cost,) = outputs[COST]
     return given if math.isnan(cost) else {**given, "quorum.cost": cost}
 
 

@@ -183,6 +183,6 @@ def _parent_of(headers: Mapping[str, str]) -> tuple[Any, str]:
     from opentelemetry.trace import get_current_span
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    found = TraceContextTextMapPropagator().extract(headers)
-    span = get_current_span(found).get_span_context()
-    return (found, f"{span.trace_id:032x}") if span.is_valid else (None, "")
+    context = TraceContextTextMapPropagator().extract(headers)
+    span = get_current_span(context).get_span_context()
+    return (context, f"{span.trace_id:032x}") if span.is_valid else (None, "")

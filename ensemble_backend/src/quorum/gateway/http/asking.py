@@ -51,9 +51,9 @@ class ProductAsking:
             text, attributes, category, channel=question.channel, request_id=ident,
             timeout_s=question.timeout_s, priority=priority,
         )  # fmt: skip
-        found = await self.infer(question, message)
+        answered = await self.infer(question, message)
         return read_extraction(
-            found.response, attributes, ident, found.latency_s, found.channel, found.fallback_from
+            answered.response, attributes, ident, answered.latency_s, answered.channel, answered.fallback_from
         )
 
     async def recommend(self, question: Question, item: RecommendItem, priority: Priority) -> Recommendation:
@@ -66,8 +66,10 @@ class ProductAsking:
         message = recommend_message(
             item, channel=question.channel, request_id=ident, timeout_s=question.timeout_s, priority=priority
         )
-        found = await self.infer(question, message)
-        return read_recommendation(found.response, ident, found.latency_s, found.channel, found.fallback_from)
+        answered = await self.infer(question, message)
+        return read_recommendation(
+            answered.response, ident, answered.latency_s, answered.channel, answered.fallback_from
+        )
 
     async def infer(self, question: Question, request: Any) -> Answered:
         """Ask with a checked ``ModelInferRequest``, which has an id; a cost that is not known is None.
@@ -79,10 +81,10 @@ class ProductAsking:
         if len(raw) > self._most:
             raise InvalidRequest(f"the question has {len(raw)} bytes, the limit is {self._most}; shorten it")
         try:
-            found = await self._asking.ask(question, request, raw)
+            answered = await self._asking.ask(question, request, raw)
         except grpc.aio.AioRpcError as failure:
             raise error_of(
                 failure, server=SERVER, channel=question.channel, timeout_s=question.timeout_s
             ) from failure
-        is_known = found.cost is not None and math.isfinite(found.cost)
-        return found if is_known else found._replace(cost=None)
+        is_known = answered.cost is not None and math.isfinite(answered.cost)
+        return answered if is_known else answered._replace(cost=None)

@@ -54,9 +54,13 @@ class Chat:
         timeout_s = timeout_of(exchange.request, self._settings)
         question = Question(exchange.asker, exchange.channel, timeout_s, options.product_id or text)
         attributes = [wanted.attribute for wanted in properties]
-        found = await self._asking.extract(question, text, attributes, options.category, options.priority)
-        exchange.note_answer(found.channel, found.cost)
-        answer = self._completion(request.model, found, _message(found, properties), options.product_id)
+        extraction = await self._asking.extract(
+            question, text, attributes, options.category, options.priority
+        )
+        exchange.note_answer(extraction.channel, extraction.cost)
+        answer = self._completion(
+            request.model, extraction, _message(extraction, properties), options.product_id
+        )
         return _events(answer, request) if request.stream else _json(answer)
 
     async def models(self, _: Exchange, __: bytes) -> Response:
@@ -84,26 +88,26 @@ class Chat:
         return [Property(name, name) for name in (self._settings.attributes if wanted is None else wanted)]
 
     def _completion(
-        self, model: str, found: Extraction, message: ChatMessage, product_id: str | None
+        self, model: str, extraction: Extraction, message: ChatMessage, product_id: str | None
     ) -> ChatCompletion:
-        spent = found.spent
+        spent = extraction.spent
         prompt, answer = (spent.prompt_tokens, spent.answer_tokens) if spent else (None, None)
         tokens = None if prompt is None or answer is None else int(prompt) + int(answer)
         return ChatCompletion(
-            id=f"chatcmpl-{found.request_id}",
+            id=f"chatcmpl-{extraction.request_id}",
             created=int(time.time()),
             model=model,
             choices=[Choice(message)],
-            usage=ChatUsage(_whole(prompt), _whole(answer), tokens, found.cost, self._settings.currency),
-            system_fingerprint=f"weights-{found.weights_version}",
-            quorum=extract_answer(found, product_id, self._settings.currency),
+            usage=ChatUsage(_whole(prompt), _whole(answer), tokens, extraction.cost, self._settings.currency),
+            system_fingerprint=f"weights-{extraction.weights_version}",
+            quorum=extract_answer(extraction, product_id, self._settings.currency),
         )
 
 
-def _message(found: Extraction, properties: list[Property]) -> ChatMessage:
+def _message(extraction: Extraction, properties: list[Property]) -> ChatMessage:
     """The values as the schema has them; where it has no place for one, a refusal that says so."""
     content, misfits = {}, []
-    for wanted, answer in zip(properties, found.answers, strict=True):
+    for wanted, answer in zip(properties, extraction.answers, strict=True):
         try:
             content[wanted.name] = wanted.write(answer.value)
         except SchemaMisfit as error:

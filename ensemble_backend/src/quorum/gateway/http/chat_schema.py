@@ -60,9 +60,9 @@ class Property:
         if "array" in self.types:
             return _array(value, self.items)
         if self.choices is not None:
-            found = [choice for choice in self.choices if _folded(choice) == _folded(value)]
-            if found:
-                return found[0]
+            matching = [choice for choice in self.choices if _folded(choice) == _folded(value)]
+            if matching:
+                return matching[0]
             if self._takes_null:
                 return None
             raise SchemaMisfit(f"{self.name}: {value!r} is none of the schema's values")
@@ -103,16 +103,16 @@ def properties_of(schema: Any, catalogue: Sequence[str]) -> list[Property]:
     """
     root = schema if isinstance(schema, Mapping) else {}
     top = _resolved(root, root)
-    found = top.get("properties")
-    if not isinstance(found, Mapping) or not found:
+    given = top.get("properties")
+    if not isinstance(given, Mapping) or not given:
         raise InvalidRequest("response_format: the schema has no properties; each names an attribute")
-    if len(found) > MAX_ATTRIBUTES:
+    if len(given) > MAX_ATTRIBUTES:
         raise InvalidRequest(
-            f"response_format: {len(found)} properties, the limit is {MAX_ATTRIBUTES}; ask in two calls"
+            f"response_format: {len(given)} properties, the limit is {MAX_ATTRIBUTES}; ask in two calls"
         )
     names = {_folded(name): name for name in catalogue}
     properties = []
-    for name, part in found.items():
+    for name, part in given.items():
         attribute = str(name) if name in catalogue else names.get(_folded(name), str(name))
         properties.append(_property(str(name), attribute, part, root))
     return properties
@@ -148,19 +148,19 @@ def _property(name: str, attribute: str, part: Any, root: Mapping[str, Any]) -> 
 
 def _variants(part: Any, root: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
     """The schemas that a value may fit, without references and unions."""
-    found: list[Mapping[str, Any]] = []
+    alternatives: list[Mapping[str, Any]] = []
     waiting = [part]
     # Unions of references can be many times as large as the schema.
     for _ in range(_MOST_VARIANTS):
         if not waiting:
-            return found
+            return alternatives
         given = waiting.pop()
         if not isinstance(given, Mapping):
             raise InvalidRequest(f"{where} is no schema")
         resolved = _resolved(given, root)
         parts = next((resolved[key] for key in ("anyOf", "oneOf", "allOf") if key in resolved), None)
         if parts is None:
-            found.append(resolved)
+            alternatives.append(resolved)
         elif not isinstance(parts, list) or ("allOf" in resolved and len(parts) != 1):
             raise InvalidRequest(f"{where}: allOf of several schemas; write one")
         else:
@@ -174,12 +174,12 @@ def _resolved(part: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, 
         reference = part.get("$ref")
         if reference is None:
             return part
-        found: Any = root
+        target: Any = root
         for key in str(reference).removeprefix("#").strip("/").split("/"):
-            found = found.get(key) if isinstance(found, Mapping) and key else None
-        if not isinstance(found, Mapping) or not str(reference).startswith("#/"):
+            target = target.get(key) if isinstance(target, Mapping) and key else None
+        if not isinstance(target, Mapping) or not str(reference).startswith("#/"):
             raise InvalidRequest(f"response_format: $ref {reference!r:.80} is not in the schema")
-        part = found
+        part = target
     raise InvalidRequest("response_format: $ref refers to itself")
 
 
@@ -213,15 +213,15 @@ def _items(variant: Mapping[str, Any], root: Mapping[str, Any], where: str) -> s
 def _array(value: str, items: str) -> list[Any]:
     """The values of an attribute with many, or its spans."""
     try:
-        found = json.loads(value)
+        entries = json.loads(value)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, list):
-        found = [value]
+        entries = None
+    if not isinstance(entries, list):
+        entries = [value]
     if items == "string":
-        return [entry[0] if isinstance(entry, list) and entry else str(entry) for entry in found]
-    spans = [entry for entry in found if isinstance(entry, list) and len(entry) == 2]
-    if len(spans) < len(found):
+        return [entry[0] if isinstance(entry, list) and entry else str(entry) for entry in entries]
+    spans = [entry for entry in entries if isinstance(entry, list) and len(entry) == 2]
+    if len(spans) < len(entries):
         raise SchemaMisfit(f"{value!r} has no spans")
     return [{"text": text, "type": kind} for text, kind in spans]
 

@@ -93,14 +93,14 @@ class Kserve:
             raw = await self._gateway.upstream.call("ModelMetadata", request, _ASK_S)
         except grpc.aio.AioRpcError as failure:
             raise error_of(failure, server=SERVER, channel=channel, timeout_s=_ASK_S) from failure
-        found = pb.ModelMetadataResponse.FromString(raw)
+        metadata = pb.ModelMetadataResponse.FromString(raw)
         return _json(
             ModelMetadata(
-                found.name,
-                list(found.versions),
-                found.platform,
-                _tensors(found.inputs),
-                _tensors(found.outputs),
+                metadata.name,
+                list(metadata.versions),
+                metadata.platform,
+                _tensors(metadata.inputs),
+                _tensors(metadata.outputs),
             )
         )
 
@@ -121,9 +121,9 @@ class Kserve:
         text = text_of(request)
         exchange.note_product(product_id, text)
         question = Question(exchange.asker, channel, timeout_s, text if product_id is None else product_id)
-        found = await self._asking.infer(question, message)
-        exchange.note_answer(found.channel, found.cost)
-        return _json(answer_of(found.response, request, found.channel))
+        answered = await self._asking.infer(question, message)
+        exchange.note_answer(answered.channel, answered.cost)
+        return _json(answer_of(answered.response, request, answered.channel))
 
     async def _ready(self, channel: str) -> Response:
         if not await self._health.is_ready(channel):
@@ -138,8 +138,8 @@ def _channel(exchange: Exchange) -> str:
     return channel
 
 
-def _tensors(found: Any) -> list[TensorMetadata]:
-    return [TensorMetadata(tensor.name, tensor.datatype, list(tensor.shape)) for tensor in found]
+def _tensors(tensors: Any) -> list[TensorMetadata]:
+    return [TensorMetadata(tensor.name, tensor.datatype, list(tensor.shape)) for tensor in tensors]
 
 
 def _json(body: Any) -> Response:

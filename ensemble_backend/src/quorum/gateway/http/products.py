@@ -213,9 +213,9 @@ def joined(text: Text) -> str:
     return text if isinstance(text, str) else join_fields(text)
 
 
-def extract_answer(found: Extraction, product_id: str | None, currency: str) -> ExtractAnswer:
+def extract_answer(extraction: Extraction, product_id: str | None, currency: str) -> ExtractAnswer:
     """The answer as JSON has it."""
-    fields = {**found.to_dict(), "id": product_id, "currency": currency}
+    fields = {**extraction.to_dict(), "id": product_id, "currency": currency}
     return msgspec.convert(fields, ExtractAnswer)
 
 
@@ -251,9 +251,9 @@ class Products:
         timeout_s = timeout_of(exchange.request, self._settings)
         question = Question(exchange.asker, exchange.channel, timeout_s, request.id or request.text)
         item = RecommendItem(request.text, request.category, request.k, request.min_score)
-        found = await self._asking.recommend(question, item, request.priority)
-        exchange.note_answer(found.channel, None)
-        return _json(msgspec.convert({**found.to_dict(), "id": request.id}, RecommendAnswer))
+        recommendation = await self._asking.recommend(question, item, request.priority)
+        exchange.note_answer(recommendation.channel, None)
+        return _json(msgspec.convert({**recommendation.to_dict(), "id": request.id}, RecommendAnswer))
 
     async def _extract(
         self, exchange: Exchange, request: ExtractRequest, product: Product, timeout_s: float
@@ -262,11 +262,11 @@ class Products:
         attributes = self._settings.attributes if wanted is None else wanted
         channel = channel_of(request.channel, lazy=request.lazy)
         question = Question(exchange.asker, channel, timeout_s, product.id or joined(product.text))
-        found = await self._asking.extract(
+        extraction = await self._asking.extract(
             question, product.text, attributes, product.category, request.priority
         )
-        exchange.note_answer(found.channel, found.cost)
-        return extract_answer(found, product.id, self._settings.currency)
+        exchange.note_answer(extraction.channel, extraction.cost)
+        return extract_answer(extraction, product.id, self._settings.currency)
 
     async def _extract_many(
         self, exchange: Exchange, request: ExtractRequest, products: list[Product], timeout_s: float

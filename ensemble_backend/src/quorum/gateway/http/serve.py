@@ -105,8 +105,8 @@ def _current(certificates: Certificates) -> ssl.SSLContext:
 
     def choose(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
         nonlocal context, seen
-        if (found := certificates.version()) != seen:
-            context, seen = _without_tickets(certificates), found
+        if (version := certificates.version()) != seen:
+            context, seen = _without_tickets(certificates), version
         if context is not first:
             connection.context = context
 
