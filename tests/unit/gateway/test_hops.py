@@ -50,7 +50,7 @@ def test_without_spans_only_a_sampled_parent_of_a_trusted_caller_goes_on(
 
 def test_the_span_of_a_trusted_callers_request_is_the_parent_of_the_next() -> None:
     with collector() as kept:
-        hops = Hops(Traces(url=kept.url, share=0, service="gateway"), trusts_callers=True)
+        hops = Hops(Traces(kept.url, "gateway", 0.1, 0), trusts_callers=True)
         with hops.hop("ModelInfer", [SAMPLED]) as hop:
             hop.set("quorum.key", "shop")
             hop.failed("OVERLOADED", "full")
@@ -69,7 +69,7 @@ def test_the_span_of_a_trusted_callers_request_is_the_parent_of_the_next() -> No
 
 def test_of_strangers_a_share_is_traced_each_in_a_trace_of_its_own() -> None:
     with collector() as kept:
-        hops = Hops(Traces(url=kept.url, share=0.5), trusts_callers=False)
+        hops = Hops(Traces(kept.url, "gateway", 0.1, 0.5), trusts_callers=False)
         for _ in range(200):
             with hops.hop("ModelInfer", [SAMPLED]) as hop:
                 assert hop.trace_id != TRACE
@@ -80,7 +80,7 @@ def test_of_strangers_a_share_is_traced_each_in_a_trace_of_its_own() -> None:
 
 def test_an_exception_is_an_error_of_the_span() -> None:
     with collector() as kept:
-        hops = Hops(Traces(url=kept.url, share=1), trusts_callers=False)
+        hops = Hops(Traces(kept.url, "gateway", 0.1, 1), trusts_callers=False)
         with pytest.raises(RuntimeError), hops.hop("ModelInfer", []):
             raise RuntimeError("broke")
         hops.close()

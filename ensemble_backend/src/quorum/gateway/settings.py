@@ -37,9 +37,9 @@ class Traces(msgspec.Struct, frozen=True):
     """Where spans are sent: ``server.traces`` of the deployment, which explains the fields."""
 
     url: str
-    service: str = "quorum"
-    flush_s: float = 5.0
-    share: float = 0.0
+    service: str
+    flush_s: float
+    share: float
 
 
 class Settings(msgspec.Struct, frozen=True):
