@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from support.supervised import Supervised, supervised, until
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from quorum.gateway.keys import add_caller
 from quorum_client import AsyncClient, Client, Item
 from quorum_client.errors import InvalidRequest
 from quorum_contract.names import PROBE_TEXT
@@ -44,6 +46,7 @@ class Traced:
 
     served: Supervised
     collector: Collector
+    key: str
     lines: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -58,9 +61,11 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
     with collector() as kept, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"{HEADER}=secret")
         traces = {"url": kept.url, "share": 0, "flush_s": 0.1}
-        write_deployment(folder, MEMBERS, server={**FREE_PORTS, "traces": traces})
+        gateway = {"grpc_port": 0, "http_port": 0, "request_log": {"path": "requests.jsonl"}}
+        write_deployment(folder, MEMBERS, server={**FREE_PORTS, "traces": traces}, gateway=gateway)
+        key = add_caller(folder / "keys.json", "shop", ("extract",))
         with supervised(folder, "--log-format", "json") as served:
-            found = Traced(served, kept)
+            found = Traced(served, kept, key)
             reader = threading.Thread(target=_read, args=(served, found.lines), daemon=True)
             reader.start()
             yield found
@@ -250,6 +255,76 @@ def test_the_log_is_lines_of_json_with_the_ids_of_the_request(traced: Traced, tr
     log = (Path(traced.served.spec.root) / ".quorum" / "server.log").read_text("utf-8")
     wrapped = [line["message"] for line in traced.lines if line["logger"] == "server"]
     assert all(text in log for text in wrapped)
+
+
+def through_grpc(traced: Traced, parent: str) -> None:
+    """Ask the gateway as a client that sends the parameter too; the one here names a trace of its own."""
+    request = grpc_request("quorum", bytes_tensor([title(1).encode()]), [b"brand"], b"shoes")
+    request.parameters[TRACE_PARENT].string_param = f"00-{'e' * 32}-{'f' * 16}-01"
+    headers = [("traceparent", parent), ("authorization", f"Bearer {traced.key}")]
+    with grpc.insecure_channel(str(traced.served.running.endpoint.gateway)) as channel:
+        GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60, metadata=headers)
+
+
+def through_http(traced: Traced, parent: str) -> None:
+    """Ask the gateway about a product."""
+    url = f"http://{traced.served.running.endpoint.gateway_http}/v1/extract"
+    body = json.dumps({"text": title(1), "attributes": ["brand"]}).encode()
+    headers = {
+        "traceparent": parent,
+        "authorization": f"Bearer {traced.key}",
+        "content-type": "application/json",
+    }
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
+        answer.read()
+
+
+@pytest.mark.parametrize("ask", [through_grpc, through_http])
+def test_the_gateway_is_part_of_the_tree(traced: Traced, ask: Callable[[Traced, str], None]) -> None:
+    mark = "1" if ask is through_grpc else "2"
+    # Triton misreads a few headers in a hundred, and records nothing of those requests.
+    ids = [f"{number:02d}{mark * 30}" for number in range(10, 16)]
+    for trace_id in ids:
+        ask(traced, f"00-{trace_id}-{'d' * 16}-01")
+
+    def by_triton() -> str | None:
+        return next((found for found in ids if "InferRequest" in traced.collector.of(found)), None)
+
+    trace_id = until(by_triton, 60)
+    spans = traced.collector.wait(trace_id, *STEPS, *MODELS, "InferRequest", "quorum", "gateway")
+    by_id = {span.id: span for found in spans.values() for span in found}
+
+    def above(span: Span) -> list[str]:
+        found = by_id.get(span.parent)
+        return [found.name, *above(found)] if found else []
+
+    for step, model in zip(STEPS, MODELS, strict=True):
+        assert above(spans[step][0]) == [model, "quorum", "InferRequest", "gateway"]
+    (gateway,) = spans["gateway"]
+    assert gateway.parent == "d" * 16
+    assert (gateway.attributes["quorum.caller"], gateway.attributes["quorum.channel"]) == ("shop", "quorum")
+    assert not gateway.failed
+    # Steps of all of them, also where Triton lost the header.
+    for found in ids:
+        traced.collector.wait(found, *STEPS, "gateway")
+    assert not traced.collector.of("e" * 32)
+    if ask is through_http:
+        log = (Path(traced.served.spec.root) / "requests.jsonl").read_text("utf-8")
+        assert [json.loads(line)["trace_id"] for line in log.splitlines()] == ids
+
+
+def test_an_error_of_the_server_is_that_of_the_gateways_span(traced: Traced) -> None:
+    trace_id = "3" * 32
+    request = grpc_request("quorum", bytes_tensor([b" "]), [b"brand"])
+    headers = [("traceparent", f"00-{trace_id}-{'d' * 16}-01"), ("authorization", f"Bearer {traced.key}")]
+    with (
+        grpc.insecure_channel(str(traced.served.running.endpoint.gateway)) as channel,
+        pytest.raises(grpc.RpcError),
+    ):
+        GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60, metadata=headers)
+    (gateway,) = traced.collector.wait(trace_id, "gateway", "gate")["gateway"]
+    assert gateway.failed
+    assert gateway.attributes["error.type"] == InvalidRequest.code
 
 
 def test_the_trace_settings_of_the_server_are_closed_to_callers(traced: Traced) -> None:

@@ -66,7 +66,10 @@ CASES = {
                 "labels": {"release": "prometheus"},
             },
             "secrets": {"env": [{"variable": "OPENAI_API_KEY", "name": "openai", "key": "api-key"}]},
-            "networkPolicy": {"serverEgress": [{"ports": [{"port": 443}]}]},
+            "networkPolicy": {
+                "serverEgress": [{"ports": [{"port": 443}]}],
+                "gatewayEgress": [{"ports": [{"port": 4318}]}],
+            },
         },
         deployment(gateway=GATEWAY, fleet=FLEET),
     ),

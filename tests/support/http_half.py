@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from quorum.gateway.callers import Callers
+from quorum.gateway.hops import Hops
 from quorum.gateway.http.serve import http_half
 from quorum.gateway.keys import ROLES, Caller, Keys, hash_of
 from quorum.gateway.parts import Gateway
@@ -36,7 +37,9 @@ async def gateway_of(folder: Path, **changed: Any) -> AsyncIterator[Gateway]:
     keys = Keys(None, [Caller("shop", hash_of(KEY), ROLES)])
     upstream = Upstream(settings.target, settings.max_calls, settings.wait_s, settings.max_timeout_s)
     async with upstream:
-        yield Gateway(settings, Callers(keys, folder), upstream, Router(), None)
+        yield Gateway(
+            settings, Callers(keys, folder), upstream, Router(), None, Hops(None, trusts_callers=True)
+        )
 
 
 @asynccontextmanager

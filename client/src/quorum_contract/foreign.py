@@ -44,6 +44,7 @@ PHRASES = (
     Phrase("Exceeds maximum queue size", Meaning.FULL, _TRITON),
     Phrase("RST_STREAM with error code 7", Meaning.FULL, f"{_GRPC}: more streams than a connection may have"),
     Phrase("failed to connect", Meaning.NO_CONNECTION, _GRPC),
+    Phrase("connections to all backends failing", Meaning.NO_CONNECTION, f"{_GRPC} with `round_robin`"),
     Phrase("errors resolving", Meaning.NO_CONNECTION, _GRPC),
     Phrase("DNS resolution", Meaning.NO_CONNECTION, f"in the binary of {_GRPC}; not provoked"),
     Phrase("name resolution", Meaning.NO_CONNECTION, "glibc, quoted by gRPC; not provoked"),

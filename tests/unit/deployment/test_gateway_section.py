@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.deployment import write_deployment
+from support.deployment import FREE_PORTS, write_deployment
 
 from quorum.deployment import DeploymentError, load_deployment
 from quorum.server.endpoint import resolve_endpoint
@@ -17,7 +17,10 @@ from quorum.server.gateway_settings import settings_of
 
 def test_its_addresses_are_its_own(tmp_path: Path) -> None:
     gateway = {"host": "0.0.0.0", "grpc_port": 0, "http_port": 8443, "keys": "callers.json"}
-    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}}, gateway=gateway))
+    gateway["follow_traces"] = False
+    traces = {"url": "http://127.0.0.1:4318/v1/traces", "share": 0.25}
+    server = {**FREE_PORTS, "traces": traces}
+    spec = load_deployment(write_deployment(tmp_path, {"alpha": {}}, gateway=gateway, server=server))
     claims: list[Any] = []
     endpoint = resolve_endpoint(spec, claims, behind_gateway=True)
     try:
@@ -31,6 +34,9 @@ def test_its_addresses_are_its_own(tmp_path: Path) -> None:
     assert (settings.grpc or "").startswith("0.0.0.0:")
     assert settings.http == "0.0.0.0:8443"
     assert settings.keys == str(tmp_path.resolve() / "callers.json")
+    assert settings.traces
+    assert (settings.traces.url, settings.traces.share) == (traces["url"], 0.25)
+    assert not settings.follow_traces
     assert settings.attributes == ["brand", "color", "size"]
 
 

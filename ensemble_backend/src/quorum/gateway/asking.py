@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2 as pb
 
+from quorum.gateway.hops import Hop
 from quorum.gateway.keys import Caller
 from quorum.gateway.parts import Gateway
 from quorum.gateway.questions import cancel_of, with_channel, with_cost
@@ -31,12 +32,14 @@ class Question(NamedTuple):
         channel: As asked; a stable one may be answered by its canary.
         timeout_s: Its time, seconds.
         product: Id or text by which it is routed; None: the caller has chosen the channel.
+        hop: Its trace.
     """
 
     caller: Caller
     channel: str
     timeout_s: float
     product: str | None
+    hop: Hop
 
 
 class Answered(NamedTuple):
@@ -78,11 +81,13 @@ class Asking:
             Unavailable, Overloaded, DeadlineExceeded: As of :class:`quorum.gateway.upstream.Upstream`.
             grpc.aio.AioRpcError: The server's own error.
         """
-        recommends = question.channel in RECOMMEND_CHANNELS
+        recommends, hop = question.channel in RECOMMEND_CHANNELS, question.hop
+        hop.set("quorum.caller", question.caller.name)
+        hop.set("quorum.channel", question.channel)
         with self._gateway.callers.begin(question.caller) as admitted:
             message = with_cost(raw, request) if admitted.is_priced and not recommends else raw
             try:
-                answered = await self._answer(question, message)
+                answered = await self._answer(question, hop.message(message))
             except Unavailable:
                 admitted.asked = False
                 raise
@@ -90,6 +95,7 @@ class Asking:
                 admitted.asked = _may_have_asked(error)
                 raise
             admitted.cost = 0.0 if recommends else answered.cost
+        hop.set("quorum.channel", answered.channel)
         self._gateway.router.learn(question.channel, share_of(answered.response))
         return answered
 
@@ -97,18 +103,19 @@ class Asking:
         """The answer of the channel that the product belongs to; if a canary fails, of the stable one."""
         asked, channel, fallback_from = question.channel, self._channel(question), None
         began, left_s, upstream = time.perf_counter(), question.timeout_s, self._gateway.upstream
+        headers = question.hop.metadata
         raw: bytes | None = None
         try:
             if channel != asked:
                 try:
-                    raw = await upstream.call(INFER, with_channel(message, channel), left_s)
+                    raw = await upstream.call(INFER, with_channel(message, channel), left_s, headers=headers)
                 except (grpc.aio.AioRpcError, Unavailable) as error:
                     if not _is_of_canary(error):
                         raise
                     channel, fallback_from = asked, channel
                     left_s = max(0.001, question.timeout_s - (time.perf_counter() - began))
             if raw is None:
-                raw = await upstream.call(INFER, message, left_s, waits=True)
+                raw = await upstream.call(INFER, message, left_s, waits=True, headers=headers)
         except asyncio.CancelledError:
             # The server stops working on the question of a caller that has gone.
             if (cancel := cancel_of(message)) is not None:

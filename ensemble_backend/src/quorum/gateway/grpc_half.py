@@ -19,12 +19,14 @@ from tritonclient.grpc import service_pb2 as pb
 
 from quorum.gateway.asking import Asking, Question
 from quorum.gateway.health import CHECK, Health
+from quorum.gateway.hops import Hop, Metadata
 from quorum.gateway.keys import Caller
 from quorum.gateway.parts import Gateway
 from quorum.gateway.questions import (
     check_channel,
     check_question,
     text_of,
+    without_trace,
 )
 from quorum.gateway.routing import PRODUCT_ID_HEADER
 from quorum.gateway.settings import Settings
@@ -76,6 +78,7 @@ class _Asker(NamedTuple):
     caller: Caller
     product_id: str | None
     chooses_channel: bool
+    headers: Metadata
 
 
 class Relay(grpc.GenericRpcHandler):
@@ -112,7 +115,8 @@ class Relay(grpc.GenericRpcHandler):
         handler = self._handlers.get(method)
         if handler is None:
             return self._not_passed
-        asker = _Asker(caller, _text(headers.get(PRODUCT_ID_HEADER)), _is_own_client(headers))
+        product_id, metadata = _text(headers.get(PRODUCT_ID_HEADER)), handler_call_details.invocation_metadata
+        asker = _Asker(caller, product_id, _is_own_client(headers), metadata)
         return grpc.unary_unary_rpc_method_handler(functools.partial(handler, asker))
 
     async def _pass(self, method: str, _: _Asker, raw: bytes, context: Any) -> bytes:
@@ -134,21 +138,14 @@ class Relay(grpc.GenericRpcHandler):
         try:
             request = pb.ModelInferRequest.FromString(raw)
             check_question(request)
+            raw = without_trace(raw, request)
             recommends = request.model_name in RECOMMEND_CHANNELS
             self._gateway.callers.check_role(asker.caller, "recommend" if recommends else "extract")
             if CANCEL in request.parameters:
                 return await self._upstream.call(INFER, raw, min(_CANCEL_S, self._left(context)))
-            message = raw
-            if _TIMEOUT not in request.parameters and context.time_remaining() is not None:
-                message = with_timeout(raw, self._left(context))
-            product = text_of(request) if asker.product_id is None else asker.product_id
-            question = Question(
-                asker.caller,
-                request.model_name,
-                self._left(context),
-                None if asker.chooses_channel else product,
-            )
-            return (await self._asking.ask(question, request, message)).raw
+            with self._gateway.hops.hop("gateway", asker.headers) as hop:
+                hop.set("quorum.request_id", request.id)
+                return await self._answer(asker, request, raw, context, hop)
         except DecodeError:
             await _abort(context, InvalidRequest("not a message"))
         except RequestError as error:
@@ -156,6 +153,21 @@ class Relay(grpc.GenericRpcHandler):
         except grpc.aio.AioRpcError as error:
             await _pass_error(context, error)
         raise AssertionError
+
+    async def _answer(self, asker: _Asker, request: Any, raw: bytes, context: Any, hop: Hop) -> bytes:
+        """Answer a question that is checked."""
+        message = raw
+        if _TIMEOUT not in request.parameters and context.time_remaining() is not None:
+            message = with_timeout(raw, self._left(context))
+        product = text_of(request) if asker.product_id is None else asker.product_id
+        question = Question(
+            asker.caller,
+            request.model_name,
+            self._left(context),
+            None if asker.chooses_channel else product,
+            hop,
+        )
+        return (await self._asking.ask(question, request, message)).raw
 
     def _left(self, context: Any) -> float:
         """Seconds for a call: the caller's, or the longest that the gate allows."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quorum.gateway.callers import Callers
+from quorum.gateway.hops import Hops
 from quorum.gateway.routing import Router
 from quorum.gateway.settings import Settings
 from quorum.gateway.tls import Certificates
@@ -22,6 +23,7 @@ class Gateway:
         upstream: The connection to tritonserver.
         router: The canary's shares.
         certificates: None: plain text.
+        hops: Traces of requests.
     """
 
     settings: Settings
@@ -29,3 +31,4 @@ class Gateway:
     upstream: Upstream
     router: Router
     certificates: Certificates | None
+    hops: Hops

@@ -15,10 +15,11 @@ from quorum_client import cancel_request
 from quorum_client.errors import ChannelNotFound, InvalidRequest
 from quorum_contract import CANCEL, CHANNELS, LAZY_CHANNELS, PRIORITY, RECOMMEND_CHANNELS
 from quorum_contract.tensors import COST, TEXT
+from quorum_contract.tracing import TRACE_PARENT
 
 OPEN = (*CHANNELS, *LAZY_CHANNELS, *RECOMMEND_CHANNELS)
 """The channels that callers may ask."""
-_PARAMETERS = frozenset(["timeout", PRIORITY, CANCEL])
+_PARAMETERS = frozenset(["timeout", PRIORITY, CANCEL, TRACE_PARENT])
 
 
 def check_question(request: Any) -> None:
@@ -37,6 +38,20 @@ def check_question(request: Any) -> None:
         check_parameters(tensor.name, tensor.parameters, frozenset())
     for output in request.outputs:
         check_parameters(output.name, output.parameters, frozenset())
+
+
+def without_trace(raw: bytes, request: Any) -> bytes:
+    """The request without a trace among its parameters: that in its headers counts, if any does.
+
+    Args:
+        raw: Its bytes.
+        request: The same as a ``ModelInferRequest``; changed.
+    """
+    if TRACE_PARENT not in request.parameters:
+        return raw
+    del request.parameters[TRACE_PARENT]
+    found: bytes = request.SerializeToString()
+    return found
 
 
 def check_parameters(what: str, given: Any, allowed: frozenset[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from quorum.gateway.callers import Callers
 from quorum.gateway.grpc_half import grpc_half
+from quorum.gateway.hops import Hops
 from quorum.gateway.keys import ROLES, Caller, Keys, KeysError, hash_of
 from quorum.gateway.parts import Gateway
 from quorum.gateway.routing import Router
@@ -34,18 +35,21 @@ async def open_gateway(settings: Settings, key: str | None) -> AsyncIterator[Gat
         KeysError: There is no caller, or their file cannot be used.
         CertificateError: The certificate cannot be used.
         RuntimeError: An address is taken.
+        TracingError: OpenTelemetry is not installed.
     """
     others = [Caller(ENVIRONMENT_CALLER, hash_of(key), ROLES)] if key else []
     if settings.keys is None and not others:
         raise KeysError("a gateway needs callers: a file of keys, or QUORUM_INFERENCE_KEY")
     keys = Keys(Path(settings.keys) if settings.keys else None, others)
     async with AsyncExitStack() as stack:
+        hops = Hops(settings.traces, trusts_callers=settings.follow_traces)
+        stack.callback(hops.close)
         upstream = await stack.enter_async_context(
             Upstream(settings.target, settings.max_calls, settings.wait_s, settings.max_timeout_s)
         )
         callers = Callers(keys, Path(settings.root))
         certificates = Certificates(settings.tls) if settings.tls else None
-        gateway = Gateway(settings, callers, upstream, Router(), certificates)
+        gateway = Gateway(settings, callers, upstream, Router(), certificates, hops)
         halves: list[AbstractAsyncContextManager[None]] = []
         if settings.grpc is not None:
             halves.append(grpc_half(gateway, settings.grpc))

@@ -33,6 +33,15 @@ class RequestLog(msgspec.Struct, frozen=True):
     texts: bool = False
 
 
+class Traces(msgspec.Struct, frozen=True):
+    """Where spans are sent: ``server.traces`` of the deployment, which explains the fields."""
+
+    url: str
+    service: str
+    flush_s: float
+    share: float
+
+
 class Settings(msgspec.Struct, frozen=True):
     """Addresses and limits of one gateway; the key of the environment is no part of it.
 
@@ -54,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True):
         route_canary: Whether questions for a stable channel are routed by the canary's share.
         attributes: Names of the catalogue, in its order.
         currency: Of ``COST``.
+        traces: None: no spans.
+        follow_traces: Whether the trace of a caller goes on.
     """
 
     root: str
@@ -73,6 +84,8 @@ class Settings(msgspec.Struct, frozen=True):
     route_canary: bool
     attributes: list[str] = []
     currency: str = ""
+    traces: Traces | None = None
+    follow_traces: bool = True
 
     @property
     def addresses(self) -> str:

@@ -17,6 +17,7 @@ from quorum_contract.foreign import Meaning, meaning_of
 
 SERVICE = "/inference.GRPCInferenceService/"
 INFER = "ModelInfer"
+Headers = tuple[tuple[str, str], ...]
 _RECONNECT_S = 1.0
 _PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 # Time for the refusal to reach a caller before its deadline.
@@ -27,6 +28,8 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     # Whatever the environment says of proxies.
     ("grpc.enable_http_proxy", 0),
+    # A name may have several servers: calls go to those that are connected, in turn.
+    ("grpc.lb_policy_name", "round_robin"),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", int(_RECONNECT_S * 1e3)),
 ]
@@ -45,7 +48,9 @@ class Upstream:
     caller gets its refusal in time, and what Triton still sends is dropped.
 
     Args:
-        target: ``host:port``.
+        target: ``host:port``, or another name that gRPC resolves, such as ``dns:///name:port``. If it has
+            several addresses, calls go to all servers in turn. A call that cancels a question may so reach
+            another server than the question did, where it changes nothing.
         max_calls: The most calls at once, waiting ones included.
         wait_s: How long a question may wait for a server that is away.
         longest_s: Time after which Triton has answered whatever it was asked.
@@ -63,7 +68,9 @@ class Upstream:
     async def __aexit__(self, *_: object) -> None:
         await self._channel.close()
 
-    async def call(self, method: str, message: bytes, timeout_s: float, *, waits: bool = False) -> bytes:
+    async def call(
+        self, method: str, message: bytes, timeout_s: float, *, waits: bool = False, headers: Headers = ()
+    ) -> bytes:
         """Send a message and return the answer's bytes.
 
         Args:
@@ -72,6 +79,7 @@ class Upstream:
             timeout_s: The caller's time.
             waits: Send it again while the server is away, within that time and ``wait_s``; once more, too,
                 where the call broke off. Only for questions, which change nothing.
+            headers: That go with it.
 
         Raises:
             Overloaded: As many calls as may be are inside already.
@@ -83,27 +91,27 @@ class Upstream:
             raise Overloaded(f"{self._inside} questions are in flight, the most that are passed on")
         self._inside += 1
         try:
-            return await self._attempts(method, message, timeout_s, self._wait_s if waits else 0.0)
+            return await self._attempts(method, message, timeout_s, self._wait_s if waits else 0.0, headers)
         finally:
             self._inside -= 1
 
     def send_unheeded(self, method: str, message: bytes) -> None:
         """Send a message and wait for nothing."""
-        self._leave(self._send(method, message))
+        self._leave(self._send(method, message, ()))
 
-    def _send(self, method: str, message: bytes) -> Any:
+    def _send(self, method: str, message: bytes, headers: Headers) -> Any:
         """Send a message; the call, which must be left to itself where it is not waited for."""
         if method not in self._sends:
             self._sends[method] = self._channel.unary_unary(f"{SERVICE}{method}")
-        return self._sends[method](message, timeout=self._longest_s)
+        return self._sends[method](message, timeout=self._longest_s, metadata=headers)
 
     def _leave(self, call: Any) -> None:
         """Let a call go on; one that nothing refers to would be cancelled."""
         self._unheeded.add(call)
         call.add_done_callback(self._unheeded.discard)
 
-    async def _ask(self, method: str, message: bytes, timeout_s: float) -> bytes:
-        call, loop = self._send(method, message), asyncio.get_running_loop()
+    async def _ask(self, method: str, message: bytes, timeout_s: float, headers: Headers) -> bytes:
+        call, loop = self._send(method, message, headers), asyncio.get_running_loop()
         # Whether it was answered. To wait for the call itself would cancel it when the caller goes.
         ended: asyncio.Future[bool] = loop.create_future()
         call.add_done_callback(lambda _: _end(ended, True))
@@ -122,14 +130,16 @@ class Upstream:
             f"no answer within {timeout_s:.3g} s; allow more, or look at the server's load"
         )
 
-    async def _attempts(self, method: str, message: bytes, timeout_s: float, wait_s: float) -> bytes:
+    async def _attempts(
+        self, method: str, message: bytes, timeout_s: float, wait_s: float, headers: Headers
+    ) -> bytes:
         loop = asyncio.get_running_loop()
         began, pause_s, broken = loop.time(), _PAUSE_S, 0
         give_up_s = min(wait_s, timeout_s - _REPLY_S)
         left_s = timeout_s
         while True:
             try:
-                answer = await self._ask(method, message, left_s)
+                answer = await self._ask(method, message, left_s, headers)
             except grpc.aio.AioRpcError as error:
                 failure = _failure_of(error)
                 broken += failure is _Failure.BROKE_OFF

@@ -10,9 +10,10 @@ from pathlib import Path
 from quorum.deployment.gateway import LARGEST_QUESTION_BYTES, GatewaySpec
 from quorum.deployment.schema import Deployment
 from quorum.gateway.keys import KeysError, read_callers
-from quorum.gateway.settings import INFERENCE_KEY_VARIABLE, RequestLog, Settings, TlsFiles
+from quorum.gateway.settings import INFERENCE_KEY_VARIABLE, RequestLog, Settings, TlsFiles, Traces
 from quorum.gateway.tls import Certificates
 from quorum.server.endpoint import Endpoint, ServerProcessError, check_port
+from quorum.server.traces import check as check_traces
 
 # The gate refuses and ends questions in its own words before the gateway does.
 _SPARE_CALLS, _SPARE_S = 64, 5.0
@@ -30,6 +31,7 @@ def settings_of(spec: Deployment, endpoint: Endpoint) -> Settings | None:
         return None
     own = spec.gateway
     tls, log = (own.tls, own.request_log) if own else (None, None)
+    traces = spec.server.traces
 
     def absolute(path: str) -> str:
         return str(spec.root / path)
@@ -56,6 +58,8 @@ def settings_of(spec: Deployment, endpoint: Endpoint) -> Settings | None:
         route_canary=own.route_canary if own else False,
         attributes=list(spec.attributes),
         currency=spec.currency,
+        traces=Traces(traces.url, traces.service, traces.flush_s, traces.share) if traces else None,
+        follow_traces=own.follow_traces if own else True,
     )
 
 
@@ -66,10 +70,12 @@ def check_gateway(spec: Deployment, endpoint: Endpoint, key: str | None) -> None
         ServerProcessError: A port of it is taken, or HTTP needs packages that are missing.
         KeysError: It has no callers, or their file cannot be used.
         CertificateError: Its certificate cannot be used.
+        TracingError: It is traced, and OpenTelemetry is not installed.
     """
     settings = settings_of(spec, endpoint)
     if settings is None:
         return
+    check_traces(spec.server.traces)
     if settings.http is not None and not all(map(find_spec, ("starlette", "uvicorn"))):
         raise ServerProcessError(
             "gateway.http_port needs Starlette and uvicorn: `pip install 'quorum[gateway]'`, or leave it out"

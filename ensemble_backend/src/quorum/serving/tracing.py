@@ -114,10 +114,7 @@ class Tracing:
     def close(self) -> None:
         """Send what waits, for some seconds at most."""
         if self._provider is not None:
-            # OpenTelemetry waits half a minute for a collector that is away.
-            ending = threading.Thread(target=self._provider.shutdown, daemon=True)
-            ending.start()
-            ending.join(_END_S)
+            close_provider(self._provider)
 
 
 def open_tracing() -> Tracing | None:
@@ -164,6 +161,13 @@ def open_provider(settings: TraceSettings, sampler: Any = None) -> Any:
     )
     provider.add_span_processor(processor)
     return provider
+
+
+def close_provider(provider: Any) -> None:
+    """Send the spans that wait; OpenTelemetry waits half a minute for a collector that is away."""
+    ending = threading.Thread(target=provider.shutdown, daemon=True)
+    ending.start()
+    ending.join(_END_S)
 
 
 def _context_of(request: Any) -> Mapping[str, str] | None:

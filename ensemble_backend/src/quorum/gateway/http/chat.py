@@ -52,7 +52,9 @@ class Chat:
         exchange.note_product(options.product_id, text)
         properties = self._properties(request)
         timeout_s = timeout_of(exchange.request, self._settings)
-        question = Question(exchange.asker, exchange.channel, timeout_s, options.product_id or text)
+        question = Question(
+            exchange.asker, exchange.channel, timeout_s, options.product_id or text, exchange.hop
+        )
         attributes = [wanted.attribute for wanted in properties]
         extraction = await self._asking.extract(
             question, text, attributes, options.category, options.priority

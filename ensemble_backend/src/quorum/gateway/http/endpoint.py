@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from quorum.gateway.callers import Callers
+from quorum.gateway.hops import Hops
 from quorum.gateway.http.exchange import REQUEST_ID_HEADER, Bodies, Exchange, begin
 from quorum.gateway.http.problems import Form, GatewayFailed, problem_json
 from quorum.gateway.http.request_log import RequestLog
@@ -35,10 +36,11 @@ class Endpoints:
         callers: Who may ask.
         bodies: Reads bodies.
         log: Of requests.
+        hops: Traces of questions.
     """
 
-    def __init__(self, callers: Callers, bodies: Bodies, log: RequestLog) -> None:
-        self._callers, self._bodies, self._log = callers, bodies, log
+    def __init__(self, callers: Callers, bodies: Bodies, log: RequestLog, hops: Hops) -> None:
+        self._callers, self._bodies, self._log, self._hops = callers, bodies, log, hops
 
     def endpoint(
         self, handler: Handler, role: Role | None, form: Form = problem_json
@@ -60,7 +62,7 @@ class Endpoints:
             except (asyncio.CancelledError, ClientDisconnect):
                 response = Response(status_code=GONE)
             except Exception:
-                logger.exception("request %s failed", exchange.request_id)
+                logger.exception("request %s failed, trace %s", exchange.request_id, exchange.trace_id or "-")
                 response = self._refused(exchange, _internal(), form)
             response.headers[REQUEST_ID_HEADER] = exchange.request_id
             self._log.write(exchange, response.status_code)
@@ -87,8 +89,10 @@ class Endpoints:
             self._callers.check_role(exchange.caller, role)
         if request.method != "POST":
             return await handler(exchange, b"")
-        body = await self._bodies.read(request)
-        return await _unless_gone(request, handler(exchange, body))
+        with self._hops.hop("gateway", request.headers.items()) as hop:
+            exchange.follow(hop)
+            body = await self._bodies.read(request)
+            return await _unless_gone(request, handler(exchange, body))
 
     @staticmethod
     def _refused(exchange: Exchange, error: QuorumError, form: Form) -> Response:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import Request
 
+from quorum.gateway.hops import Hop
 from quorum.gateway.http.problems import HttpRefused
 from quorum.gateway.keys import Caller
 from quorum.gateway.settings import Settings
@@ -39,7 +40,8 @@ class Exchange:
         request: As Starlette has it.
         request_id: Of the caller, or a new one; it goes back with the answer.
         began: By the performance counter.
-        trace_id: Of the caller's trace; "": none.
+        trace_id: Of the trace it belongs to, else of the one that the caller names; "": none.
+        hop: Its trace, once its caller is known.
         caller: None until it is known.
         channel: That was asked or, once there is one, that answered.
         products: How many were asked about.
@@ -53,6 +55,7 @@ class Exchange:
     request_id: str
     began: float = field(default_factory=time.perf_counter)
     trace_id: str = ""
+    hop: Hop = field(default_factory=lambda: Hop({}))
     caller: Caller | None = None
     channel: str = ""
     products: int = 0
@@ -66,6 +69,11 @@ class Exchange:
         """The caller, which is known once a handler runs."""
         assert self.caller is not None
         return self.caller
+
+    def follow(self, hop: Hop) -> None:
+        """Go on with its trace."""
+        self.hop, self.trace_id = hop, hop.trace_id or self.trace_id
+        hop.set("quorum.request_id", self.request_id)
 
     def note_product(self, product_id: str | None, text: Any) -> None:
         """Note one more product, for the log."""

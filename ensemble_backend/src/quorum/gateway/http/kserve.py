@@ -120,7 +120,8 @@ class Kserve:
         message = message_of(request, channel, uuid.uuid4().hex, timeout_s)
         text = text_of(request)
         exchange.note_product(product_id, text)
-        question = Question(exchange.asker, channel, timeout_s, text if product_id is None else product_id)
+        routed_by = text if product_id is None else product_id
+        question = Question(exchange.asker, channel, timeout_s, routed_by, exchange.hop)
         answered = await self._asking.infer(question, message)
         exchange.note_answer(answered.channel, answered.cost)
         return _json(answer_of(answered.response, request, answered.channel))

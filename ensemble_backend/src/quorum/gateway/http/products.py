@@ -249,7 +249,9 @@ class Products:
         exchange.channel = channel_of(request.channel, recommends=True)
         exchange.note_product(request.id, request.text)
         timeout_s = timeout_of(exchange.request, self._settings)
-        question = Question(exchange.asker, exchange.channel, timeout_s, request.id or request.text)
+        question = Question(
+            exchange.asker, exchange.channel, timeout_s, request.id or request.text, exchange.hop
+        )
         item = RecommendItem(request.text, request.category, request.k, request.min_score)
         recommendation = await self._asking.recommend(question, item, request.priority)
         exchange.note_answer(recommendation.channel, None)
@@ -261,7 +263,8 @@ class Products:
         wanted = product.attributes if product.attributes is not None else request.attributes
         attributes = self._settings.attributes if wanted is None else wanted
         channel = channel_of(request.channel, lazy=request.lazy)
-        question = Question(exchange.asker, channel, timeout_s, product.id or joined(product.text))
+        routed_by = product.id or joined(product.text)
+        question = Question(exchange.asker, channel, timeout_s, routed_by, exchange.hop)
         extraction = await self._asking.extract(
             question, product.text, attributes, product.category, request.priority
         )

@@ -40,7 +40,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
         product: The first 16 hexadecimal digits of SHA-256 of the id of the only one.
         characters: Of the texts.
         cost: Of the answers.
-        trace_id: Of the caller's trace.
+        trace_id: Of its trace.
         texts: Where the log keeps them.
         dropped: Requests of strangers since the line before that were not written, as there were too many.
     """

@@ -125,7 +125,7 @@ def _without_tickets(certificates: Certificates) -> ssl.SSLContext:
 
 def _application(gateway: Gateway, log: RequestLog) -> Starlette:
     """The application."""
-    endpoints = Endpoints(gateway.callers, Bodies(gateway.settings.max_message_bytes), log)
+    endpoints = Endpoints(gateway.callers, Bodies(gateway.settings.max_message_bytes), log, gateway.hops)
     paths = paths_of(gateway)
     document = msgspec.json.encode(document_of(paths))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trace a process that passes requests on to a server: a span for each, and the headers for the next hop.
+"""Trace the requests of a gateway: a span for each, and the headers with which it goes on to Triton.
 
 Triton traces each request that brings a ``traceparent``, also where its flag says that the caller does not
 sample it. So such a header goes on only for requests that are sampled, and from callers that are trusted.
@@ -7,17 +7,23 @@ sample it. So such a header goes on only for requests that are sampled, and from
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from quorum.deployment.server import TracesSpec
-from quorum.serving.tracing import TraceSettings, open_provider
+import grpc.aio
+
+from quorum.gateway.settings import Traces
+from quorum.serving.tracing import TraceSettings, close_provider, open_provider
+from quorum_contract.errors import QuorumError, take_code
 from quorum_contract.tracing import TRACE_PARENT
 
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 _SAMPLED = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf]")
+# The shortest that the standard wants passed on; Triton refuses headers of some kilobytes.
+_LONGEST = 512
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
@@ -68,7 +74,7 @@ class Hops:
     """Traces the requests of this process.
 
     Args:
-        spec: ``server.traces`` of the deployment; None: no spans, and headers of trusted callers go on.
+        settings: Where spans are sent; None: no spans, and headers of trusted callers go on.
         trusts_callers: Whether a caller's ``traceparent`` is followed. Of strangers' requests a share is
             traced, each a trace of its own: they could have all of theirs traced.
 
@@ -76,14 +82,14 @@ class Hops:
         TracingError: OpenTelemetry is not installed.
     """
 
-    def __init__(self, spec: TracesSpec | None, *, trusts_callers: bool) -> None:
+    def __init__(self, settings: Traces | None, *, trusts_callers: bool) -> None:
         self._trusts_callers = trusts_callers
         self._provider: Any = None
-        if spec is not None:
+        if settings is not None:
             from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
-            settings = TraceSettings(spec.url, spec.service, spec.flush_s)
-            self._provider = open_provider(settings, TraceIdRatioBased(spec.share))
+            place = TraceSettings(settings.url, settings.service, settings.flush_s)
+            self._provider = open_provider(place, TraceIdRatioBased(settings.share))
             self._tracer = self._provider.get_tracer("quorum")
 
     @contextmanager
@@ -110,20 +116,37 @@ class Hops:
         hop = Hop(headers, span)
         try:
             yield hop
-        except Exception as error:
-            hop.failed(getattr(error, "code", type(error).__name__), str(error))
+        except (Exception, asyncio.CancelledError) as error:
+            hop.failed(*_reason(error))
             raise
         finally:
             span.end()
 
     def close(self) -> None:
-        """Send the spans that wait."""
+        """Send the spans that wait, for some seconds at most."""
         if self._provider is not None:
-            self._provider.shutdown()
+            close_provider(self._provider)
+
+
+def _reason(error: BaseException) -> tuple[str, str]:
+    """Code and message of an error."""
+    if isinstance(error, QuorumError):
+        return error.code, str(error)
+    if isinstance(error, grpc.aio.AioRpcError):
+        message, code = take_code(error.details() or "")
+        return code or error.code().name, message
+    if isinstance(error, asyncio.CancelledError):
+        return "CANCELLED", "the caller has gone"
+    return type(error).__name__, str(error)
 
 
 def _trace_headers(metadata: Metadata) -> dict[str, str]:
     """The headers of W3C Trace Context; none where there are several of one name."""
     entries = [(name, value) for name, value in metadata if name in (TRACEPARENT, TRACESTATE)]
-    given = {name: value for name, value in entries if isinstance(value, str)}
-    return given if len(given) == len(entries) else {}
+    given = {name: value for name, value in entries if isinstance(value, str) and _goes_on(value)}
+    return given if len({name for name, _ in entries}) == len(entries) else {}
+
+
+def _goes_on(value: str) -> bool:
+    """Whether gRPC and Triton take it as a header."""
+    return value.isascii() and value.isprintable() and len(value) <= _LONGEST

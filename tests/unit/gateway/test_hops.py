@@ -7,8 +7,8 @@ import pytest
 from support.collector import collector
 from tritonclient.grpc import service_pb2 as pb
 
-from quorum.deployment.server import TracesSpec
-from quorum.server.hops import Hops
+from quorum.gateway.hops import Hops
+from quorum.gateway.settings import Traces
 from quorum_contract.tracing import TRACE_PARENT
 
 TRACE, SPAN = "a" * 32, "b" * 16
@@ -28,6 +28,8 @@ STATE = ("tracestate", "vendor=1")
         ([SAMPLED, SAMPLED], ()),
         ([("traceparent", "nonsense")], ()),
         ([("traceparent", f"00-{'0' * 32}-{SPAN}-01")], ()),
+        ([SAMPLED, ("tracestate", "vendor=\xe9")], (SAMPLED,)),
+        ([SAMPLED, ("tracestate", "v=" + "1" * 600)], (SAMPLED,)),
         ([], ()),
     ],
 )
@@ -48,7 +50,7 @@ def test_without_spans_only_a_sampled_parent_of_a_trusted_caller_goes_on(
 
 def test_the_span_of_a_trusted_callers_request_is_the_parent_of_the_next() -> None:
     with collector() as kept:
-        hops = Hops(TracesSpec(url=kept.url, share=0, service="gateway"), trusts_callers=True)
+        hops = Hops(Traces(kept.url, "gateway", 0.1, 0), trusts_callers=True)
         with hops.hop("ModelInfer", [SAMPLED]) as hop:
             hop.set("quorum.key", "shop")
             hop.failed("OVERLOADED", "full")
@@ -67,7 +69,7 @@ def test_the_span_of_a_trusted_callers_request_is_the_parent_of_the_next() -> No
 
 def test_of_strangers_a_share_is_traced_each_in_a_trace_of_its_own() -> None:
     with collector() as kept:
-        hops = Hops(TracesSpec(url=kept.url, share=0.5), trusts_callers=False)
+        hops = Hops(Traces(kept.url, "gateway", 0.1, 0.5), trusts_callers=False)
         for _ in range(200):
             with hops.hop("ModelInfer", [SAMPLED]) as hop:
                 assert hop.trace_id != TRACE
@@ -78,7 +80,7 @@ def test_of_strangers_a_share_is_traced_each_in_a_trace_of_its_own() -> None:
 
 def test_an_exception_is_an_error_of_the_span() -> None:
     with collector() as kept:
-        hops = Hops(TracesSpec(url=kept.url, share=1), trusts_callers=False)
+        hops = Hops(Traces(kept.url, "gateway", 0.1, 1), trusts_callers=False)
         with pytest.raises(RuntimeError), hops.hop("ModelInfer", []):
             raise RuntimeError("broke")
         hops.close()
