@@ -24,7 +24,7 @@ from quorum_client import Overloaded
 from quorum_contract import CANCEL, STABLE
 
 LONG = bool(os.environ.get("QUORUM_LONG"))
-PUBLISHES, REDEPLOYS = (100, 300) if LONG else (4, 16)
+PUBLISHES, REDEPLOYS = (100, 300) if LONG else (4, 24)
 SHARED_MEMORY = Path("/dev/shm")
 HELD = 8
 
