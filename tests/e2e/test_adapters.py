@@ -21,7 +21,7 @@ ADAPTERS = {
 }
 TEXTS = [f"shoe number {number}" for number in range(4)]
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     # Found without importing them, which takes seconds in every process that collects the tests.
     pytest.mark.skipif(
         not (find_spec("torch") and find_spec("peft")),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.command import quorum_json
+from support.days import in_one_day
 from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
 
 import quorum
@@ -61,6 +62,7 @@ def server(folder: Path) -> Iterator[Live]:
 @pytest.fixture
 def live(server: Live, folder: Path) -> Live:
     """The server, with nothing spent yet."""
+    in_one_day()
     counts_path(folder, "dear").write_bytes(b"")
     return server
 

@@ -26,7 +26,7 @@ from quorum.retrieval.judged_files import read_judged
 from quorum_client import Client
 from quorum_contract import RETRIEVER
 
-pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(900)]
 
 COLOURS, THINGS = ("red", "blue", "grey", "pink", "gold"), ("cap", "mug", "belt", "sock", "lamp")
 NAMES = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]

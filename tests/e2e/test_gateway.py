@@ -16,6 +16,7 @@ import grpc
 import pytest
 from support.certificates import NO_OPENSSL, make_certificates, sign
 from support.command import quorum_json, start
+from support.days import in_one_day
 from support.deployment import ATTRIBUTES, Live, running, title, write_deployment
 from support.gateway import Guarded, gated, wait_until
 from support.raw import bytes_tensor, grpc_request
@@ -118,6 +119,7 @@ def log(folder: Path) -> str:
 def test_a_quota_of_requests_holds_over_a_restart_and_between_gateways(
     gateway: Guarded, live: Live, folder: Path, shop: str
 ) -> None:
+    in_one_day()
     key = add_caller(folder / "keys.json", "few", requests_per_day=5)
     wait_until(lambda: is_known(gateway, key))
     # Refused before any member was asked: not counted. One after another, as those in flight count.
@@ -142,6 +144,7 @@ def test_a_quota_of_requests_holds_over_a_restart_and_between_gateways(
 
 def test_a_quota_of_money_counts_what_answers_cost(gateway: Guarded, folder: Path) -> None:
     """Two members at 0.5 each; also where a caller asks for another output only."""
+    in_one_day()
     key = add_caller(folder / "keys.json", "thrifty", cost_per_day=2.5)
     wait_until(lambda: is_known(gateway, key))
     request = grpc_request("quorum", bytes_tensor([title(0).encode()]), [b"brand"])

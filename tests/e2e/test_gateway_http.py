@@ -7,7 +7,6 @@ import asyncio
 import http.client
 import json
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -20,9 +19,10 @@ import pytest
 import tritonclient.http
 from pydantic import BaseModel
 from support.certificates import NO_OPENSSL, make_certificates, sign
+from support.days import in_one_day
 from support.deployment import ATTRIBUTES, Live, running, said, set_state, title, write_deployment
 from support.gateway import Guarded, gated
-from support.http_half import exchange, request_of, serving
+from support.http_half import claimed_port, exchange, request_of, serving
 from tritonclient.utils import InferenceServerException
 
 from quorum.deployment import load_deployment
@@ -155,6 +155,7 @@ def test_roles_quotas_and_deadlines_have_their_statuses(gateway: Guarded, keys: 
     assert curl(gateway, "/v2/models/quorum", key=keys["reader"]).status == 200
     late = curl(gateway, "/v1/extract", asked, keys["shop"], x_request_timeout_ms="1")
     assert (late.status, late.json["code"]) == (504, "DEADLINE_EXCEEDED")
+    in_one_day()
     many = {"products": [asked | {"id": f"{n}"} for n in range(4)]}
     results = curl(gateway, "/v1/extract", many, keys["few"]).json["results"]
     assert [one["error"]["code"] for one in results if "error" in one] == ["QUOTA_SPENT"]
@@ -315,15 +316,14 @@ def test_a_question_waits_for_a_server_that_is_away(live: Live, tmp_path: Path) 
             )
 
         body = json.dumps({"text": title(2), "attributes": ["brand"]}).encode()
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            target = f"127.0.0.1:{listening.getsockname()[1]}"
-            listening.close()
+        with claimed_port() as claim:
+            target = f"127.0.0.1:{claim.getsockname()[1]}"
             async with serving(
                 tmp_path, target=target, wait_s=60.0, timeout_s=60.0, max_timeout_s=60.0
             ) as own:
                 asked = asyncio.create_task(exchange(own, request_of("POST", "/v1/extract", body)))
                 await asyncio.sleep(0.3)
-                server = await asyncio.start_server(forward, *target.split(":"))
+                server = await asyncio.start_server(forward, sock=claim)
                 async with server:
                     found = await asked
                     for task in tasks:

@@ -20,7 +20,7 @@ from support.deployment import ATTRIBUTES, Live, title
 from support.gateway import KEY, Guarded, gated, idle_connections, is_closed
 from support.http_half import exchange, request_of
 from support.mutate import LONG, LONG_FORM, as_json, damaged, mutated
-from support.trusted import Trusted, seen_by_triton
+from support.trusted import Trusted, seen_by_triton, settled_at
 
 from quorum.gateway.http.connection import MAX_CONNECTIONS
 
@@ -115,7 +115,7 @@ def status(port: int, request: bytes) -> int:
 def test_random_requests_of_strangers_never_reach_triton(gateway: Guarded) -> None:
     draw = random.Random(7)
     requests = [hostile(draw, "a wrong key") for _ in range(FUZZED)]
-    before = seen_by_triton(gateway.live)
+    before = settled_at(gateway.live)
     found = Counter(asyncio.run(statuses(port_of(gateway), requests)))
     assert seen_by_triton(gateway.live) == before
     assert found[401] > FUZZED // 2
@@ -137,7 +137,7 @@ def test_random_requests_with_a_key_take_nothing_from_others(gateway: Guarded) -
 
 
 def test_huge_and_nested_bodies_take_no_memory_and_never_reach_triton(gateway: Guarded) -> None:
-    before, seen = gateway.memory(), seen_by_triton(gateway.live)
+    before, seen = gateway.memory(), settled_at(gateway.live)
     host, _, port = gateway.http.rpartition(":")
     for key in (KEY, None):
         for path in ("/v1/extract", "/v1/chat/completions", "/v2/models/quorum/infer"):

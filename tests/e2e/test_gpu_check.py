@@ -32,7 +32,8 @@ SMALL = (
     *("--seconds", "0.5", "--rounds", "1", "--prompts", str(PROMPTS), "--redeploys", "3"),
 )
 pytestmark = [
-    pytest.mark.timeout(300),
+    # Counted with the fixtures of the module, which run real servers.
+    pytest.mark.timeout(900),
     # Found without importing them, which takes seconds in every process that collects the tests.
     pytest.mark.skipif(
         not (find_spec("torch") and find_spec("transformers")),

@@ -230,7 +230,12 @@ def test_products_of_a_run_are_children_of_the_callers_span(traced: Traced, trac
     until(lambda: len(traced.collector.of(trace_of(run))["vote"]) == 5)
 
 
-def test_triton_and_steps_send_the_collectors_key(traced: Traced) -> None:
+def test_triton_and_steps_send_the_collectors_key(traced: Traced, tracer: trace.Tracer) -> None:
+    # Triton misreads a few headers in a hundred, and records nothing of those requests.
+    with Client(traced.url, traces=True) as client, tracer.start_as_current_span("page") as page:
+        for _ in range(6):
+            client.extract(title(1), ASKED)
+    traced.collector.wait(trace_of(page), *STEPS, "InferRequest")
     sent = {(headers["content-type"], headers.get(HEADER)) for headers in traced.collector.headers}
     assert sent == {("application/json", "secret"), ("application/x-protobuf", "secret")}
 

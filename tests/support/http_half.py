@@ -42,14 +42,24 @@ async def gateway_of(folder: Path, **changed: Any) -> AsyncIterator[Gateway]:
         )
 
 
+def claimed_port() -> socket.socket:
+    """A socket that keeps a free port of loopback, and listens not: who connects there is refused.
+
+    Another socket that reuses addresses may listen at it, and no other program gets it.
+    """
+    claim = socket.socket()
+    claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    claim.bind(("127.0.0.1", 0))
+    return claim
+
+
 @asynccontextmanager
 async def serving(folder: Path, **changed: Any) -> AsyncIterator[int]:
     """Serve over HTTP for the time of a block; gives the port."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = int(one.getsockname()[1])
-    async with gateway_of(folder, **changed) as gateway, http_half(gateway, f"127.0.0.1:{port}"):
-        yield port
+    with claimed_port() as claim:
+        port = int(claim.getsockname()[1])
+        async with gateway_of(folder, **changed) as gateway, http_half(gateway, f"127.0.0.1:{port}"):
+            yield port
 
 
 async def exchange(port: int, request: bytes, *, seconds: float = 60.0, host: str = "127.0.0.1") -> bytes:

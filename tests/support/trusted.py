@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import threading
+import time
 import urllib.request
 
 from support.deployment import ATTRIBUTES, Live, title
 
+from quorum.serving.admission import admission_of
 from quorum_client import Client, QuorumError
 
 
@@ -36,6 +38,20 @@ class Trusted:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+
+
+def settled_at(live: Live) -> float:
+    """What Triton has counted once all that was asked before is over."""
+    assert live.server.pid is not None
+    admission, before = admission_of(live.server.pid), seen_by_triton(live)
+    end = time.monotonic() + 60
+    while True:
+        time.sleep(0.3)
+        now = seen_by_triton(live)
+        if now == before and admission.inside(time.monotonic_ns()) == 0:
+            return now
+        assert time.monotonic() < end, "questions went on"
+        before = now
 
 
 def seen_by_triton(live: Live) -> float:

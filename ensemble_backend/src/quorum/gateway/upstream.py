@@ -20,8 +20,8 @@ INFER = "ModelInfer"
 Headers = tuple[tuple[str, str], ...]
 _RECONNECT_S = 1.0
 _PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
-# Time for the refusal to reach a caller before its deadline.
-_REPLY_S = 0.1
+# Of a caller's time, what its refusal has to reach it: this share, within these seconds.
+_REPLY_SHARE, _REPLY_S, _LONGEST_REPLY_S = 0.2, 0.1, 2.0
 # The whole question is asked again, and members may be paid twice for it.
 _MOST_BROKEN = 1
 _OPTIONS = [
@@ -135,7 +135,8 @@ class Upstream:
     ) -> bytes:
         loop = asyncio.get_running_loop()
         began, pause_s, broken = loop.time(), _PAUSE_S, 0
-        give_up_s = min(wait_s, timeout_s - _REPLY_S)
+        reply_s = min(max(_REPLY_S, _REPLY_SHARE * timeout_s), _LONGEST_REPLY_S)
+        give_up_s = min(wait_s, timeout_s - reply_s)
         left_s = timeout_s
         while True:
             try:
