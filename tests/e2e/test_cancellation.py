@@ -18,8 +18,10 @@ from support.deployment import ATTRIBUTES, Live, title, write_deployment
 from support.gateway import KEY, SERVICE, Guarded, gated, guarded
 from support.http_half import request_of
 from support.raw import bytes_tensor, grpc_request
+from tritonclient.grpc import service_pb2 as pb
 
 import quorum_client as qc
+from quorum.gateway.keys import add_caller
 from quorum.serving.admission import Admission, admission_of
 from quorum_contract import CANCEL, CHANNELS
 from quorum_contract.errors import take_code
@@ -213,6 +215,29 @@ def test_a_caller_of_the_gateway_that_goes_is_cancelled(
         assert not calls[1].done()
     wait(lambda: inside(tickets) == 0)
     check_members_have_room(live)
+
+
+def test_no_caller_cancels_the_request_of_another(live: Live, tickets: Admission, tmp_path: Path) -> None:
+    other = add_caller(tmp_path / "keys.json", "other")
+
+    def cancel_by(gateway: Guarded, key: str) -> None:
+        request = grpc_request("quorum", bytes_tensor([b""]), [b""], b"")
+        request.parameters[CANCEL].string_param = "1"
+        (found,) = gateway.call("ModelInfer", request.SerializeToString(), key=key)
+        assert isinstance(found, grpc.RpcError)
+        assert found.code() is grpc.StatusCode.CANCELLED
+
+    with gated(live, tmp_path, KEY) as gateway, grpc.insecure_channel(gateway.url) as channel:
+        send = channel.unary_unary(f"{SERVICE}ModelInfer", None, pb.ModelInferResponse.FromString)
+        metadata = [("authorization", f"Bearer {KEY}")]
+        call = send.future(question("1").SerializeToString(), timeout=REQUEST_S, metadata=metadata)
+        wait(lambda: inside(tickets) == 1)
+        cancel_by(gateway, other)
+        assert inside(tickets) == 1
+        assert not call.done()
+        cancel_by(gateway, KEY)
+        assert call.result(timeout=SOON_S).id == "1"
+    wait(lambda: inside(tickets) == 0)
 
 
 def test_a_caller_over_http_that_goes_is_cancelled_too(

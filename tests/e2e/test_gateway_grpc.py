@@ -330,7 +330,7 @@ def test_gateway_and_server_die_apart_and_come_back(tmp_path: Path) -> None:
             inside = admission_of(server.pid)
             with behind.client(retries=False, timeout_s=START_S) as waiting, ThreadPoolExecutor(1) as pool:
                 asked = pool.submit(waiting.extract, title(0), ATTRIBUTES, request_id="broken off")
-                wait_until(lambda: is_inside(inside, "broken off"))
+                wait_until(lambda: is_inside(inside, "inference-key/broken off"))
                 server.stop(drain_s=0)
                 refuses_in_time(behind)
                 server.start()
@@ -383,7 +383,7 @@ def test_sigterm_answers_what_came_through_the_gateway_of_deploy_yaml(tmp_path: 
     with qc.Client(running.endpoint.gateway or "", key=key) as client, ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.extract, title(0), ATTRIBUTES, request_id="asked")
         # The supervision asks too.
-        wait_until(lambda: is_inside(admission, "asked"))
+        wait_until(lambda: is_inside(admission, "shop/asked"))
         process.send_signal(signal.SIGTERM)
         assert asked.result(timeout=60).answers[0].votes[0].status is qc.Status.ANSWERED
     _, err = process.communicate(timeout=60)

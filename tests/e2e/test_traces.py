@@ -61,7 +61,8 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
     with collector() as kept, pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"{HEADER}=secret")
         traces = {"url": kept.url, "share": 0, "flush_s": 0.1}
-        gateway = {"grpc_port": 0, "http_port": 0, "request_log": {"path": "requests.jsonl"}}
+        log = {"path": "requests.jsonl"}
+        gateway = {"grpc_port": 0, "http_port": 0, "request_log": log, "follow_traces": True}
         write_deployment(folder, MEMBERS, server={**FREE_PORTS, "traces": traces}, gateway=gateway)
         key = add_caller(folder / "keys.json", "shop", ("extract",))
         with supervised(folder, "--log-format", "json") as served:
@@ -316,6 +317,21 @@ def test_the_gateway_is_part_of_the_tree(traced: Traced, ask: Callable[[Traced, 
     if ask is through_http:
         log = (Path(traced.served.spec.root) / "requests.jsonl").read_text("utf-8")
         assert [json.loads(line)["trace_id"] for line in log.splitlines()] == ids
+
+
+@pytest.mark.parametrize("by", ["key", "headers"])
+def test_a_traced_client_may_name_its_key_in_either_way(
+    traced: Traced, tracer: trace.Tracer, by: str
+) -> None:
+    url = str(traced.served.running.endpoint.gateway)
+    own: dict[str, Any] = {
+        "key": {"key": traced.key},
+        "headers": {"headers": {"authorization": f"Bearer {traced.key}"}},
+    }[by]
+    with Client(url, traces=True, **own) as client, tracer.start_as_current_span("page") as page:
+        client.extract(title(1), ASKED)
+    spans = traced.collector.wait(trace_of(page), "gateway", "quorum request", *STEPS)
+    assert spans["gateway"][0].parent == spans["quorum request"][0].id
 
 
 def test_an_error_of_the_server_is_that_of_the_gateways_span(traced: Traced) -> None:

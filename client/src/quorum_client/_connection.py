@@ -91,7 +91,7 @@ class Connection:
         self._retries = Retries(retry or RetryRule())
         self._hedges = Hedges(hedge_s, hedge_share, len(self.servers.all))
         self.timeout_s = _wire.check_timeout(timeout_s)
-        self.tracer = Tracer(key is None) if traces else None
+        self.tracer = Tracer() if traces else None
         self.metadata = metadata_of(with_key(headers or {}, key))
         settings = Tls() if tls is True else tls
         self.credentials = settings.credentials() if settings else None

@@ -14,11 +14,11 @@ from quorum_client import _wire
 from quorum_client._call import Call, Metadata
 from quorum_client._routing import RECOMMENDING
 from quorum_client.errors import InvalidRequest
+from quorum_contract.tracing import TRACEPARENT, TRACESTATE
 
 if TYPE_CHECKING:
     from quorum_client._servers import Server
 
-TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 P = TypeVar("P")
 R = TypeVar("R")
 
@@ -26,14 +26,11 @@ R = TypeVar("R")
 class Tracer:
     """Begins the spans of a client's calls, by the tracer provider of the process.
 
-    Args:
-        is_direct: Whether requests go to Triton itself, and not to a gateway, which refuses parameters.
-
     Raises:
         InvalidRequest: OpenTelemetry is not installed.
     """
 
-    def __init__(self, is_direct: bool = True) -> None:
+    def __init__(self) -> None:
         try:
             from opentelemetry import context, trace
             from opentelemetry.trace.propagation import tracecontext
@@ -41,7 +38,7 @@ class Tracer:
             raise InvalidRequest(
                 "traces: True needs OpenTelemetry; `pip install 'quorum-client[otel]'`, or leave it out"
             ) from error
-        self.trace, self.context, self.is_direct = trace, context, is_direct
+        self.trace, self.context = trace, context
         self.propagator = tracecontext.TraceContextTextMapPropagator()
         self.tracer = trace.get_tracer("quorum_client")
 
@@ -99,8 +96,7 @@ class CallTrace:
             return kept
         own: dict[str, str] = {}
         self._tracer.propagator.inject(own, self._tracer.trace.set_span_in_context(span, self._parent))
-        if self._tracer.is_direct:
-            _wire.set_trace_parent(call.message, own[TRACEPARENT])
+        _wire.set_trace_parent(call.message, own[TRACEPARENT])
         return (*kept, *own.items())
 
     def answered(self, server: Server) -> None:

@@ -121,12 +121,10 @@ def test_a_traceparent_in_the_headers_is_the_parent(
     assert triton.requests[0].parameters[TRACE_PARENT].string_param == sent["traceparent"]
 
 
-def test_a_door_which_refuses_parameters_gets_the_header_alone(
-    triton: Any, make: Any, recorded: InMemorySpanExporter
-) -> None:
+def test_a_server_with_a_key_gets_the_same(triton: Any, make: Any, recorded: InMemorySpanExporter) -> None:
     make(triton.url, traces=True, key="k" * 32).extract("t", ["a"])
-    assert "traceparent" in triton.headers[0]
-    assert TRACE_PARENT not in triton.requests[0].parameters
+    given = triton.requests[0].parameters[TRACE_PARENT].string_param
+    assert given == triton.headers[0]["traceparent"]
 
 
 def test_the_server_is_not_named_a_parent_that_is_not_sampled(

@@ -17,7 +17,6 @@ from quorum.server.gateway_settings import settings_of
 
 def test_its_addresses_are_its_own(tmp_path: Path) -> None:
     gateway = {"host": "0.0.0.0", "grpc_port": 0, "http_port": 8443, "keys": "callers.json"}
-    gateway["follow_traces"] = False
     traces = {"url": "http://127.0.0.1:4318/v1/traces", "share": 0.25}
     server = {**FREE_PORTS, "traces": traces}
     spec = load_deployment(write_deployment(tmp_path, {"alpha": {}}, gateway=gateway, server=server))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import enum
 import json
 import random
+import tracemalloc
 from typing import Any, Literal
 
 import pytest
@@ -105,6 +106,10 @@ MANY = {"anyOf": [{"$ref": "#/$defs/b"}] * 40}
         (schema(a={"$ref": "http://example.org/x"}), "is not in the schema"),
         (schema(a=LOOP) | {"$defs": {"a": LOOP}}, "refers to itself"),
         (schema(a=MANY) | {"$defs": {"b": MANY}}, "variants"),
+        (schema(a={"anyOf": [{}] * 65}), "variants"),
+        (schema(a={"enum": ["x"] * 1025}), "enum has 1025 values"),
+        (schema(a={"type": ["null"] * 1025}), "type has 1025 values"),
+        (schema(a={"$ref": "#/" + "a/" * 300}), "more than 512 characters"),
         (schema(a={"type": "null"}), "only be null"),
         (schema(a={"type": "array", "items": {"type": "integer"}}), "values are strings"),
         (schema(**{f"a{n}": {} for n in range(65)}), "the limit is 64"),
@@ -113,6 +118,33 @@ MANY = {"anyOf": [{"$ref": "#/$defs/b"}] * 40}
 def test_a_schema_that_asks_for_no_attributes_is_refused(given: Any, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         properties_of(given, CATALOGUE)
+
+
+LARGE = 100_000
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        {"anyOf": [{"$ref": "#/$defs/b"}] * 20_000},
+        {"enum": ["x"] * LARGE},
+        {"type": ["null"] * LARGE},
+        {"$ref": "#/" + "a/" * LARGE},
+        {"type": "array", "items": {"type": "object", "properties": {f"{n}": {} for n in range(LARGE)}}},
+    ],
+)
+def test_a_large_schema_that_all_properties_refer_to_is_not_read_again_and_again(
+    large: Any,
+) -> None:
+    used = {"anyOf": [{"$ref": "#/$defs/b"}] * 60}
+    given = schema(**{f"a{n}": used for n in range(64)}) | {"$defs": {"b": large}}
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest):
+            properties_of(given, CATALOGUE)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_damaged_schemas_are_read_or_refused() -> None:

@@ -20,6 +20,7 @@ from quorum.gateway.http.kserve_tensors import (
 )
 from quorum_client import InvalidRequest, ProtocolError
 from quorum_contract import RECOMMEND
+from quorum_contract.tracing import TRACE_PARENT
 
 TEXT = {"name": "TEXT", "datatype": "BYTES", "shape": [1], "data": ["größe 42"]}
 CATEGORY = {"name": "CATEGORY", "datatype": "BYTES", "shape": [1], "data": [""]}
@@ -38,8 +39,10 @@ def message(*inputs: Any, channel: str = "quorum", **more: Any) -> Any:
 
 
 def test_a_question_becomes_a_message_with_its_deadline() -> None:
-    asked = request(TEXT, CATEGORY, ATTRIBUTES, parameters={"quorum_priority": "bulk"})
+    given = {"quorum_priority": "bulk", TRACE_PARENT: f"00-{'a' * 32}-{'b' * 16}-01"}
+    asked = request(TEXT, CATEGORY, ATTRIBUTES, parameters=given)
     found = message_of(asked, "quorum", "id-1", 2.0)
+    assert TRACE_PARENT not in found.parameters
     assert (found.model_name, found.id) == ("quorum", "id-1")
     assert found.parameters["timeout"].int64_param == 1_800_000
     assert found.parameters["quorum_priority"].string_param == "bulk"

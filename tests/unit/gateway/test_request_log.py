@@ -83,6 +83,14 @@ def test_strangers_do_not_fill_the_disk(tmp_path: Path) -> None:
     assert sum(line.get("dropped", 0) for line in found) + len(found) == 151
 
 
+def test_nothing_that_a_stranger_sends_makes_a_long_line(tmp_path: Path) -> None:
+    long = "A" * 15_000
+    ids = {"x-request-id": long, "traceparent": f"00-{TRACE}-{long}"}
+    for request in (request_of(long, "/v2", key=None), request_of("GET", f"/{long}", key=None, headers=ids)):
+        run(tmp_path, request)
+    assert max(map(len, (tmp_path / "requests.jsonl").read_text("utf-8").splitlines())) < 500
+
+
 def test_a_renamed_log_is_opened_again(tmp_path: Path) -> None:
     path, older = tmp_path / "requests.jsonl", tmp_path / "requests.jsonl.1"
 

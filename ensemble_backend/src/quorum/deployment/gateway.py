@@ -67,7 +67,7 @@ class GatewaySpec(Strict):
         route_canary: Whether requests for a stable channel are routed to the canary by its share. Callers of
             our own client choose themselves and are left alone.
         follow_traces: Whether the ``traceparent`` of a caller goes on, so that the caller chooses what is
-            traced; without it a share of the requests is, each in a trace of its own.
+            traced, at some CPU time for each; by default a share is, each in a trace of its own.
         request_log: Where requests over HTTP are logged; None: nowhere.
     """
 
@@ -79,7 +79,7 @@ class GatewaySpec(Strict):
     max_message_bytes: Annotated[int, Field(ge=_SMALLEST, le=LARGEST_QUESTION_BYTES)] = LARGEST_QUESTION_BYTES
     wait_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
     route_canary: bool = True
-    follow_traces: bool = True
+    follow_traces: bool = False
     request_log: RequestLogSpec | None = None
 
     @property

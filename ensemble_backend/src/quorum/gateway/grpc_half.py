@@ -26,6 +26,8 @@ from quorum.gateway.questions import (
     check_channel,
     check_question,
     text_of,
+    with_caller,
+    with_id,
     without_trace,
 )
 from quorum.gateway.routing import PRODUCT_ID_HEADER
@@ -138,7 +140,7 @@ class Relay(grpc.GenericRpcHandler):
         try:
             request = pb.ModelInferRequest.FromString(raw)
             check_question(request)
-            raw = without_trace(raw, request)
+            raw = with_caller(without_trace(raw, request), request, asker.caller.name)
             recommends = request.model_name in RECOMMEND_CHANNELS
             self._gateway.callers.check_role(asker.caller, "recommend" if recommends else "extract")
             if CANCEL in request.parameters:
@@ -167,7 +169,7 @@ class Relay(grpc.GenericRpcHandler):
             None if asker.chooses_channel else product,
             hop,
         )
-        return (await self._asking.ask(question, request, message)).raw
+        return with_id((await self._asking.ask(question, request, message)).raw, request)
 
     def _left(self, context: Any) -> float:
         """Seconds for a call: the caller's, or the longest that the gate allows."""

@@ -18,9 +18,8 @@ import grpc.aio
 from quorum.gateway.settings import Traces
 from quorum.serving.tracing import TraceSettings, close_provider, open_provider
 from quorum_contract.errors import QuorumError, take_code
-from quorum_contract.tracing import TRACE_PARENT
+from quorum_contract.tracing import TRACE_PARENT, TRACEPARENT, TRACESTATE
 
-TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 _SAMPLED = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf]")
 # The shortest that the standard wants passed on; Triton refuses headers of some kilobytes.
 _LONGEST = 512

@@ -54,6 +54,34 @@ def without_trace(raw: bytes, request: Any) -> bytes:
     return found
 
 
+def with_caller(raw: bytes, request: Any, caller: str) -> bytes:
+    """The request with ids that are the caller's own, so that no other caller can cancel it: ``NAME/ID``.
+
+    Args:
+        raw: Its bytes.
+        request: The same as a ``ModelInferRequest``.
+        caller: Name of the caller, which has no slash.
+    """
+    own = pb.ModelInferRequest()
+    if request.id:
+        own.id = f"{caller}/{request.id}"
+    if CANCEL in request.parameters and (cancelled := request.parameters[CANCEL].string_param):
+        own.parameters[CANCEL].string_param = f"{caller}/{cancelled}"
+    end: bytes = own.SerializeToString()
+    return raw + end
+
+
+def with_id(raw: bytes, request: Any) -> bytes:
+    """An answer with the id that the caller gave its request.
+
+    Args:
+        raw: Bytes of a ``ModelInferResponse``.
+        request: The ``ModelInferRequest`` of the caller.
+    """
+    end: bytes = pb.ModelInferResponse(id=request.id).SerializeToString()
+    return raw + end
+
+
 def check_parameters(what: str, given: Any, allowed: frozenset[str]) -> None:
     """Raise InvalidRequest for a parameter that is not allowed."""
     unknown = sorted(given.keys() - allowed)

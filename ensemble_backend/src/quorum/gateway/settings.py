@@ -85,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True):
     attributes: list[str] = []
     currency: str = ""
     traces: Traces | None = None
-    follow_traces: bool = True
+    follow_traces: bool = False
 
     @property
     def addresses(self) -> str:

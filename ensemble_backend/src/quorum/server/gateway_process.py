@@ -24,6 +24,7 @@ from quorum.repository.history import utc
 from quorum.server import log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, ServerProcessError
 from quorum.server.gateway_settings import settings_of
+from quorum.serving.log import LOG_FORMAT, TEXT
 
 _PROGRAM = "quorum.gateway"
 _PAUSES_S = (0.1, 0.5, 2.0, 5.0)
@@ -42,10 +43,15 @@ class GatewayProcess:
     """
 
     def __init__(
-        self, settings: Settings, key: str | None, log_path: Path, report: Callable[[str], None]
+        self,
+        settings: Settings,
+        key: str | None,
+        log_path: Path,
+        report: Callable[[str], None],
+        log_format: str = TEXT,
     ) -> None:
         self._settings = settings
-        self._environment = os.environ | {"GRPC_VERBOSITY": "NONE"}
+        self._environment = os.environ | {"GRPC_VERBOSITY": "NONE", LOG_FORMAT: log_format}
         for variable in (ADMIN_KEY_VARIABLE, INFERENCE_KEY_VARIABLE):
             self._environment.pop(variable, None)
         if key is not None:
@@ -88,8 +94,7 @@ class GatewayProcess:
         if not self._listens(process):
             process.kill()
             process.wait()
-            words = self._log_path.read_bytes()[began:].decode("utf-8", "replace").split("\n")
-            why = next((line for line in reversed(words) if line.strip()), "it said nothing")
+            why = _last_words(self._log_path.read_bytes()[began:].decode("utf-8", "replace"))
             raise ServerProcessError(
                 f"the gateway at {self._settings.addresses} did not open: {why}; see {self._log_path}"
             )
@@ -159,6 +164,14 @@ class GatewayProcess:
                 pipe.close()
 
 
+def _last_words(log: str) -> str:
+    """The last line of a log, or the message that it has as JSON."""
+    last = next((line for line in reversed(log.split("\n")) if line.strip()), "it wrote nothing")
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return str(msgspec.json.decode(last)["message"])
+    return last
+
+
 @contextmanager
 def open_gateway(
     spec: Deployment, endpoint: Endpoint, key: str | None, log_path: Path, report: Callable[[str], None]
@@ -172,7 +185,7 @@ def open_gateway(
     if settings is None:
         yield None
         return
-    process = GatewayProcess(settings, key, log_path, report)
+    process = GatewayProcess(settings, key, log_path, report, spec.server.log)
     try:
         yield process
     finally:

@@ -59,6 +59,7 @@ def settings_of(spec: Deployment, endpoint: Endpoint) -> Settings | None:
         attributes=list(spec.attributes),
         currency=spec.currency,
         traces=Traces(traces.url, traces.service, traces.flush_s, traces.share) if traces else None,
+        # The key of the environment is that of one caller, who may do everything.
         follow_traces=own.follow_traces if own else True,
     )
 

@@ -15,7 +15,6 @@ from quorum.deployment.schema import Deployment
 from quorum.deployment.server import TracesSpec
 from quorum.serving.tracing import MISSING, TRACES, TraceSettings, TracingError
 
-TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 _PACKAGE = "opentelemetry.exporter.otlp.proto.http"
 
 

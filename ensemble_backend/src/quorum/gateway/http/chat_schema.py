@@ -18,6 +18,8 @@ from quorum_contract import MAX_ATTRIBUTES, NOT_APPLICABLE
 from quorum_contract.errors import QuorumError
 
 _MOST_REFERENCES, _MOST_VARIANTS = 8, 64
+# Schemas that refer to one that is large are read as often as they do.
+_LONGEST_REFERENCE, _MOST_VALUES = 512, 1024
 _SCALARS = ("string", "number", "integer", "boolean")
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
 _OTHER_SIGNS = str.maketrans("_-", "  ")
@@ -160,12 +162,23 @@ def _variants(part: Any, root: Mapping[str, Any], where: str) -> list[Mapping[st
         resolved = _resolved(given, root)
         parts = next((resolved[key] for key in ("anyOf", "oneOf", "allOf") if key in resolved), None)
         if parts is None:
+            _check_size(resolved, where)
             alternatives.append(resolved)
         elif not isinstance(parts, list) or ("allOf" in resolved and len(parts) != 1):
             raise InvalidRequest(f"{where}: allOf of several schemas; write one")
         else:
+            if len(waiting) + len(parts) > _MOST_VARIANTS:
+                break
             waiting += parts
     raise InvalidRequest(f"{where} has more than {_MOST_VARIANTS} variants; write fewer")
+
+
+def _check_size(variant: Mapping[str, Any], where: str) -> None:
+    """Refuse lists that take long to read, as many properties may refer to them."""
+    for key in ("enum", "type"):
+        values = variant.get(key)
+        if isinstance(values, list) and len(values) > _MOST_VALUES:
+            raise InvalidRequest(f"{where}: {key} has {len(values)} values, the limit is {_MOST_VALUES}")
 
 
 def _resolved(part: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -174,6 +187,10 @@ def _resolved(part: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, 
         reference = part.get("$ref")
         if reference is None:
             return part
+        if len(str(reference)) > _LONGEST_REFERENCE:
+            raise InvalidRequest(
+                f"response_format: $ref {reference!r:.80} has more than {_LONGEST_REFERENCE} characters"
+            )
         target: Any = root
         for key in str(reference).removeprefix("#").strip("/").split("/"):
             target = target.get(key) if isinstance(target, Mapping) and key else None
@@ -202,7 +219,7 @@ def _items(variant: Mapping[str, Any], root: Mapping[str, Any], where: str) -> s
         named = _types_of(item)
         if "object" in named:
             fields = item.get("properties")
-            if not isinstance(fields, Mapping) or set(fields) != {"text", "type"}:
+            if not isinstance(fields, Mapping) or fields.keys() != {"text", "type"}:
                 raise InvalidRequest(f"{where}: objects in an array are spans, with text and type")
             return "object"
         if "string" not in named:

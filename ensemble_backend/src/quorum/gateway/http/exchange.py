@@ -18,6 +18,7 @@ from quorum.gateway.http.problems import HttpRefused
 from quorum.gateway.keys import Caller
 from quorum.gateway.settings import Settings
 from quorum_client.errors import InvalidRequest, Overloaded
+from quorum_contract.tracing import TRACEPARENT
 
 REQUEST_ID_HEADER = "x-request-id"
 TIMEOUT_HEADER = "x-request-timeout-ms"
@@ -92,7 +93,7 @@ def begin(request: Request) -> Exchange:
     """Begin an exchange: an id that cannot stand in a header or a log is replaced."""
     given = request.headers.get(REQUEST_ID_HEADER, "")
     exchange = Exchange(request, given if _ID.fullmatch(given) else uuid.uuid4().hex)
-    if (trace := _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))) and trace[1] != _NO_TRACE:
+    if (trace := _TRACEPARENT.fullmatch(request.headers.get(TRACEPARENT, ""))) and trace[1] != _NO_TRACE:
         exchange.trace_id = trace[1]
     return exchange
 

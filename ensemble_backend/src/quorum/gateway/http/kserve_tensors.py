@@ -34,11 +34,13 @@ from quorum_contract.tensors import (
     TEXT,
     Tensor,
 )
+from quorum_contract.tracing import TRACE_PARENT
 
 Parameters = dict[str, str | int | float | bool]
 _TIMEOUT = "timeout"
-# What tritonclient sends by itself. Answers are JSON either way, as the extension allows.
-_REQUEST_PARAMETERS = frozenset([_TIMEOUT, PRIORITY, "binary_data_output"])
+# Also what tritonclient sends by itself: answers are JSON either way, as the extension allows. A trace
+# is dropped: that in the headers counts.
+_REQUEST_PARAMETERS = frozenset([_TIMEOUT, PRIORITY, "binary_data_output", TRACE_PARENT])
 _OUTPUT_PARAMETERS = frozenset(["binary_data"])
 _CONTENTS = {"BYTES": "bytes_contents", "INT32": "int_contents", "FP32": "fp32_contents"}
 _NUMBERS = {"FP32": "<f4", "FP64": "<f8", "INT32": "<i4", "INT64": "<i8"}

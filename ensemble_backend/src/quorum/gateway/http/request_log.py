@@ -21,6 +21,7 @@ from quorum.gateway.settings import RequestLog as LogSettings
 logger = logging.getLogger(__name__)
 
 _STRANGERS_PER_S = 10
+_METHOD = 16
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,7 +31,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
         time: When the answer was ready, UTC.
         request_id: Also in the answer's header ``x-request-id``.
         caller: Its name; "": it is not known.
-        method: Of HTTP.
+        method: Of HTTP, its first 16 characters.
         path: As the route has it; "": there is none.
         status: Of the answer; 499: the caller went before.
         ms: From request to answer.
@@ -87,7 +88,7 @@ class RequestLog:
             datetime.now(UTC).isoformat(timespec="milliseconds"),
             exchange.request_id,
             exchange.caller.name if exchange.caller else "",
-            exchange.request.method,
+            exchange.request.method[:_METHOD],
             getattr(route, "path", ""),
             status,
             round((time.perf_counter() - exchange.began) * 1e3, 1),
