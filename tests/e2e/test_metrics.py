@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+from support.days import in_one_day
 from support.deployment import ATTRIBUTES, FREE_PORTS, title, write_deployment
 from support.fault_server import MODEL, FaultServer, fault_server, free_port
 from support.prometheus import Numbers, Prometheus, numbers, prometheus, scrape
@@ -80,6 +81,7 @@ class Asked:
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    in_one_day()
     folder, port = tmp_path_factory.mktemp("metrics"), free_port()
     with fault_server() as (remote, url):
         options = {"base_url": url, "model": MODEL, "max_wait_s": 0.5}
