@@ -18,8 +18,8 @@ from quorum_contract import MAX_ATTRIBUTES, NOT_APPLICABLE
 from quorum_contract.errors import QuorumError
 
 _MOST_REFERENCES, _MOST_VARIANTS = 8, 64
-# Schemas that refer to one that is large are read as often as they do.
-_LONGEST_REFERENCE, _MOST_VALUES = 512, 1024
+# Parts that are large may be referred to again and again. Characters that are read, and what each value adds.
+_MOST_READ, _PER_VALUE = 1_000_000, 8
 _SCALARS = ("string", "number", "integer", "boolean")
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
 _OTHER_SIGNS = str.maketrans("_-", "  ")
@@ -94,6 +94,28 @@ class Property:
         raise SchemaMisfit(f'{self.name}: the text does not say, and the schema takes neither null nor "n/a"')
 
 
+class _Root:
+    """A whole schema, and how much of it may be read yet."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.schema = schema
+        self._left = _MOST_READ
+
+    def read(self, *values: Any) -> None:
+        """Count values, or lists of them, that are read once more.
+
+        Raises:
+            InvalidRequest: It was too much.
+        """
+        for value in values:
+            several = value if isinstance(value, list) else [value]
+            self._left -= sum(_PER_VALUE + (len(one) if isinstance(one, str) else 0) for one in several)
+        if self._left < 0:
+            raise InvalidRequest(
+                "response_format: the schema is too large, or refers to large parts too often; ask in parts"
+            )
+
+
 def properties_of(schema: Any, catalogue: Sequence[str]) -> list[Property]:
     """The attributes that a JSON schema asks for.
 
@@ -103,8 +125,8 @@ def properties_of(schema: Any, catalogue: Sequence[str]) -> list[Property]:
     Raises:
         InvalidRequest: It is no object of flat properties.
     """
-    root = schema if isinstance(schema, Mapping) else {}
-    top = _resolved(root, root)
+    root = _Root(schema if isinstance(schema, Mapping) else {})
+    top = _resolved(root.schema, root)
     given = top.get("properties")
     if not isinstance(given, Mapping) or not given:
         raise InvalidRequest("response_format: the schema has no properties; each names an attribute")
@@ -120,7 +142,7 @@ def properties_of(schema: Any, catalogue: Sequence[str]) -> list[Property]:
     return properties
 
 
-def _property(name: str, attribute: str, part: Any, root: Mapping[str, Any]) -> Property:
+def _property(name: str, attribute: str, part: Any, root: _Root) -> Property:
     where = f"response_format: property {name!r:.80}"
     variants = _variants(part, root, where)
     types: set[str] = set()
@@ -137,6 +159,10 @@ def _property(name: str, attribute: str, part: Any, root: Mapping[str, Any]) -> 
             values = variant.get("enum", [variant.get("const")])
             if not isinstance(values, list):
                 raise InvalidRequest(f"{where}: enum is no list")
+            if any(isinstance(one, list | dict) for one in values):
+                raise InvalidRequest(
+                    f"{where}: enum has objects or lists; values are strings, numbers, booleans"
+                )
             choices += values
         else:
             is_open = is_open or named != {"null"}
@@ -148,7 +174,7 @@ def _property(name: str, attribute: str, part: Any, root: Mapping[str, Any]) -> 
     return Property(name, attribute, frozenset(types), limited, items)
 
 
-def _variants(part: Any, root: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
+def _variants(part: Any, root: _Root, where: str) -> list[Mapping[str, Any]]:
     """The schemas that a value may fit, without references and unions."""
     alternatives: list[Mapping[str, Any]] = []
     waiting = [part]
@@ -162,7 +188,7 @@ def _variants(part: Any, root: Mapping[str, Any], where: str) -> list[Mapping[st
         resolved = _resolved(given, root)
         parts = next((resolved[key] for key in ("anyOf", "oneOf", "allOf") if key in resolved), None)
         if parts is None:
-            _check_size(resolved, where)
+            root.read(resolved.get("enum"), resolved.get("const"), resolved.get("type"))
             alternatives.append(resolved)
         elif not isinstance(parts, list) or ("allOf" in resolved and len(parts) != 1):
             raise InvalidRequest(f"{where}: allOf of several schemas; write one")
@@ -173,25 +199,14 @@ def _variants(part: Any, root: Mapping[str, Any], where: str) -> list[Mapping[st
     raise InvalidRequest(f"{where} has more than {_MOST_VARIANTS} variants; write fewer")
 
 
-def _check_size(variant: Mapping[str, Any], where: str) -> None:
-    """Refuse lists that take long to read, as many properties may refer to them."""
-    for key in ("enum", "type"):
-        values = variant.get(key)
-        if isinstance(values, list) and len(values) > _MOST_VALUES:
-            raise InvalidRequest(f"{where}: {key} has {len(values)} values, the limit is {_MOST_VALUES}")
-
-
-def _resolved(part: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolved(part: Mapping[str, Any], root: _Root) -> Mapping[str, Any]:
     """A schema, or the one within the root that it refers to."""
     for _ in range(_MOST_REFERENCES):
         reference = part.get("$ref")
         if reference is None:
             return part
-        if len(str(reference)) > _LONGEST_REFERENCE:
-            raise InvalidRequest(
-                f"response_format: $ref {reference!r:.80} has more than {_LONGEST_REFERENCE} characters"
-            )
-        target: Any = root
+        root.read(reference)
+        target: Any = root.schema
         for key in str(reference).removeprefix("#").strip("/").split("/"):
             target = target.get(key) if isinstance(target, Mapping) and key else None
         if not isinstance(target, Mapping) or not str(reference).startswith("#/"):
@@ -213,7 +228,7 @@ def _types_of(variant: Mapping[str, Any]) -> set[str]:
             "string" if isinstance(v, str) else "number" for v in values}  # fmt: skip
 
 
-def _items(variant: Mapping[str, Any], root: Mapping[str, Any], where: str) -> str:
+def _items(variant: Mapping[str, Any], root: _Root, where: str) -> str:
     """What an array holds: texts, or spans as objects with ``text`` and ``type``."""
     for item in _variants(variant.get("items", {}), root, where):
         named = _types_of(item)
