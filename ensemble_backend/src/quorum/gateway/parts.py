@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quorum.gateway.callers import Callers
+from quorum.gateway.health import Health
 from quorum.gateway.hops import Hops
 from quorum.gateway.routing import Router
 from quorum.gateway.settings import Settings
@@ -24,6 +25,7 @@ class Gateway:
         router: The canary's shares.
         certificates: None: plain text.
         hops: Traces of requests.
+        health: What Triton is ready for.
     """
 
     settings: Settings
@@ -32,3 +34,4 @@ class Gateway:
     router: Router
     certificates: Certificates | None
     hops: Hops
+    health: Health

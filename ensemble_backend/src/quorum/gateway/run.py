@@ -11,6 +11,7 @@ from pathlib import Path
 
 from quorum.gateway.callers import Callers
 from quorum.gateway.grpc_half import grpc_half
+from quorum.gateway.health import Health
 from quorum.gateway.hops import Hops
 from quorum.gateway.keys import ROLES, Caller, Keys, KeysError, hash_of
 from quorum.gateway.parts import Gateway
@@ -49,7 +50,7 @@ async def open_gateway(settings: Settings, key: str | None) -> AsyncIterator[Gat
         )
         callers = Callers(keys, Path(settings.root))
         certificates = Certificates(settings.tls) if settings.tls else None
-        gateway = Gateway(settings, callers, upstream, Router(), certificates, hops)
+        gateway = Gateway(settings, callers, upstream, Router(), certificates, hops, Health(upstream))
         halves: list[AbstractAsyncContextManager[None]] = []
         if settings.grpc is not None:
             halves.append(grpc_half(gateway, settings.grpc))

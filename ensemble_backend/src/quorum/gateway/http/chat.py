@@ -11,7 +11,6 @@ import msgspec
 from starlette.responses import Response
 
 from quorum.gateway.asking import Question
-from quorum.gateway.health import Health
 from quorum.gateway.http.asking import ProductAsking
 from quorum.gateway.http.chat_schema import Property, SchemaMisfit, properties_of
 from quorum.gateway.http.chat_types import (
@@ -41,7 +40,7 @@ class Chat:
 
     def __init__(self, gateway: Gateway, asking: ProductAsking) -> None:
         self._settings, self._asking = gateway.settings, asking
-        self._health = Health(gateway.upstream)
+        self._health = gateway.health
 
     async def completions(self, exchange: Exchange, body: bytes) -> Response:
         """Answer for the product in the last message."""
