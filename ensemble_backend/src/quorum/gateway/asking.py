@@ -84,7 +84,7 @@ class Asking:
         recommends, hop = question.channel in RECOMMEND_CHANNELS, question.hop
         hop.set("quorum.caller", question.caller.name)
         hop.set("quorum.channel", question.channel)
-        with self._gateway.callers.begin(question.caller) as admitted:
+        with await self._gateway.callers.begin(question.caller) as admitted:
             message = with_cost(raw, request) if admitted.is_priced and not recommends else raw
             try:
                 answered = await self._answer(question, hop.message(message))

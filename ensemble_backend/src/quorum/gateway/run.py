@@ -49,6 +49,7 @@ async def open_gateway(settings: Settings, key: str | None) -> AsyncIterator[Gat
             Upstream(settings.target, settings.max_calls, settings.wait_s, settings.max_timeout_s)
         )
         callers = Callers(keys, Path(settings.root))
+        stack.push_async_callback(callers.close)
         certificates = Certificates(settings.tls) if settings.tls else None
         gateway = Gateway(settings, callers, upstream, Router(), certificates, hops, Health(upstream))
         halves: list[AbstractAsyncContextManager[None]] = []
