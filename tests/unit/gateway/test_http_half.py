@@ -12,13 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 from support.certificates import NO_OPENSSL, make_certificates
 from support.http_half import exchange, gateway_of, request_of, serving
+from tritonclient.grpc import service_pb2 as pb
 
 from quorum.gateway import room
 from quorum.gateway.http import connection
 from quorum.gateway.settings import TlsFiles
+from quorum_contract import CANCEL
 
 NESTED = b"[" * 130_000
 EXTRACT, INFER = "/v1/extract", "/v2/models/quorum/infer"
@@ -276,6 +280,43 @@ def test_a_request_in_flight_is_answered_before_it_stops(tmp_path: Path) -> None
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = asyncio.run(stop(f"127.0.0.1:{silent.getsockname()[1]}"))
     assert answer(found)[0] == 504
+
+
+def test_what_the_drain_leaves_is_answered_and_cancelled_at_the_server(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = list[Any]()
+
+    class Held(grpc.GenericRpcHandler):
+        def service(self, _: Any) -> Any:
+            async def hold(raw: bytes, __: Any) -> bytes:
+                seen.append(pb.ModelInferRequest.FromString(raw))
+                asked.set()
+                if CANCEL not in seen[-1].parameters:
+                    await free.wait()
+                return b""
+
+            return grpc.unary_unary_rpc_method_handler(hold)
+
+    asked, free = asyncio.Event(), asyncio.Event()
+
+    async def stop() -> bytes:
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        server.add_generic_rpc_handlers((Held(),))
+        target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
+        async with serving(tmp_path, target=target, timeout_s=60.0, max_timeout_s=60.0, drain_s=1.0) as port:
+            calling = asyncio.create_task(exchange(port, request_of("POST", EXTRACT, b'{"text":"a"}')))
+            await asked.wait()
+        free.set()
+        found = await calling
+        await server.stop(None)
+        return found
+
+    status, headers, body = answer(asyncio.run(stop()))
+    assert (status, body["code"], headers["retry-after"]) == (503, "UNAVAILABLE", "1")
+    assert [CANCEL in request.parameters for request in seen] == [False, True]
+    assert "exception" not in caplog.text
 
 
 def test_a_silent_server_is_not_ready_and_no_channel_is_listed(tmp_path: Path) -> None:

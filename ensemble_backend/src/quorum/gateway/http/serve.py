@@ -29,6 +29,7 @@ from quorum.gateway.parts import Gateway
 from quorum.gateway.tls import Certificates
 
 _KEEP_ALIVE_S = 30
+_ENDING_S = 2.0
 
 
 @asynccontextmanager
@@ -92,6 +93,12 @@ class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is skipped: an e
         ]
         self.started = True
         self.listens.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is in flight; what takes too long is ended, before the way to Triton closes."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(set(self.server_state.tasks), timeout=_ENDING_S)
 
 
 def _current(certificates: Certificates) -> ssl.SSLContext:
