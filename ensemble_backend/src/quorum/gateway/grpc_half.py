@@ -85,7 +85,7 @@ class Relay(grpc.GenericRpcHandler):
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._upstream, self._settings, self._asking = gateway.upstream, gateway.settings, Asking(gateway)
+        self._upstream, self._asking = gateway.upstream, Asking(gateway)
         self._handlers: dict[str, Callable[..., Any]] = {
             f"{SERVICE}{name}": functools.partial(self._pass, name)
             for name in (*_FREE_METHODS, *_OF_CHANNELS)
@@ -171,7 +171,7 @@ class Relay(grpc.GenericRpcHandler):
     def _left(self, context: Any) -> float:
         """Seconds for a call: the caller's, or the longest that the gate allows."""
         left: float | None = context.time_remaining()
-        longest = self._settings.max_timeout_s
+        longest = self._gateway.settings.max_timeout_s
         return longest if left is None else min(left, longest)
 
 

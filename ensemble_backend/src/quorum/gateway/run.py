@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
+
+import msgspec
 
 from quorum.gateway.callers import Callers
 from quorum.gateway.grpc_half import grpc_half
@@ -22,6 +25,7 @@ from quorum.gateway.upstream import Upstream
 
 ENVIRONMENT_CALLER = "inference-key"
 """Name of the caller with the key of the environment, who may do everything."""
+_CHUNK_BYTES = 1 << 16
 
 
 @asynccontextmanager
@@ -82,6 +86,8 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until the process that started this one is gone.
 
+    That process may send settings, as lines of JSON; the gateway takes over what a running one can.
+
     Args:
         settings: See there.
         key: The key of the environment; None: there is none.
@@ -92,14 +98,24 @@ async def serve(
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, over.set)
+    opened: list[Gateway] = []
     if parent is not None:
+        received = bytearray()
 
-        def end_with_parent() -> None:
-            # An end of file can be read for ever.
-            loop.remove_reader(parent)
-            over.set()
+        def heed_parent() -> None:
+            received.extend(sent := os.read(parent, _CHUNK_BYTES))
+            if not sent:
+                # An end of file can be read for ever.
+                loop.remove_reader(parent)
+                over.set()
+            *lines, rest = received.split(b"\n")
+            received[:] = rest
+            for line in lines:
+                for gateway in opened:
+                    gateway.follow(msgspec.json.decode(line, type=Settings))
 
-        loop.add_reader(parent, end_with_parent)
-    async with open_gateway(settings, key):
+        loop.add_reader(parent, heed_parent)
+    async with open_gateway(settings, key) as gateway:
+        opened.append(gateway)
         say_ready()
         await over.wait()

@@ -66,6 +66,10 @@ class Upstream:
         self._sends: dict[str, Any] = {}
         self._unheeded: set[Any] = set()
 
+    def limit(self, max_calls: int, longest_s: float) -> None:
+        """Change these limits for the calls to come."""
+        self._most, self._longest_s = max_calls, longest_s
+
     async def __aenter__(self) -> Upstream:
         return self
 
