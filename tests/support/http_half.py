@@ -13,12 +13,14 @@ from typing import Any
 import msgspec
 
 from quorum.gateway.callers import Callers
+from quorum.gateway.health import Health
 from quorum.gateway.hops import Hops
 from quorum.gateway.http.serve import http_half
 from quorum.gateway.keys import ROLES, Caller, Keys, hash_of
 from quorum.gateway.parts import Gateway
 from quorum.gateway.routing import Router
 from quorum.gateway.settings import RequestLog, Settings
+from quorum.gateway.tls import Certificates
 from quorum.gateway.upstream import Upstream
 
 KEY = "a-key-that-only-some-know"
@@ -37,8 +39,10 @@ async def gateway_of(folder: Path, **changed: Any) -> AsyncIterator[Gateway]:
     keys = Keys(None, [Caller("shop", hash_of(KEY), ROLES)])
     upstream = Upstream(settings.target, settings.max_calls, settings.wait_s, settings.max_timeout_s)
     async with upstream:
+        hops = Hops(None, trusts_callers=True)
+        certificates = Certificates(settings.tls) if settings.tls else None
         yield Gateway(
-            settings, Callers(keys, folder), upstream, Router(), None, Hops(None, trusts_callers=True)
+            settings, Callers(keys, folder), upstream, Router(), certificates, hops, Health(upstream)
         )
 
 

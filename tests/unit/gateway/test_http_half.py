@@ -6,14 +6,23 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
-from support.http_half import exchange, request_of, serving
+from support.certificates import NO_OPENSSL, make_certificates
+from support.http_half import exchange, gateway_of, request_of, serving
+from tritonclient.grpc import service_pb2 as pb
 
+from quorum.gateway import room
 from quorum.gateway.http import connection
+from quorum.gateway.settings import TlsFiles
+from quorum_contract import CANCEL
 
 NESTED = b"[" * 130_000
 EXTRACT, INFER = "/v1/extract", "/v2/models/quorum/infer"
@@ -218,6 +227,43 @@ def test_one_connection_too_many_takes_the_place_of_the_oldest_idle_one(
     assert answer(live)[0] == 200
 
 
+@NO_OPENSSL
+def test_connections_count_before_their_handshake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else strangers hold as many as the gateway has memory for, each for the time of a handshake."""
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 4)
+    made = make_certificates(tmp_path)
+    tls = TlsFiles(str(made / "server.pem"), str(made / "server.key"))
+
+    async def crowd(port: int) -> bytes:
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        authority = ssl.create_default_context(cafile=str(made / "ca.pem"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=authority)
+        for silent, _ in opened[:17]:
+            with suppress(ConnectionResetError):
+                assert await asyncio.wait_for(silent.read(), 60) == b""
+        writer.write(request_of("GET", "/v2/health/live"))
+        found = await reader.read(-1)
+        for _, other in (*opened, (reader, writer)):
+            other.close()
+        return found
+
+    monkeypatch.setattr(connection, "_HANDSHAKE_S", 600)
+    assert answer(served(tmp_path, crowd, tls=tls))[0] == 200
+
+
+def test_the_halves_share_the_files_that_their_process_may_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "raise_open_files", lambda: 1064)
+
+    async def count(**addresses: str) -> int:
+        async with gateway_of(tmp_path, **addresses) as gateway:
+            return room.most_connections(gateway.settings, 4096)
+
+    assert asyncio.run(count(http="a:1")) == 1000
+    assert asyncio.run(count(http="a:1", grpc="a:2")) == 500
+
+
 def test_the_id_of_a_request_comes_back_unless_it_would_harm_the_log(tmp_path: Path) -> None:
     async def ask(port: int) -> list[bytes]:
         ids = ["abc-1", "a" * 500, "a\tb"]
@@ -244,6 +290,57 @@ def test_a_request_in_flight_is_answered_before_it_stops(tmp_path: Path) -> None
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = asyncio.run(stop(f"127.0.0.1:{silent.getsockname()[1]}"))
     assert answer(found)[0] == 504
+
+
+def test_what_the_drain_leaves_is_answered_and_cancelled_at_the_server(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = list[Any]()
+
+    class Held(grpc.GenericRpcHandler):
+        def service(self, _: Any) -> Any:
+            async def hold(raw: bytes, __: Any) -> bytes:
+                seen.append(pb.ModelInferRequest.FromString(raw))
+                asked.set()
+                if CANCEL not in seen[-1].parameters:
+                    await free.wait()
+                return b""
+
+            return grpc.unary_unary_rpc_method_handler(hold)
+
+    asked, free = asyncio.Event(), asyncio.Event()
+
+    async def stop() -> bytes:
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        server.add_generic_rpc_handlers((Held(),))
+        target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
+        async with serving(tmp_path, target=target, timeout_s=60.0, max_timeout_s=60.0, drain_s=1.0) as port:
+            calling = asyncio.create_task(exchange(port, request_of("POST", EXTRACT, b'{"text":"a"}')))
+            await asked.wait()
+        free.set()
+        found = await calling
+        await server.stop(None)
+        return found
+
+    status, headers, body = answer(asyncio.run(stop()))
+    assert (status, body["code"], headers["retry-after"]) == (503, "UNAVAILABLE", "1")
+    assert [CANCEL in request.parameters for request in seen] == [False, True]
+    assert "exception" not in caplog.text
+
+
+def test_a_silent_server_is_not_ready_and_no_channel_is_listed(tmp_path: Path) -> None:
+    """Nor does a full gateway count as not ready: health is asked without a place."""
+
+    async def look(target: str) -> list[bytes]:
+        paths = ("/v2/health/ready", "/v1/models")
+        async with serving(tmp_path, target=target, max_calls=0) as port:
+            return [await exchange(port, request_of("GET", path)) for path in paths]
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ready, models = map(answer, asyncio.run(look(f"127.0.0.1:{silent.getsockname()[1]}")))
+    assert (ready[0], ready[2]["code"]) == (503, "UNAVAILABLE")
+    assert (models[0], models[2]["data"]) == (200, [])
 
 
 def test_answers_do_not_wait_for_acknowledgements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,21 @@ def test_a_caller_that_cannot_be_is_refused(path: Path, name: str, how: dict[str
     with pytest.raises(KeysError, match=problem):
         add_caller(path, name, **how)
     assert path.read_bytes() == before
+
+
+def _add(path: Path, name: str) -> None:
+    add_caller(path, name)
+
+
+def test_callers_that_are_added_at_once_are_all_kept(path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    names = [f"shop-{number}" for number in range(8)]
+    adding = [context.Process(target=_add, args=(path, name)) for name in names]
+    for process in adding:
+        process.start()
+    for process in adding:
+        process.join()
+    assert sorted(caller.name for caller in read_callers(path)) == names
 
 
 def line(name: str, number: int, **more: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 from support.raw import bytes_tensor, grpc_request
 from tritonclient.grpc import service_pb2 as pb
 
-from quorum.gateway.questions import text_of, with_channel, with_cost
+from quorum.gateway.questions import text_of, unnamed, with_channel, with_outputs, without_outputs
 from quorum.gateway.routing import Router, cost_of, share_of
 from quorum.gateway.upstream import with_timeout
 from quorum_client import takes_canary
@@ -28,13 +28,21 @@ def test_the_channel_and_the_time_are_replaced() -> None:
     assert pb.ModelInferRequest.FromString(raw) == request
 
 
-@pytest.mark.parametrize("named", [[], ["VALUES"], ["VALUES", "COST"]])
-def test_cost_is_among_the_outputs(named: list[str]) -> None:
-    request = question()
+@pytest.mark.parametrize("named", [[], ["VALUES"], ["COST", "VALUES"]])
+def test_outputs_are_added_and_taken_out_of_the_answer(named: list[str]) -> None:
+    request, answer = question(), pb.ModelInferResponse()
     for name in named:
         request.outputs.add(name=name)
-    found = pb.ModelInferRequest.FromString(with_cost(request.SerializeToString(), request))
-    assert [output.name for output in found.outputs] == (["VALUES", "COST"] if named else [])
+    added = unnamed(request, ["CANARY_SHARE", "COST"])
+    found = pb.ModelInferRequest.FromString(with_outputs(request.SerializeToString(), added))
+    assert {output.name for output in found.outputs} == ({*named, "CANARY_SHARE", "COST"} if named else set())
+    # Triton keeps no order.
+    for output in reversed(found.outputs):
+        answer.outputs.add(name=output.name)
+        answer.raw_output_contents.append(output.name.encode())
+    without_outputs(answer, added)
+    assert sorted(output.name for output in answer.outputs) == named
+    assert [output.name.encode() for output in answer.outputs] == list(answer.raw_output_contents)
 
 
 def test_the_text_is_found_in_either_form() -> None:

@@ -14,12 +14,13 @@ from tritonclient.grpc import service_pb2 as pb
 from quorum.gateway.hops import Hop
 from quorum.gateway.keys import Caller
 from quorum.gateway.parts import Gateway
-from quorum.gateway.questions import cancel_of, with_channel, with_cost
+from quorum.gateway.questions import cancel_of, unnamed, with_channel, with_outputs, without_outputs
 from quorum.gateway.routing import cost_of, share_of
 from quorum.gateway.upstream import INFER
 from quorum_client.errors import Overloaded, Unavailable
 from quorum_contract import RECOMMEND_CHANNELS
 from quorum_contract.errors import take_code
+from quorum_contract.tensors import CANARY_SHARE, COST
 
 _UNASKED = frozenset(["OVERLOADED", "UNAVAILABLE", "CANCELLED", "INVALID_REQUEST"])
 
@@ -84,10 +85,13 @@ class Asking:
         recommends, hop = question.channel in RECOMMEND_CHANNELS, question.hop
         hop.set("quorum.caller", question.caller.name)
         hop.set("quorum.channel", question.channel)
-        with self._gateway.callers.begin(question.caller) as admitted:
-            message = with_cost(raw, request) if admitted.is_priced and not recommends else raw
+        with await self._gateway.callers.begin(question.caller) as admitted:
+            # What is learned from every answer, whatever its caller asked for.
+            wanted = [CANARY_SHARE] if self._gateway.settings.route_canary else []
+            wanted += [COST] if admitted.is_priced and not recommends else []
+            added = unnamed(request, wanted)
             try:
-                answered = await self._answer(question, hop.message(message))
+                answered = await self._answer(question, hop.message(with_outputs(raw, added)))
             except Unavailable:
                 admitted.asked = False
                 raise
@@ -97,7 +101,10 @@ class Asking:
             admitted.cost = 0.0 if recommends else answered.cost
         hop.set("quorum.channel", answered.channel)
         self._gateway.router.learn(question.channel, share_of(answered.response))
-        return answered
+        if not added:
+            return answered
+        without_outputs(answered.response, added)
+        return answered._replace(raw=answered.response.SerializeToString())
 
     async def _answer(self, question: Question, message: bytes) -> Answered:
         """The answer of the channel that the product belongs to; if a canary fails, of the stable one."""

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from quorum.gateway.asking import Asking, Question
-from quorum.gateway.health import CHECK, Health
+from quorum.gateway.health import CHECK
 from quorum.gateway.hops import Hop, Metadata
 from quorum.gateway.keys import Caller
 from quorum.gateway.parts import Gateway
@@ -30,10 +30,10 @@ from quorum.gateway.questions import (
     with_id,
     without_trace,
 )
+from quorum.gateway.room import most_connections
 from quorum.gateway.routing import PRODUCT_ID_HEADER
 from quorum.gateway.settings import Settings
 from quorum.gateway.upstream import INFER, SERVICE, with_timeout
-from quorum.processes import raise_open_files
 from quorum_client.errors import (
     ChannelNotFound,
     DeadlineExceeded,
@@ -53,7 +53,6 @@ _FREE_METHODS = ("ServerLive", "ServerReady", "ServerMetadata")
 """Methods that every caller may call."""
 _OF_CHANNELS = {"ModelReady": pb.ModelReadyRequest, "ModelMetadata": pb.ModelMetadataRequest}
 MAX_CONNECTIONS = 4096
-_OWN_FILES = 64
 # Of one connection. A new one may send before it has read the limit, and what is above is refused.
 _MAX_STREAMS = 1024
 _IDLE_S = 60.0
@@ -88,13 +87,13 @@ class Relay(grpc.GenericRpcHandler):
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._upstream, self._settings, self._asking = gateway.upstream, gateway.settings, Asking(gateway)
+        self._upstream, self._asking = gateway.upstream, Asking(gateway)
         self._handlers: dict[str, Callable[..., Any]] = {
             f"{SERVICE}{name}": functools.partial(self._pass, name)
             for name in (*_FREE_METHODS, *_OF_CHANNELS)
         }
         self._handlers[f"{SERVICE}{INFER}"] = self._ask
-        self._health: Any = grpc.unary_unary_rpc_method_handler(Health(gateway.upstream).check)
+        self._health: Any = grpc.unary_unary_rpc_method_handler(gateway.health.check)
         names = ", ".join(method.removeprefix(SERVICE) for method in self._handlers)
         self._not_passed = _refuse(
             InvalidRequest(f"only {names} are passed on; administer on the server's own machine"),
@@ -174,7 +173,7 @@ class Relay(grpc.GenericRpcHandler):
     def _left(self, context: Any) -> float:
         """Seconds for a call: the caller's, or the longest that the gate allows."""
         left: float | None = context.time_remaining()
-        longest = self._settings.max_timeout_s
+        longest = self._gateway.settings.max_timeout_s
         return longest if left is None else min(left, longest)
 
 
@@ -244,7 +243,7 @@ async def grpc_half(gateway: Gateway, address: str) -> AsyncIterator[None]:
         RuntimeError: The address is taken.
     """
     settings = gateway.settings
-    most = min(MAX_CONNECTIONS, raise_open_files() - _OWN_FILES)
+    most = most_connections(settings, MAX_CONNECTIONS)
     server = grpc.aio.server(options=_server_options(most, settings))
     server.add_generic_rpc_handlers((Relay(gateway),))
     if gateway.certificates is None:

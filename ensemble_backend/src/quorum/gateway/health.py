@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from quorum.gateway.questions import OPEN
 from quorum.gateway.upstream import Upstream
-from quorum_client.errors import Unavailable
+from quorum_client.errors import RequestError
 
 CHECK = "/grpc.health.v1.Health/Check"
 _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
@@ -26,7 +26,7 @@ _ASK_S, _FRESH_S = 1.0, 0.5
 class Health:
     """Answers whether the gateway, or with the name of a channel that channel, is ready.
 
-    Everyone may ask, so the server is asked at most twice a second for each channel.
+    Everyone may ask, so the server is asked at most twice a second for each channel: a gateway has one of it.
     """
 
     def __init__(self, upstream: Upstream) -> None:
@@ -57,7 +57,7 @@ class Health:
     async def _ask(self, channel: str) -> bool:
         request = pb.ModelReadyRequest(name=channel).SerializeToString()
         try:
-            answer = await self._upstream.call("ModelReady", request, _ASK_S)
-        except (grpc.aio.AioRpcError, Unavailable):
+            answer = await self._upstream.look("ModelReady", request, _ASK_S)
+        except (grpc.aio.AioRpcError, RequestError):
             return False
         return bool(pb.ModelReadyResponse.FromString(answer).ready)

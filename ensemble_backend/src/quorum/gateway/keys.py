@@ -7,13 +7,15 @@ made for passwords, would only cost time at every request. The file never holds 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import hmac
 import logging
+import os
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -118,9 +120,6 @@ def add_caller(
     Raises:
         KeysError: The file has a caller of that name, or the name or a limit cannot be used.
     """
-    callers = read_callers(path) if path.exists() else []
-    if any(caller.name == name for caller in callers):
-        raise KeysError(f"{path} has a caller {name!r}; remove it first, or choose another name")
     if not re.fullmatch(_NAME, name):
         raise KeysError(f"{name!r} cannot name a caller; use a-z, 0-9, '_', '.', '-'")
     if unknown := [role for role in roles if role not in ROLES]:
@@ -135,7 +134,12 @@ def add_caller(
     caller = Caller(
         name, hash_of(key), tuple(roles), requests_per_minute, requests_per_day, cost_per_day, created
     )  # fmt: skip
-    _write(path, [*callers, caller])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _changing(path):
+        callers = read_callers(path) if path.exists() else []
+        if any(caller.name == name for caller in callers):
+            raise KeysError(f"{path} has a caller {name!r}; remove it first, or choose another name")
+        _write(path, [*callers, caller])
     return key
 
 
@@ -145,12 +149,27 @@ def remove_caller(path: Path, name: str) -> None:
     Raises:
         KeysError: The file has no such caller.
     """
-    callers = read_callers(path)
-    kept = [caller for caller in callers if caller.name != name]
-    if len(kept) == len(callers):
-        known = ", ".join(caller.name for caller in callers) or "none"
-        raise KeysError(f"{path} has no caller {name!r}; it has {known}")
-    _write(path, kept)
+    if not path.parent.is_dir():
+        raise KeysError(f"{path} does not exist")
+    with _changing(path):
+        callers = read_callers(path)
+        kept = [caller for caller in callers if caller.name != name]
+        if len(kept) == len(callers):
+            known = ", ".join(caller.name for caller in callers) or "none"
+            raise KeysError(f"{path} has no caller {name!r}; it has {known}")
+        _write(path, kept)
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Keep other processes from changing the file meanwhile: what they read would be lost."""
+    # The folder is locked, for milliseconds: the file is replaced, and need not exist.
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _write(path: Path, callers: list[Caller]) -> None:
@@ -167,6 +186,9 @@ class Keys:
 
     Raises:
         KeysError: The file cannot be used at the start.
+
+    Attributes:
+        version: A number that grows when there are other callers.
     """
 
     def __init__(self, path: Path | None, others: Sequence[Caller] = ()) -> None:
@@ -174,19 +196,23 @@ class Keys:
         self._mark = self._look()
         self._looked_at = time.monotonic()
         self._by_hash: dict[str, Caller] = {}
+        self.version = 0
         # A file that is made later is read then, where others may call already.
         self._take(read_callers(path) if path and (path.exists() or not others) else [])
 
     def caller(self, key: str) -> Caller | None:
         """The caller of a key; None: no caller has it."""
         self._read_again()
-        digest = hash_of(key)
         # What the search may give away by its time is of the hash, from which no key follows.
-        caller = self._by_hash.get(digest)
-        return caller if caller and hmac.compare_digest(caller.hash, digest) else None
+        return self._by_hash.get(hash_of(key))
+
+    def callers(self) -> list[Caller]:
+        """All callers."""
+        return list(self._by_hash.values())
 
     def _take(self, callers: list[Caller]) -> None:
         self._by_hash = {caller.hash: caller for caller in (*callers, *self._others)}
+        self.version += 1
 
     def _look(self) -> tuple[int, int, int] | None:
         if self._path is None:

@@ -7,6 +7,7 @@ joined. So the channel is replaced, and an output is asked for, by bytes at the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
@@ -14,7 +15,7 @@ from tritonclient.grpc import service_pb2 as pb
 from quorum_client import cancel_request
 from quorum_client.errors import ChannelNotFound, InvalidRequest
 from quorum_contract import CANCEL, CHANNELS, LAZY_CHANNELS, PRIORITY, RECOMMEND_CHANNELS
-from quorum_contract.tensors import COST, TEXT
+from quorum_contract.tensors import TEXT
 from quorum_contract.tracing import TRACE_PARENT
 
 OPEN = (*CHANNELS, *LAZY_CHANNELS, *RECOMMEND_CHANNELS)
@@ -112,14 +113,31 @@ def with_channel(raw: bytes, channel: str) -> bytes:
     return raw + end
 
 
-def with_cost(raw: bytes, request: Any) -> bytes:
-    """The request, with ``COST`` among its outputs; one that names none gets all."""
-    if not request.outputs or any(output.name == COST for output in request.outputs):
+def unnamed(request: Any, names: Iterable[str]) -> list[str]:
+    """Those of the outputs that a request would not get: one that names none gets all."""
+    asked = {output.name for output in request.outputs}
+    return [name for name in names if asked and name not in asked]
+
+
+def with_outputs(raw: bytes, names: Sequence[str]) -> bytes:
+    """The request, with more outputs."""
+    if not names:
         return raw
     more = pb.ModelInferRequest()
-    more.outputs.add(name=COST)
+    for name in names:
+        more.outputs.add(name=name)
     end: bytes = more.SerializeToString()
     return raw + end
+
+
+def without_outputs(response: Any, names: Sequence[str]) -> None:
+    """Take outputs, which the caller has not asked for, out of a ``ModelInferResponse``."""
+    has_raw = len(response.raw_output_contents) == len(response.outputs)
+    for place in reversed(range(len(response.outputs))):
+        if response.outputs[place].name in names:
+            del response.outputs[place]
+            if has_raw:
+                del response.raw_output_contents[place]
 
 
 def text_of(request: Any) -> str:

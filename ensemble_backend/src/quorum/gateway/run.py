@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from quorum.gateway.callers import Callers
 from quorum.gateway.grpc_half import grpc_half
+from quorum.gateway.health import Health
 from quorum.gateway.hops import Hops
 from quorum.gateway.keys import ROLES, Caller, Keys, KeysError, hash_of
 from quorum.gateway.parts import Gateway
@@ -21,6 +25,7 @@ from quorum.gateway.upstream import Upstream
 
 ENVIRONMENT_CALLER = "inference-key"
 """Name of the caller with the key of the environment, who may do everything."""
+_CHUNK_BYTES = 1 << 16
 
 
 @asynccontextmanager
@@ -48,8 +53,9 @@ async def open_gateway(settings: Settings, key: str | None) -> AsyncIterator[Gat
             Upstream(settings.target, settings.max_calls, settings.wait_s, settings.max_timeout_s)
         )
         callers = Callers(keys, Path(settings.root))
+        stack.push_async_callback(callers.close)
         certificates = Certificates(settings.tls) if settings.tls else None
-        gateway = Gateway(settings, callers, upstream, Router(), certificates, hops)
+        gateway = Gateway(settings, callers, upstream, Router(), certificates, hops, Health(upstream))
         halves: list[AbstractAsyncContextManager[None]] = []
         if settings.grpc is not None:
             halves.append(grpc_half(gateway, settings.grpc))
@@ -80,6 +86,8 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until the process that started this one is gone.
 
+    That process may send settings, as lines of JSON; the gateway takes over what a running one can.
+
     Args:
         settings: See there.
         key: The key of the environment; None: there is none.
@@ -90,14 +98,24 @@ async def serve(
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, over.set)
+    opened: list[Gateway] = []
     if parent is not None:
+        received = bytearray()
 
-        def end_with_parent() -> None:
-            # An end of file can be read for ever.
-            loop.remove_reader(parent)
-            over.set()
+        def heed_parent() -> None:
+            received.extend(sent := os.read(parent, _CHUNK_BYTES))
+            if not sent:
+                # An end of file can be read for ever.
+                loop.remove_reader(parent)
+                over.set()
+            *lines, rest = received.split(b"\n")
+            received[:] = rest
+            for line in lines:
+                for gateway in opened:
+                    gateway.follow(msgspec.json.decode(line, type=Settings))
 
-        loop.add_reader(parent, end_with_parent)
-    async with open_gateway(settings, key):
+        loop.add_reader(parent, heed_parent)
+    async with open_gateway(settings, key) as gateway:
+        opened.append(gateway)
         say_ready()
         await over.wait()

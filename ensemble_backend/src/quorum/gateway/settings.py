@@ -11,6 +11,10 @@ READY = "ready"
 """The line by which the process of a gateway says that it listens."""
 
 
+FOLLOWED = ("attributes", "currency", "max_calls", "timeout_s", "max_timeout_s")
+"""The settings that a running gateway takes over from its parent."""
+
+
 class TlsFiles(msgspec.Struct, frozen=True):
     """Absolute paths of PEM files.
 

@@ -77,12 +77,6 @@ class Certificates:
         """A context for an HTTP server."""
         return _context(self._files)
 
-    def load_into(self, context: ssl.SSLContext) -> None:
-        """Load the files into a context that serves, where :meth:`version` has grown; for new connections."""
-        context.load_cert_chain(self._files.certificate, self._files.key)
-        if self._files.client_ca:
-            context.load_verify_locations(self._files.client_ca)
-
     def _paths(self) -> list[Path]:
         files = self._files
         return [Path(path) for path in (files.certificate, files.key, files.client_ca) if path]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from enum import Enum
 from typing import Any
 
@@ -22,6 +23,8 @@ _RECONNECT_S = 1.0
 _PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 # Of a caller's time, what its refusal has to reach it: this share, within these seconds.
 _REPLY_SHARE, _REPLY_S, _LONGEST_REPLY_S = 0.2, 0.1, 2.0
+# Time for requests that cancel questions to arrive.
+_CLOSING_S = 1.0
 # The whole question is asked again, and members may be paid twice for it.
 _MOST_BROKEN = 1
 _OPTIONS = [
@@ -51,7 +54,8 @@ class Upstream:
         target: ``host:port``, or another name that gRPC resolves, such as ``dns:///name:port``. If it has
             several addresses, calls go to all servers in turn. A call that cancels a question may so reach
             another server than the question did, where it changes nothing.
-        max_calls: The most calls at once, waiting ones included.
+        max_calls: The most calls at once: also those that wait for the server, and those that go on there
+            though their caller has gone.
         wait_s: How long a question may wait for a server that is away.
         longest_s: Time after which Triton has answered whatever it was asked.
     """
@@ -62,10 +66,17 @@ class Upstream:
         self._sends: dict[str, Any] = {}
         self._unheeded: set[Any] = set()
 
+    def limit(self, max_calls: int, longest_s: float) -> None:
+        """Change these limits for the calls to come."""
+        self._most, self._longest_s = max_calls, longest_s
+
     async def __aenter__(self) -> Upstream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        end = time.monotonic() + _CLOSING_S
+        while self._unheeded and time.monotonic() < end:  # noqa: ASYNC110  (calls have no event)
+            await asyncio.sleep(_CLOSING_S / 50)
         await self._channel.close()
 
     async def call(
@@ -95,6 +106,13 @@ class Upstream:
         finally:
             self._inside -= 1
 
+    async def look(self, method: str, message: bytes, timeout_s: float) -> bytes:
+        """As :meth:`call`, once and without a place, so that a full gateway can ask whether Triton is ready.
+
+        The caller bounds how often it asks.
+        """
+        return await self._ask(method, message, timeout_s, (), takes_place=False)
+
     def send_unheeded(self, method: str, message: bytes) -> None:
         """Send a message and wait for nothing."""
         self._leave(self._send(method, message, ()))
@@ -105,12 +123,20 @@ class Upstream:
             self._sends[method] = self._channel.unary_unary(f"{SERVICE}{method}")
         return self._sends[method](message, timeout=self._longest_s, metadata=headers)
 
-    def _leave(self, call: Any) -> None:
-        """Let a call go on; one that nothing refers to would be cancelled."""
-        self._unheeded.add(call)
-        call.add_done_callback(self._unheeded.discard)
+    def _leave(self, call: Any, *, takes_place: bool = True) -> None:
+        """Let a call go on, in its place; one that nothing refers to would be cancelled."""
 
-    async def _ask(self, method: str, message: bytes, timeout_s: float, headers: Headers) -> bytes:
+        def end(_: Any) -> None:
+            self._unheeded.discard(call)
+            self._inside -= takes_place
+
+        self._unheeded.add(call)
+        self._inside += takes_place
+        call.add_done_callback(end)
+
+    async def _ask(
+        self, method: str, message: bytes, timeout_s: float, headers: Headers, *, takes_place: bool = True
+    ) -> bytes:
         call, loop = self._send(method, message, headers), asyncio.get_running_loop()
         # Whether it was answered. To wait for the call itself would cancel it when the caller goes.
         ended: asyncio.Future[bool] = loop.create_future()
@@ -121,11 +147,11 @@ class Upstream:
                 answer: bytes = await call
                 return answer
         except asyncio.CancelledError:
-            self._leave(call)
+            self._leave(call, takes_place=takes_place)
             raise
         finally:
             timer.cancel()
-        self._leave(call)
+        self._leave(call, takes_place=takes_place)
         raise DeadlineExceeded(
             f"no answer within {timeout_s:.3g} s; allow more, or look at the server's load"
         )

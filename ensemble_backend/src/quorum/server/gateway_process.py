@@ -23,6 +23,7 @@ from quorum.processes import STOPPED, resident_bytes, state_of
 from quorum.repository.history import utc
 from quorum.server import log_file
 from quorum.server.endpoint import ADMIN_KEY_VARIABLE, Endpoint, ServerProcessError
+from quorum.server.following import FollowedSettings
 from quorum.server.gateway_settings import settings_of
 from quorum.serving.log import LOG_FORMAT, TEXT
 
@@ -31,6 +32,7 @@ _PAUSES_S = (0.1, 0.5, 2.0, 5.0)
 _DYING_S = 5.0
 _LOOK_S = 0.1
 _STOPPED_S = 1.0
+_FOLLOW_S = 1.0
 _OPENING_S = 60.0
 # Far more than callers within the limits need: headers that no caller may send fill it.
 _MOST_MEMORY = 1 << 30
@@ -39,7 +41,8 @@ _MOST_MEMORY = 1 << 30
 class GatewayProcess:
     """Keeps one gateway open; ``report`` gets a line when it had to be opened again.
 
-    A report that cannot be written keeps no gateway shut.
+    A report that cannot be written keeps no gateway shut. ``changed`` is asked every second, and gives
+    settings that the gateway is to take over, if there are any.
     """
 
     def __init__(
@@ -49,8 +52,9 @@ class GatewayProcess:
         log_path: Path,
         report: Callable[[str], None],
         log_format: str = TEXT,
+        changed: Callable[[], Settings | None] = lambda: None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._changed = settings, changed
         self._environment = os.environ | {"GRPC_VERBOSITY": "NONE", LOG_FORMAT: log_format}
         for variable in (ADMIN_KEY_VARIABLE, INFERENCE_KEY_VARIABLE):
             self._environment.pop(variable, None)
@@ -135,7 +139,7 @@ class GatewayProcess:
 
     def _wait(self) -> int:
         """Wait until the gateway has ended, and return its exit code; kill one that is stopped or large."""
-        runs_at = time.monotonic()
+        runs_at = followed_at = time.monotonic()
         while (code := self._process.poll()) is None:
             # A look can fail for want of a file handle, and says nothing then.
             with contextlib.suppress(OSError):
@@ -146,8 +150,35 @@ class GatewayProcess:
                 if resident_bytes(self._process.pid) > _MOST_MEMORY:
                     self._end(f"has more than {_MOST_MEMORY >> 20} MiB of memory")
                 log_file.bound(self._log_path)
+            if time.monotonic() - followed_at > _FOLLOW_S:
+                self._follow()
+                followed_at = time.monotonic()
             time.sleep(_LOOK_S)
         return code
+
+    def _follow(self) -> None:
+        """Send the gateway what `quorum apply` changed; one that does not take it is opened again."""
+        try:
+            settings = self._changed()
+        except Exception as error:
+            # The gateway serves on; the next look may do better.
+            self._report(f"the gateway cannot follow the deployment now: {type(error).__name__}: {error}")
+            return
+        if settings is None:
+            return
+        self._settings = settings
+        line = msgspec.json.encode(settings) + b"\n"
+        assert self._process.stdin is not None
+        pipe = self._process.stdin.fileno()
+        os.set_blocking(pipe, False)
+        try:
+            is_sent = os.write(pipe, line) == len(line)
+        except OSError:
+            is_sent = False
+        if is_sent:
+            self._report(f"the gateway at {self._settings.addresses} follows what was applied")
+        else:
+            self._process.terminate()
 
     def _end(self, found: str) -> None:
         self._report(f"the gateway at {self._settings.addresses} {found}; it is killed")
@@ -174,9 +205,16 @@ def _last_words(log: str) -> str:
 
 @contextmanager
 def open_gateway(
-    spec: Deployment, endpoint: Endpoint, key: str | None, log_path: Path, report: Callable[[str], None]
+    spec: Deployment,
+    endpoint: Endpoint,
+    key: str | None,
+    log_path: Path,
+    report: Callable[[str], None],
+    repository: Path | None = None,
 ) -> Iterator[GatewayProcess | None]:
     """Keep a gateway open in front of a server for the time of a block, if the endpoint has one.
+
+    It follows what `quorum apply` changes in the repository, by default the deployment's own.
 
     Raises:
         ServerProcessError: It does not open; the message has its last words.
@@ -185,7 +223,8 @@ def open_gateway(
     if settings is None:
         yield None
         return
-    process = GatewayProcess(settings, key, log_path, report, spec.server.log)
+    followed = FollowedSettings(spec, endpoint, repository or spec.repository_path, settings)
+    process = GatewayProcess(settings, key, log_path, report, spec.server.log, followed.changed)
     try:
         yield process
     finally:

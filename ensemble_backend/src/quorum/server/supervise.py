@@ -82,7 +82,7 @@ def serve(
             wait_channels(server, start_timeout_s, report)
             if server.pid is None:
                 raise server.failure("stopped after its start")
-            with open_gateway(spec, server.endpoint, key, logs / GATEWAY_LOG, report):
+            with open_gateway(spec, server.endpoint, key, logs / GATEWAY_LOG, report, server.repository):
                 leave_note(spec, running_of(server, server.pid))
                 yield server
         finally:

@@ -15,6 +15,7 @@ import os
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -137,6 +138,10 @@ class Budget:
         price: Of its calls; None where only calls are limited, or what they cost is given to :meth:`count`.
         root: The folder of ``deploy.yaml``.
         kind: Whether it is a member or a caller.
+        waits: Whether a lock that another process holds is waited for, up to some 20 ms, before what needs
+            it raises TimeoutError.
+
+    Its file is closed with it, once no one refers to it.
     """
 
     def __init__(
@@ -146,13 +151,17 @@ class Budget:
         price: Price | None,
         root: Path,
         kind: Kind = MEMBERS,
+        *,
+        waits: bool = True,
     ) -> None:
+        self._tries = _LOCK_TRIES if waits else 1
         self._owner, self._price, self._mark = f"{kind.noun} {name}", price, _mark_of(price)
         self._money = limits.get("per_minute"), limits.get("per_day")
         self._calls = limits.get("calls_per_minute"), limits.get("calls_per_day")
         self._lock = threading.Lock()
         self._file = open_counts(root, name, kind)
         self._spent_in: tuple[int, int] | None = None
+        weakref.finalize(self, os.close, self._file).atexit = False
 
     def take(self) -> Hold | None:
         """Let a call through; None: the budget is spent."""
@@ -244,7 +253,7 @@ class Budget:
     def _changing(self) -> Iterator[_Now]:
         """Read the counts, and write them back if they were replaced, while no other process does."""
         with self._lock:
-            _lock(self._file)
+            _lock(self._file, self._tries)
             try:
                 before = self._read()
                 seconds = time.time()
@@ -263,15 +272,16 @@ class _Now:
     day: int
 
 
-def _lock(file: int) -> None:
+def _lock(file: int, tries: int) -> None:
     """Lock the file; raises TimeoutError where another process, which may have stopped, holds it."""
-    for _ in range(_LOCK_TRIES):
+    for number in range(tries):
+        if number:
+            time.sleep(_LOCK_PAUSE_S)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(_LOCK_PAUSE_S)
-        else:
-            return
+            continue
+        return
     raise TimeoutError("another process holds its lock")
 
 

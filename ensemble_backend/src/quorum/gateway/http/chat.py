@@ -11,7 +11,6 @@ import msgspec
 from starlette.responses import Response
 
 from quorum.gateway.asking import Question
-from quorum.gateway.health import Health
 from quorum.gateway.http.asking import ProductAsking
 from quorum.gateway.http.chat_schema import Property, SchemaMisfit, properties_of
 from quorum.gateway.http.chat_types import (
@@ -40,8 +39,8 @@ class Chat:
     """Handlers of OpenAI's paths."""
 
     def __init__(self, gateway: Gateway, asking: ProductAsking) -> None:
-        self._settings, self._asking = gateway.settings, asking
-        self._health = Health(gateway.upstream)
+        self._gateway, self._asking = gateway, asking
+        self._health = gateway.health
 
     async def completions(self, exchange: Exchange, body: bytes) -> Response:
         """Answer for the product in the last message."""
@@ -51,7 +50,7 @@ class Chat:
         exchange.channel = channel_of(request.model, lazy=options.lazy)
         exchange.note_product(options.product_id, text)
         properties = self._properties(request)
-        timeout_s = timeout_of(exchange.request, self._settings)
+        timeout_s = timeout_of(exchange.request, self._gateway.settings)
         question = Question(
             exchange.asker, exchange.channel, timeout_s, options.product_id or text, exchange.hop
         )
@@ -85,9 +84,11 @@ class Chat:
         if form is not None and form.type == "json_schema":
             if form.json_schema is None:
                 raise InvalidRequest("response_format: json_schema is missing")
-            return properties_of(form.json_schema.schema, self._settings.attributes)
+            return properties_of(form.json_schema.schema, self._gateway.settings.attributes)
         wanted = request.quorum.attributes
-        return [Property(name, name) for name in (self._settings.attributes if wanted is None else wanted)]
+        return [
+            Property(name, name) for name in (self._gateway.settings.attributes if wanted is None else wanted)
+        ]
 
     def _completion(
         self, model: str, extraction: Extraction, message: ChatMessage, product_id: str | None
@@ -100,9 +101,11 @@ class Chat:
             created=int(time.time()),
             model=model,
             choices=[Choice(message)],
-            usage=ChatUsage(_whole(prompt), _whole(answer), tokens, extraction.cost, self._settings.currency),
+            usage=ChatUsage(
+                _whole(prompt), _whole(answer), tokens, extraction.cost, self._gateway.settings.currency
+            ),
             system_fingerprint=f"weights-{extraction.weights_version}",
-            quorum=extract_answer(extraction, product_id, self._settings.currency),
+            quorum=extract_answer(extraction, product_id, self._gateway.settings.currency),
         )
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Callable
 from typing import Any
 
 import h11
 
-from quorum.processes import raise_open_files
+from quorum.gateway.room import most_connections
+from quorum.gateway.settings import Settings
 from quorum.review.web.connection import TimedConnection
 
 MAX_CONNECTIONS = 1024
-_OWN_FILES = 64
+_HANDSHAKE_S = 5
 _WRITE_S = 20.0
 _NO_HTTP = {
     "type": "about:blank",
@@ -22,6 +26,52 @@ _NO_HTTP = {
     "detail": "this is no HTTP request",
     "code": "HTTP_REFUSED",
 }
+
+
+class Places:
+    """The places of one server's connections, each taken from when it is accepted until it is lost.
+
+    Args:
+        most: How many there are.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._ends: dict[Connection, Callable[[], None]] = {}
+        # Those that no request is answered on, the oldest first.
+        self._idle: dict[Connection, None] = {}
+
+    def take(self, connection: Connection, end: Callable[[], None]) -> None:
+        """Take a place, if it has none; if there was none, the oldest idle connection has ended for it.
+
+        Args:
+            connection: That came.
+            end: Ends it at once.
+        """
+        if connection in self._ends:
+            return
+        self._ends[connection] = end
+        self._idle[connection] = None
+        if len(self._ends) > self._most:
+            oldest = next(iter(self._idle))
+            # That it is lost is noticed later, and more may come until then.
+            end_oldest = self._ends[oldest]
+            self.leave(oldest)
+            end_oldest()
+
+    def work(self, connection: Connection) -> None:
+        """Keep the place while a request is answered."""
+        self._idle.pop(connection, None)
+
+    def rest(self, connection: Connection) -> None:
+        """Give the place up for others, if it must be, from now on."""
+        if connection in self._ends:
+            self._idle[connection] = None
+
+    def leave(self, connection: Connection) -> None:
+        """Give the place back."""
+        self._ends.pop(connection, None)
+        self._idle.pop(connection, None)
 
 
 class Connection(TimedConnection):
@@ -33,15 +83,13 @@ class Connection(TimedConnection):
         request_s: Seconds for a request to be whole.
         max_age_s: Seconds after which it is closed, once it is idle.
         most_bytes: Of one request; more than a body may have, as a refused one is read on for a while.
-        idle: The connections that no request is answered on, the oldest first.
-        most: Connections at once.
+        places: Of all connections of its server.
     """
 
     request_s = 10.0
     max_age_s = 600.0
     most_bytes = 16 << 20
-    idle: dict[Connection, None]
-    most: int
+    places: Places
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,12 +100,7 @@ class Connection(TimedConnection):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Make room, and begin to wait."""
         super().connection_made(transport)
-        self.idle[self] = None
-        if len(self.connections) > self.most:
-            oldest = next(iter(self.idle))
-            # Its end is noticed later, and more may come until then.
-            del self.idle[oldest]
-            oldest.transport.abort()
+        self.places.take(self, transport.abort)
         self._age = self.loop.call_later(self.max_age_s, self.shutdown)
 
     def data_received(self, data: bytes) -> None:
@@ -68,16 +111,16 @@ class Connection(TimedConnection):
             return
         super().data_received(data)
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
-            self.idle.pop(self, None)
+            self.places.work(self)
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
-        self.idle[self] = None
+        self.places.rest(self)
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop."""
-        self.idle.pop(self, None)
+        self.places.leave(self)
         for timer in (self._age, self._writing):
             if timer is not None:
                 timer.cancel()
@@ -120,7 +163,36 @@ class Connection(TimedConnection):
         self.transport.close()
 
 
-def connections(max_age_s: float) -> type[Connection]:
+class SecureConnection(SSLProtocol):
+    """TLS below a :class:`Connection`, whose place it takes before the handshake: strangers may never end it.
+
+    asyncio's own servers count a connection only after its handshake.
+    """
+
+    # A record of TLS has 16 KiB; by default each connection has a buffer of 256 KiB from the start.
+    max_size = 32 << 10
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connection: Connection, context: ssl.SSLContext
+    ) -> None:
+        super().__init__(
+            loop, connection, context, None, server_side=True,  # type: ignore[arg-type]  # None is allowed
+            ssl_handshake_timeout=_HANDSHAKE_S, ssl_shutdown_timeout=_HANDSHAKE_S,
+        )  # fmt: skip
+        self._above = connection
+
+    def connection_made(self, transport: Any) -> None:
+        """Make room, and begin the handshake."""
+        self._above.places.take(self._above, transport.abort)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop."""
+        self._above.places.leave(self._above)
+        super().connection_lost(exc)
+
+
+def connections(settings: Settings) -> type[Connection]:
     """The class of the connections of one server."""
-    most = min(MAX_CONNECTIONS, raise_open_files() - _OWN_FILES)
-    return type("Connection", (Connection,), {"idle": {}, "most": most, "max_age_s": max_age_s})
+    places = Places(most_connections(settings, MAX_CONNECTIONS))
+    return type("Connection", (Connection,), {"places": places, "max_age_s": settings.max_age_s})

@@ -16,7 +16,7 @@ from quorum.gateway.http.exchange import REQUEST_ID_HEADER, Bodies, Exchange, be
 from quorum.gateway.http.problems import Form, GatewayFailed, problem_json
 from quorum.gateway.http.request_log import RequestLog
 from quorum.gateway.keys import Role
-from quorum_client.errors import Unauthenticated
+from quorum_client.errors import Unauthenticated, Unavailable
 from quorum_contract.errors import QuorumError
 from quorum_contract.key import KEY_HEADER
 
@@ -59,8 +59,11 @@ class Endpoints:
                 response = await self._answer(exchange, handler, role)
             except QuorumError as error:
                 response = self._refused(exchange, error, form)
-            except (asyncio.CancelledError, ClientDisconnect):
+            except ClientDisconnect:
                 response = Response(status_code=GONE)
+            except asyncio.CancelledError:
+                # Only the end of the drain cancels.
+                response = self._refused(exchange, Unavailable("the gateway stops; send it again"), form)
             except Exception:
                 logger.exception("request %s failed, trace %s", exchange.request_id, exchange.trace_id or "-")
                 response = self._refused(exchange, _internal(), form)

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from tritonclient.grpc import service_pb2 as pb
 
 from quorum.gateway.asking import Question
-from quorum.gateway.health import Health
 from quorum.gateway.http.asking import SERVER, ProductAsking
 from quorum.gateway.http.exchange import Exchange, decode, timeout_of
 from quorum.gateway.http.kserve_tensors import (
@@ -67,7 +66,7 @@ class Kserve:
 
     def __init__(self, gateway: Gateway, asking: ProductAsking) -> None:
         self._gateway, self._asking = gateway, asking
-        self._health = Health(gateway.upstream)
+        self._health = gateway.health
 
     async def live(self, _: Exchange, __: bytes) -> Response:
         """Say that this process serves."""

@@ -13,8 +13,8 @@ from quorum.gateway.asking import Question
 from quorum.gateway.http.asking import ProductAsking
 from quorum.gateway.http.exchange import MAX_PRODUCTS, Exchange, decode, timeout_of
 from quorum.gateway.http.problems import Problem, problem_of
+from quorum.gateway.parts import Gateway
 from quorum.gateway.questions import check_channel
-from quorum.gateway.settings import Settings
 from quorum_client import Extraction, RecommendItem
 from quorum_client.errors import InvalidRequest
 from quorum_contract import LAZY_CHANNELS, LAZY_OF, RECOMMEND, RECOMMEND_CHANNELS, STABLE, Priority
@@ -222,14 +222,14 @@ def extract_answer(extraction: Extraction, product_id: str | None, currency: str
 class Products:
     """Handlers of both paths."""
 
-    def __init__(self, settings: Settings, asking: ProductAsking) -> None:
-        self._settings, self._asking = settings, asking
+    def __init__(self, gateway: Gateway, asking: ProductAsking) -> None:
+        self._gateway, self._asking = gateway, asking
 
     async def extract(self, exchange: Exchange, body: bytes) -> Response:
         """Answer for one product, or for several."""
         request = decode(body, ExtractRequest)
         exchange.channel = channel_of(request.channel, lazy=request.lazy)
-        timeout_s = timeout_of(exchange.request, self._settings)
+        timeout_s = timeout_of(exchange.request, self._gateway.settings)
         if (request.text is None) is (request.products is None):
             raise InvalidRequest("give either text, for one product, or products")
         if request.products is None:
@@ -248,7 +248,7 @@ class Products:
         request = decode(body, RecommendRequest)
         exchange.channel = channel_of(request.channel, recommends=True)
         exchange.note_product(request.id, request.text)
-        timeout_s = timeout_of(exchange.request, self._settings)
+        timeout_s = timeout_of(exchange.request, self._gateway.settings)
         question = Question(
             exchange.asker, exchange.channel, timeout_s, request.id or request.text, exchange.hop
         )
@@ -261,7 +261,7 @@ class Products:
         self, exchange: Exchange, request: ExtractRequest, product: Product, timeout_s: float
     ) -> ExtractAnswer:
         wanted = product.attributes if product.attributes is not None else request.attributes
-        attributes = self._settings.attributes if wanted is None else wanted
+        attributes = self._gateway.settings.attributes if wanted is None else wanted
         channel = channel_of(request.channel, lazy=request.lazy)
         routed_by = product.id or joined(product.text)
         question = Question(exchange.asker, channel, timeout_s, routed_by, exchange.hop)
@@ -269,7 +269,7 @@ class Products:
             question, product.text, attributes, product.category, request.priority
         )
         exchange.note_answer(extraction.channel, extraction.cost)
-        return extract_answer(extraction, product.id, self._settings.currency)
+        return extract_answer(extraction, product.id, self._gateway.settings.currency)
 
     async def _extract_many(
         self, exchange: Exchange, request: ExtractRequest, products: list[Product], timeout_s: float

@@ -77,7 +77,7 @@ def paths_of(gateway: Gateway) -> list[Path]:
     """All paths of a gateway but that of the document."""
     asking = ProductAsking(gateway)
     products, chat, kserve = (
-        Products(gateway.settings, asking),
+        Products(gateway, asking),
         Chat(gateway, asking),
         Kserve(gateway, asking),
     )

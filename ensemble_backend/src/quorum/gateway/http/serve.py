@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from quorum.gateway.http.connection import connections
+from quorum.gateway.http.connection import SecureConnection, connections
 from quorum.gateway.http.endpoint import Endpoints
 from quorum.gateway.http.exchange import Bodies, Exchange
 from quorum.gateway.http.openapi import PATH, document_of
@@ -28,8 +28,8 @@ from quorum.gateway.http.routes import form_of, paths_of
 from quorum.gateway.parts import Gateway
 from quorum.gateway.tls import Certificates
 
-_HANDSHAKE_S = 10.0
 _KEEP_ALIVE_S = 30
+_ENDING_S = 2.0
 
 
 @asynccontextmanager
@@ -47,7 +47,7 @@ async def http_half(gateway: Gateway, address: str) -> AsyncIterator[None]:
     log = RequestLog(settings.request_log)
     config = uvicorn.Config(
         _application(gateway, log), log_config=None, log_level="error", access_log=False, lifespan="off",
-        server_header=False, loop="none", http=connections(settings.max_age_s), ws="none",
+        server_header=False, loop="none", http=connections(settings), ws="none",
         timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, int(settings.drain_s)),
         proxy_headers=False,
     )  # fmt: skip
@@ -63,7 +63,7 @@ async def http_half(gateway: Gateway, address: str) -> AsyncIterator[None]:
 
 
 class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is skipped: an extra
-    """A server of uvicorn that leaves signals to its process, and ends handshakes that take too long."""
+    """A server of uvicorn that leaves signals to its process, and counts connections before handshakes."""
 
     def __init__(self, config: uvicorn.Config, certificates: Certificates | None) -> None:
         super().__init__(config)
@@ -79,23 +79,26 @@ class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is skipped: an e
         """Listen."""
         await self.lifespan.startup()
 
+        loop = asyncio.get_running_loop()
+
         def connect() -> Any:
-            return self.config.http_protocol_class(
+            connection = self.config.http_protocol_class(
                 config=self.config, server_state=self.server_state, app_state=self.lifespan.state
             )
+            return SecureConnection(loop, connection, self._tls) if self._tls else connection
 
         self.servers = [
-            await asyncio.get_running_loop().create_server(
-                connect,
-                sock=listening,
-                ssl=self._tls,
-                ssl_handshake_timeout=_HANDSHAKE_S if self._tls else None,
-                backlog=self.config.backlog,
-            )
+            await loop.create_server(connect, sock=listening, backlog=self.config.backlog)
             for listening in sockets or []
         ]
         self.started = True
         self.listens.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is in flight; what takes too long is ended, before the way to Triton closes."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(set(self.server_state.tasks), timeout=_ENDING_S)
 
 
 def _current(certificates: Certificates) -> ssl.SSLContext:
