@@ -246,7 +246,11 @@ class TritonPythonModel:
         asked = [len(self._members)] * attributes
         if not self._is_valid(ticket, body):
             refused = self._abstentions(Status.REFUSED, attributes)
-            return _Read(refused, [NOTHING] * len(self._members), asked, None)
+            spent = [NOTHING] * len(self._members)
+            if self._admission.is_cancelled(ticket):
+                # Members that were called before are paid.
+                spent = [_spent(inputs.get(name, b"")) for name in self._inputs]
+            return _Read(refused, spent, asked, None)
         self._admission.release(ticket)
         self._admission.mark_answered()
         votes: list[PackedVote] = []
@@ -312,6 +316,14 @@ def _of_member(packed: bytes, attributes: int) -> PackedAnswer:
     if len(found.votes) == attributes:
         return found
     return PackedAnswer([_abstained(Status.ERROR)] * attributes, found.spent)
+
+
+def _spent(packed: bytes) -> Spent:
+    """What a member's part took; nothing where it cannot be read."""
+    try:
+        return unpack_answer(packed).spent
+    except ValueError:
+        return NOTHING
 
 
 def _cost(spent: Spent, price: Price | None) -> float | None:
