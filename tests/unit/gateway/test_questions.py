@@ -7,10 +7,10 @@ import pytest
 from support.raw import bytes_tensor, grpc_request
 from tritonclient.grpc import service_pb2 as pb
 
-from quorum.gateway.questions import check_question, text_of, with_channel, with_cost
+from quorum.gateway.questions import text_of, with_channel, with_cost
 from quorum.gateway.routing import Router, cost_of, share_of
 from quorum.gateway.upstream import with_timeout
-from quorum_client import InvalidRequest, takes_canary
+from quorum_client import takes_canary
 
 
 def question() -> pb.ModelInferRequest:
@@ -71,14 +71,3 @@ def test_numbers_of_an_answer_are_read_and_others_are_none() -> None:
     assert (share_of(answer), cost_of(answer)) == (0.25, 0.5)
     answer.raw_output_contents[1] = b"\0"
     assert cost_of(answer) is None
-
-
-@pytest.mark.parametrize("channel", ["quorum_recommend", "quorum_recommend_canary"])
-def test_the_retriever_is_sent_no_cancellation(channel: str) -> None:
-    """It would answer one as a question, which no quota counts."""
-    request = pb.ModelInferRequest(model_name="quorum")
-    request.parameters["quorum_cancel"].string_param = "an-id"
-    check_question(request)
-    request.model_name = channel
-    with pytest.raises(InvalidRequest, match="quorum_cancel"):
-        check_question(request)

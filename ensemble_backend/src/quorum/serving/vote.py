@@ -246,11 +246,10 @@ class TritonPythonModel:
         asked = [len(self._members)] * attributes
         if not self._is_valid(ticket, body):
             refused = self._abstentions(Status.REFUSED, attributes)
-            spent = [NOTHING] * len(self._members)
-            if self._admission.is_cancelled(ticket):
-                # Members that were called before are paid.
-                spent = [_spent(inputs.get(name, b"")) for name in self._inputs]
-            return _Read(refused, spent, asked, None)
+            # Members that were called before a request was cancelled are paid.
+            parts = self._inputs if self._admission.is_cancelled(ticket) else []
+            took = [_spent(inputs.get(name, b"")) for name in parts]
+            return _Read(refused, took or [NOTHING] * len(self._members), asked, None)
         self._admission.release(ticket)
         self._admission.mark_answered()
         votes: list[PackedVote] = []
