@@ -9,7 +9,9 @@ import signal
 import socket
 import ssl
 import stat
+import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -25,6 +27,7 @@ from tritonclient.grpc import service_pb2 as pb
 import quorum_client as qc
 from quorum.gateway.keys import KeysError, add_caller, remove_caller
 from quorum.gateway.tls import CertificateError
+from quorum.serving.budget import CALLERS, read_windows
 
 HEALTH = "/grpc.health.v1.Health/Check"
 PRICED = {"price": {"per_call": 0.5}}
@@ -152,6 +155,56 @@ def test_a_quota_of_money_counts_what_answers_cost(gateway: Guarded, folder: Pat
     for expected in (grpc.StatusCode.OK, grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED):
         (found,) = gateway.call("ModelInfer", request.SerializeToString(), key=key)
         assert (found.code() if isinstance(found, grpc.RpcError) else grpc.StatusCode.OK) is expected
+
+
+@pytest.fixture(scope="module")
+def slow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("slow")
+
+
+@pytest.fixture(scope="module")
+def slow(slow_folder: Path) -> Iterator[Guarded]:
+    """Of members that take longer than callers wait."""
+    late = PRICED | {"options": {"latency_ms": 600, "latency_shape": "constant"}}
+    add_caller(slow_folder / "keys.json", "shop")
+    with (
+        running(write_deployment(slow_folder / "server", {"alpha": late, "beta": late})) as live,
+        gated(live, slow_folder) as found,
+    ):
+        yield found
+
+
+@pytest.mark.parametrize("how", ["hangs up", "cancels"])
+def test_a_quota_of_money_counts_answers_that_are_not_waited_for(
+    how: str, slow: Guarded, slow_folder: Path
+) -> None:
+    """Two members at 0.5 each, of whose calls the caller sees no answer."""
+    folder, name = slow_folder, how.replace(" ", "-")
+    key = add_caller(folder / "keys.json", name, cost_per_day=3.0)
+    wait_until(lambda: is_known(slow, key))
+    header = [("authorization", f"Bearer {key}")]
+
+    def spend() -> bool:
+        """Whether the quota is spent; what is asked here is never answered."""
+        with grpc.insecure_channel(slow.url) as channel:
+            send = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            request = grpc_request("quorum", bytes_tensor([title(0).encode()]), [b"brand"])
+            request.id = uuid.uuid4().hex
+            call = send.future(request.SerializeToString(), timeout=60, metadata=header)
+            with suppress(grpc.FutureTimeoutError):
+                error = call.exception(0.3)
+                return isinstance(error, grpc.RpcError) and "QUOTA_SPENT" in str(error.details())
+            if how == "hangs up":
+                call.cancel()
+                return False
+            request.parameters["quorum_cancel"].string_param = request.id
+            request.id = ""
+            send.future(request.SerializeToString(), timeout=60, metadata=header).exception()
+            call.exception()
+        return False
+
+    wait_until(spend)
+    assert read_windows(folder, name, CALLERS)[1].cost >= 3.0
 
 
 def test_health_needs_no_key_and_says_no_more(gateway: Guarded, live: Live) -> None:

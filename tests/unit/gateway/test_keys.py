@@ -124,6 +124,7 @@ def test_only_a_bearer_key_identifies(path: Path, tmp_path: Path, sent: str | by
     callers = Callers(Keys(path), tmp_path)
     assert callers.identify(f"Bearer {key}").name == "shop"
     assert callers.identify(f"Bearer {key}".encode()).name == "shop"
+    assert callers.identify(f"bEARER {key}").name == "shop"
     with pytest.raises(Unauthenticated, match="authorization"):
         callers.identify(sent.format(key) if isinstance(sent, str) else sent)
 

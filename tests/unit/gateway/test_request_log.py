@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.http_half import KEY, exchange, request_of, serving
 
 from quorum.gateway.http.exchange import hash_of_id
@@ -102,3 +103,29 @@ def test_a_renamed_log_is_opened_again(tmp_path: Path) -> None:
 
     asyncio.run(rotate())
     assert len(lines(older)) == len(lines(path)) == 1
+
+
+def test_a_log_that_cannot_be_opened_loses_lines_and_no_answers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its folder is missing at the start; later it is moved away; lines come again once it is back."""
+    folder, away = tmp_path / "logs", tmp_path / "away"
+    path = folder / "requests.jsonl"
+
+    async def ask(port: int) -> None:
+        assert (await exchange(port, request_of("GET", "/v2"))).startswith(b"HTTP/1.1 200")
+
+    async def run() -> None:
+        async with serving(tmp_path, request_log=RequestLog(str(path))) as port:
+            await ask(port)
+            folder.mkdir()
+            await ask(port)
+            folder.rename(away)
+            await ask(port)
+            await ask(port)
+            folder.mkdir()
+            await ask(port)
+
+    asyncio.run(run())
+    assert len(lines(away / path.name)) == len(lines(path)) == 1
+    assert caplog.text.count("cannot be written") == 1

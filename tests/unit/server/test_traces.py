@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -59,6 +60,15 @@ def test_a_share_is_one_of_so_many(share: float, rate: int) -> None:
         ("http://127.0.0.1:4318", "write http://HOST:4318/v1/traces"),
         ("grpc://collector:4317/x", "write http://HOST:4318/v1/traces"),
         ("http://user:key@collector:4318/v1/traces", "OTEL_EXPORTER_OTLP_HEADERS"),
+        # Triton's command line, where all users of the machine could read it.
+        ("http://collector:4318/v1/traces?api_key=SECRET", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("http://user:key@collector:x/v1/traces", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("http://collector:x/v1/traces", "write http://HOST:4318/v1/traces"),
+        ("http://collector:65536/v1/traces", "write http://HOST:4318/v1/traces"),
+        ("http://collector:4318/v1/tra ces", "write http://HOST:4318/v1/traces"),
+        ("http://collector:4318/v1/traces\n", "write http://HOST:4318/v1/traces"),
+        ("http://collector:4318/v1/traces\0", "write http://HOST:4318/v1/traces"),
+        ("http://[::1/v1/traces", "write http://HOST:4318/v1/traces"),
     ],
 )
 def test_an_address_that_cannot_be(url: str, words: str) -> None:
@@ -120,6 +130,24 @@ def test_a_step_goes_on_from_tritons_span_of_the_callers_trace(
         assert [(span.trace, span.parent) for span in kept.spans] == (
             [("a" * 32, parent * 16)] if parent else []
         )
+
+
+@pytest.mark.parametrize(
+    ("context", "parameters"),
+    [
+        (None, {"quorum_priority": TRACE_PARENT}),
+        (None, {TRACE_PARENT: 7}),
+        ("nonsense", {TRACE_PARENT: CALLERS}),
+    ],
+)
+def test_a_trace_that_cannot_be_read_is_no_fault_of_a_request(
+    context: str | None, parameters: dict[str, Any]
+) -> None:
+    request = Traced(context)
+    request._parameters = json.dumps(parameters)
+    tracing = Tracing(TraceSettings("http://127.0.0.1:1/v1/traces", "quorum", 60.0))
+    assert tracing.begin(request).request_id == "r"
+    tracing.close()
 
 
 def test_what_cannot_be_recorded_is_no_fault_of_a_request(caplog: pytest.LogCaptureFixture) -> None:

@@ -30,9 +30,10 @@ Votes = list[tuple[str, int, float | None]]
 
 
 class Admission:
-    def __init__(self, valid: bool) -> None:
+    def __init__(self, valid: bool, cancelled: bool) -> None:
         self.is_valid = lambda *_: valid
         self.seal = lambda body: 0
+        self.is_cancelled = lambda ticket: cancelled
 
     def release(self, ticket: int) -> None:
         pass
@@ -42,9 +43,6 @@ class Admission:
 
     def claimed(self, ticket: int) -> None:
         pass
-
-    def is_cancelled(self, ticket: int) -> bool:
-        return False
 
 
 def answer(
@@ -56,6 +54,7 @@ def answer(
     na_bias: float = 0.0,
     spent: dict[str, Spent] | None = None,
     prices: dict[str, Price | None] | None = None,
+    cancelled: bool = False,
 ) -> dict[str, list[Any]]:
     """Answer a question of two attributes by the step; tensor -> its values."""
     from quorum.serving.vote import TritonPythonModel
@@ -64,7 +63,7 @@ def answer(
     step._members, step._inputs = MEMBERS, [f"{name}_VOTES" for name in MEMBERS]
     step._names = np.array([name.encode() for name in MEMBERS], object)
     step._direct, step._version, step._damage = False, 7, None
-    step._admission = Admission(valid)
+    step._admission = Admission(valid, cancelled)
     step._prices = [(prices or {}).get(name) for name in MEMBERS]
     step._quorum = rule
     weights = Weights("loglinear", tuple(MEMBERS), Parameters((1.0, 2.0), na_bias))
@@ -110,6 +109,16 @@ def test_votes_around_the_gate_leave_no_score() -> None:
     assert found["MEMBER_STATUS"] == [[int(Status.REFUSED)] * 2] * 2
     assert str(found["MEMBER_SCORES"]) == "[[nan, nan], [nan, nan]]"
     assert found["VALUES"] == [b"", b""]
+
+
+def test_members_that_were_called_before_a_request_was_cancelled_are_paid() -> None:
+    votes: Votes = [("red", 0, None)] * 2
+    price = Price(per_call=0.5)
+    prices: dict[str, Price | None] = {"a": price, "b": price}
+    given = {"a": votes, "b": votes}
+    took = {"a": Spent(), "b": CALLED}
+    found = answer(given, valid=False, cancelled=True, prices=prices, spent=took)
+    assert found["COST"] == [0.5]
 
 
 def test_the_text_of_the_question_weighs_values() -> None:

@@ -64,11 +64,17 @@ class TracesSpec(Strict):
     @field_validator("url")
     @classmethod
     def _address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/"):
-            raise ValueError(f"{url!r} is no address; write http://HOST:4318/v1/traces, OTLP over HTTP")
-        if parts.username or parts.password or "," in url:
+        # It stands on Triton's command line, which all users of the machine can read.
+        if any(mark in url for mark in "@?#,"):
             raise ValueError("no user or key in the address; set OTEL_EXPORTER_OTLP_HEADERS for `quorum up`")
+        try:
+            parts = urlsplit(url)
+            is_whole = bool(parts.hostname and parts.path.strip("/")) and parts.port != 0
+        except ValueError:
+            is_whole = False
+        is_plain = url.isascii() and url.isprintable() and " " not in url
+        if not is_whole or not is_plain or parts.scheme not in ("http", "https"):
+            raise ValueError(f"{url!r} is no address; write http://HOST:4318/v1/traces, OTLP over HTTP")
         return url
 
     @property

@@ -17,12 +17,14 @@ from quorum.gateway.parts import Gateway
 from quorum.gateway.questions import cancel_of, unnamed, with_channel, with_outputs, without_outputs
 from quorum.gateway.routing import cost_of, share_of
 from quorum.gateway.upstream import INFER
-from quorum_client.errors import Overloaded, Unavailable
+from quorum_client.errors import DeadlineExceeded, Overloaded, Unavailable
 from quorum_contract import RECOMMEND_CHANNELS
 from quorum_contract.errors import take_code
 from quorum_contract.tensors import CANARY_SHARE, COST
 
 _UNASKED = frozenset(["OVERLOADED", "UNAVAILABLE", "CANCELLED", "INVALID_REQUEST"])
+# Members answer at the deadline; what they took comes after it.
+_LATE_S = 2.0
 
 
 class Question(NamedTuple):
@@ -68,9 +70,13 @@ class Asking:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._asked: set[asyncio.Task[Answered]] = set()
 
     async def ask(self, question: Question, request: Any, raw: bytes) -> Answered:
         """Count a question, pass it on, and count what its answer cost.
+
+        Where money counts, it does so also if the caller has gone or its time is over: the answer is then
+        waited for without it, and a caller that has gone is cancelled.
 
         Args:
             question: Who asks, and how.
@@ -82,6 +88,35 @@ class Asking:
             Unavailable, Overloaded, DeadlineExceeded: As of :class:`quorum.gateway.upstream.Upstream`.
             grpc.aio.AioRpcError: The server's own error.
         """
+        if question.caller.cost_per_day is None or question.channel in RECOMMEND_CHANNELS:
+            return await self._ask(question, request, raw)
+        late = question._replace(timeout_s=question.timeout_s + _LATE_S)
+        asked = asyncio.create_task(self._ask(late, request, raw))
+        self._asked.add(asked)
+        asked.add_done_callback(self._end)
+        try:
+            done, _ = await asyncio.wait([asked], timeout=question.timeout_s)
+        except asyncio.CancelledError:
+            self._cancel(raw)
+            raise
+        if not done:
+            raise DeadlineExceeded(
+                f"no answer within {question.timeout_s:.3g} s; allow more, or look at the server's load"
+            )
+        return asked.result()
+
+    def _end(self, asked: asyncio.Task[Answered]) -> None:
+        self._asked.discard(asked)
+        # Its error, too, may have no caller that waits for it.
+        if not asked.cancelled():
+            asked.exception()
+
+    def _cancel(self, message: bytes) -> None:
+        """The server stops working on the question of a caller that has gone."""
+        if (cancel := cancel_of(message)) is not None:
+            self._gateway.upstream.send_unheeded(INFER, cancel)
+
+    async def _ask(self, question: Question, request: Any, raw: bytes) -> Answered:
         recommends, hop = question.channel in RECOMMEND_CHANNELS, question.hop
         hop.set("quorum.caller", question.caller.name)
         hop.set("quorum.channel", question.channel)
@@ -124,9 +159,7 @@ class Asking:
             if raw is None:
                 raw = await upstream.call(INFER, message, left_s, waits=True, headers=headers)
         except asyncio.CancelledError:
-            # The server stops working on the question of a caller that has gone.
-            if (cancel := cancel_of(message)) is not None:
-                upstream.send_unheeded(INFER, cancel)
+            self._cancel(message)
             raise
         response = pb.ModelInferResponse.FromString(raw)
         seconds = time.perf_counter() - began

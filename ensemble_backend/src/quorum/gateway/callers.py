@@ -56,7 +56,9 @@ class Callers:
             Unauthenticated: It has none, or no caller has that key.
         """
         sent = authorization.decode("latin-1") if isinstance(authorization, bytes) else authorization or ""
-        caller = self._keys.caller(sent.removeprefix(_BEARER)) if sent.startswith(_BEARER) else None
+        scheme, key = sent[: len(_BEARER)], sent[len(_BEARER) :]
+        # The names of schemes have no case.
+        caller = self._keys.caller(key) if scheme.casefold() == _BEARER.casefold() else None
         if caller is None:
             raise Unauthenticated(f"wrong or missing key; send it as `{KEY_HEADER}: {key_value('KEY')}`")
         return caller

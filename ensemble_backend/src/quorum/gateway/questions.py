@@ -34,7 +34,9 @@ def check_question(request: Any) -> None:
         InvalidRequest: A parameter such as ``classification``, or a region of shared memory.
     """
     check_channel(request.model_name)
-    check_parameters("request", request.parameters, _PARAMETERS)
+    # The retriever has no cancellation, and would answer one.
+    passed = _PARAMETERS - {CANCEL} if request.model_name in RECOMMEND_CHANNELS else _PARAMETERS
+    check_parameters("request", request.parameters, passed)
     for tensor in request.inputs:
         check_parameters(tensor.name, tensor.parameters, frozenset())
     for output in request.outputs:

@@ -38,8 +38,7 @@ class Certificates:
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self._mark = self._look()
-        self._pem = self._read()
-        self._version = 0
+        self._version, (self._pem, self._context) = 0, self._read()
 
     @property
     def is_mutual(self) -> bool:
@@ -52,7 +51,7 @@ class Certificates:
         if mark != self._mark:
             self._mark = mark
             try:
-                self._pem = self._read()
+                self._pem, self._context = self._read()
             except CertificateError as error:
                 logger.error("the certificate stays as it was: %s", error)  # noqa: TRY400  (it says it all)
             else:
@@ -74,8 +73,8 @@ class Certificates:
         )
 
     def context(self) -> ssl.SSLContext:
-        """A context for an HTTP server."""
-        return _context(self._files)
+        """The context of an HTTP server, of the files that :meth:`version` has read; the same for all."""
+        return self._context
 
     def _paths(self) -> list[Path]:
         files = self._files
@@ -92,19 +91,28 @@ class Certificates:
                 marks.append((status.st_mtime_ns, status.st_ino))
         return marks
 
-    def _read(self) -> _Pem:
-        """The files, once a context has taken them together."""
-        _context(self._files)
+    def _read(self) -> tuple[_Pem, ssl.SSLContext]:
+        """The files, and a context that has taken them together."""
+        before = self._bytes()
+        context = _context(self._files)
+        if self._bytes() != before:
+            raise CertificateError(f"{self._files.certificate}: it, or its key, is being replaced")
+        certificate, key, *more = before
+        return _Pem(certificate, key, more[0] if more else None), context
+
+    def _bytes(self) -> list[bytes]:
         try:
-            certificate, key, *more = (path.read_bytes() for path in self._paths())
+            return [path.read_bytes() for path in self._paths()]
         except OSError as error:
             raise CertificateError(f"{error.filename}: {error.strerror}") from error
-        return _Pem(certificate, key, more[0] if more else None)
 
 
 def _context(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A ticket would bring back a caller whose authority is no longer taken.
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
     try:
         context.load_cert_chain(files.certificate, files.key)
         if files.client_ca:

@@ -78,10 +78,16 @@ class Tracing:
         self._tracer = self._provider.get_tracer("quorum") if self._provider else None
 
     def begin(self, request: Any) -> Begun:
-        """Begin to follow a request of Triton; lines that this thread logs from now on are about it."""
+        """Begin to follow a request of Triton; lines that this thread logs from now on are about it.
+
+        It raises nothing for a trace that cannot be read: the request is not traced.
+        """
         request_id, parent, trace_id = request.request_id(), None, ""
-        if self._tracer is not None and (given := _context_of(request)):
-            parent, trace_id = _parent_of(given)
+        try:
+            if self._tracer is not None and (given := _context_of(request)):
+                parent, trace_id = _parent_of(given)
+        except Exception:
+            logger.exception("the trace of a request could not be read")
         about(request_id, trace_id)
         return Begun(request_id, parent, time.time_ns())
 
@@ -173,7 +179,7 @@ def close_provider(provider: Any) -> None:
 def _context_of(request: Any) -> Mapping[str, str] | None:
     """The headers of the span that a step goes on from: Triton's, or its caller's where Triton lost those."""
     given, parameters = request.trace().get_context(), request.parameters()
-    caller = json.loads(parameters)[TRACE_PARENT] if TRACE_PARENT in parameters else ""
+    caller = json.loads(parameters).get(TRACE_PARENT, "") if TRACE_PARENT in parameters else ""
     own: dict[str, str] | None = json.loads(given) if given else None
     if not isinstance(caller, str) or not caller:
         return own

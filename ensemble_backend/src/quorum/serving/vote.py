@@ -246,7 +246,10 @@ class TritonPythonModel:
         asked = [len(self._members)] * attributes
         if not self._is_valid(ticket, body):
             refused = self._abstentions(Status.REFUSED, attributes)
-            return _Read(refused, [NOTHING] * len(self._members), asked, None)
+            # Members that were called before a request was cancelled are paid.
+            parts = self._inputs if self._admission.is_cancelled(ticket) else []
+            took = [_spent(inputs.get(name, b"")) for name in parts]
+            return _Read(refused, took or [NOTHING] * len(self._members), asked, None)
         self._admission.release(ticket)
         self._admission.mark_answered()
         votes: list[PackedVote] = []
@@ -312,6 +315,14 @@ def _of_member(packed: bytes, attributes: int) -> PackedAnswer:
     if len(found.votes) == attributes:
         return found
     return PackedAnswer([_abstained(Status.ERROR)] * attributes, found.spent)
+
+
+def _spent(packed: bytes) -> Spent:
+    """What a member's part took; nothing where it cannot be read."""
+    try:
+        return unpack_answer(packed).spent
+    except ValueError:
+        return NOTHING
 
 
 def _cost(spent: Spent, price: Price | None) -> float | None:

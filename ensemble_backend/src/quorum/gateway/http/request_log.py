@@ -135,6 +135,13 @@ class _File(logging.handlers.WatchedFileHandler):
         handle = _open_private(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         return io.TextIOWrapper(io.FileIO(handle, "w"), encoding=self.encoding, write_through=True)
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; one whose file cannot be opened is lost."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the name is logging's)
         """Say once that lines are lost."""
         if not self._warned:

@@ -103,27 +103,16 @@ class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is skipped: an e
 
 def _current(certificates: Certificates) -> ssl.SSLContext:
     """A context whose every handshake is that of the files as they are."""
-    context = first = _without_tickets(certificates)
-    seen = certificates.version()
+    first = certificates.context()
 
     def choose(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
-        nonlocal context, seen
-        if (version := certificates.version()) != seen:
-            context, seen = _without_tickets(certificates), version
-        if context is not first:
+        certificates.version()
+        if (context := certificates.context()) is not first:
             connection.context = context
 
     # It is called before certificates are chosen and checked, with or without a name.
     first.sni_callback = choose
     return first
-
-
-def _without_tickets(certificates: Certificates) -> ssl.SSLContext:
-    """A context; a ticket would bring back a caller whose authority is no longer taken."""
-    context = certificates.context()
-    context.num_tickets = 0
-    context.options |= ssl.OP_NO_TICKET
-    return context
 
 
 def _application(gateway: Gateway, log: RequestLog) -> Starlette:
