@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,15 @@ class World:
         return difference(self.old).is_clean
 
 
+def fails_on_copies(channel: str, steps: list[str]) -> bool:
+    return channel == "quorum_canary" and any(map(is_copy, steps))
+
+
+def fails_at_last(channel: str, steps: list[str]) -> bool:
+    """Once the channels have gone back to the steps."""
+    return channel == "quorum_canary" and "delta" in steps and not any(map(is_copy, steps))
+
+
 def _edit(path: Path, change: Edit) -> None:
     spec = yaml.safe_load(path.read_text("utf-8"))
     change(spec)
@@ -102,7 +111,7 @@ def test_a_change_is_made_and_can_be_made_back(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize("name", ["member added", "all at once"])
 def test_a_channel_that_decides_nothing_is_put_back(tmp_path: Path, name: str) -> None:
     world = World(tmp_path, CHANGES[name])
-    world.server.faulty = "quorum_canary"
+    world.server.fails = fails_on_copies
     with pytest.raises(RolloutError, match="undone: quorum_canary decides nothing; serving as before"):
         world.applying().apply()
     world.check_serves(world.old)
@@ -130,24 +139,48 @@ def test_a_model_that_does_not_load_is_put_back(
 
 @pytest.mark.parametrize("name", CHANGES if LONG else ["member replaced"])
 def test_a_kill_before_any_file_operation_is_undone_or_finished(tmp_path: Path, name: str) -> None:
-    base = World(tmp_path / "base", CHANGES[name])
-    operation, seen = len(name) % STRIDE, set[bool]()
-    while True:
-        folder = tmp_path / str(operation)
-        shutil.copytree(base.folder, folder)
-        world = _moved(base, folder)
-        if not killed_before(operation, world.old.repository_path, lambda w=world: w.applying().apply()):
-            break
-        for channel in world.old.channels:
-            world.server.probe(channel)
-        _check_start(world, tmp_path / f"{operation}-started")
-        world.applying().settle()
+    seen = set[bool]()
+    for world in _killed(tmp_path, name, len(name) % STRIDE, STRIDE):
         seen.add(old := world.is_old())
         world.check_serves(world.old if old else world.new)
         world.applying().apply()
         world.check_serves(world.new)
-        operation += STRIDE
     assert seen == {True, False}
+
+
+def test_a_kill_while_a_change_is_undone_is_settled(tmp_path: Path) -> None:
+    first, stride = (0, 1) if LONG else (95, 3)
+    for world in _killed(tmp_path, "member replaced", first, stride, fails_at_last):
+        world.check_serves(world.old)
+        world.server.fails = lambda channel, steps: False
+        world.applying().apply()
+        world.check_serves(world.new)
+
+
+def _killed(
+    folder: Path,
+    name: str,
+    operation: int,
+    stride: int,
+    fails: Callable[[str, list[str]], bool] | None = None,
+) -> Iterator[World]:
+    """The world after a kill before each of the operations of an apply, settled."""
+    base = World(folder / "base", CHANGES[name])
+    while True:
+        now = folder / str(operation)
+        shutil.copytree(base.folder, now)
+        world = _moved(base, now)
+        if fails is not None:
+            world.server.fails = fails
+        if not killed_before(operation, world.old.repository_path, lambda w=world: w.applying().apply()):
+            return
+        if fails is None:
+            for channel in world.old.channels:
+                world.server.probe(channel)
+        _check_start(world, folder / f"{operation}-started")
+        world.applying().settle()
+        yield world
+        operation += stride
 
 
 def _moved(world: World, folder: Path) -> World:
@@ -170,6 +203,27 @@ def _check_start(world: World, folder: Path) -> None:
     recover_apply(started.old.repository_path)
     started.server.start()
     started.check_serves(started.old if started.is_old() else started.new)
+
+
+def test_what_cannot_be_unloaded_is_left_for_the_next_apply(tmp_path: Path) -> None:
+    world, notes = World(tmp_path, CHANGES["member replaced"]), []
+    world.server.stuck = {"beta"}
+    Applying(Wanted(world.new), world.server, world.server.probe, note=notes.append).apply()
+    assert [note for note in notes if note.startswith("beta could not be unloaded: beta cannot")]
+    with pytest.raises(RolloutError, match="interrupted"):
+        world.applying().plan()
+    world.server.stuck = set()
+    world.applying().apply()
+    world.check_serves(world.new)
+
+
+def test_a_folder_of_others_is_left(tmp_path: Path) -> None:
+    world = World(tmp_path, CHANGES["all at once"])
+    own = world.old.repository_path / "mine__next" / "1" / "model.py"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    world.applying().apply()
+    assert own.exists()
 
 
 def test_other_changes_wait_until_an_interrupted_one_is_settled(tmp_path: Path) -> None:

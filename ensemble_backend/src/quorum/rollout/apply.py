@@ -271,14 +271,18 @@ class Applying:
         self._journal.put({n: t for n, t in change.after.items() if n.split("/")[0] in wanted})
 
     def _finish(self, begun: Begun) -> None:
-        """Unload and remove what no channel asks any more; nothing depends on it."""
-        change = begun.change
-        copies = [m for m in rendered_models(self.store.path) if is_copy(m)]
-        for model in (*change.removed, *copies):
-            with suppress(Exception):
+        """Unload and remove what no channel asks any more; what cannot be unloaded is left for the next."""
+        change, failed = begun.change, False
+        for model in (*change.removed, *map(copy_of, change.copied)):
+            try:
                 self._server.unload(model)
+            except Exception as error:
+                self._note(f"{model} could not be unloaded: {error}; the next `quorum apply` tries again")
+                failed = True
+        if failed:
+            return
         self._journal.put({name: text for name, text in change.after.items() if text is None})
-        self._journal.remove_copies()
+        self._journal.remove_copies(change)
         self._journal.clear()
 
     def _recover(self) -> None:
@@ -319,10 +323,14 @@ class Applying:
             flips = {f"{name}/{CONFIG_FILE}" for name in change.channels}
             self._journal.put({n: t for n, t in change.before.items() if n not in flips and t is not None})
             for model in dict.fromkeys((*change.changed, *change.of_retriever)):
+                if change.copied and model in change.changed:
+                    self._server.unload(model)
                 self.store.touch(model)
                 self._server.load(model)
         if stage != "load":
             self._channels_as_before(change)
+            # From here on no channel asks what is removed, and none may go over to it again.
+            begun = self._at(begun, "load")
         gone = [m for m in change.added if m not in change.channels]
         for model in (*reversed(gone), *map(copy_of, change.copied)):
             with suppress(Exception):
@@ -331,7 +339,7 @@ class Applying:
         if change.version is not None:
             self.store.remove_version(change.version)
         self._journal.log(begun, f"undone: {why}")
-        self._journal.remove_copies()
+        self._journal.remove_copies(change)
         self._journal.clear()
 
     def _channels_as_before(self, change: GraphChange) -> None:

@@ -85,9 +85,6 @@ def refusals(change: GraphChange) -> Iterator[str]:
                 f"{model} is a network that Triton computes itself, and has one name for old and new: give "
                 "the member another name (a new member next to the old), or restart the server"
             )
-    for model in change.added:
-        if model.endswith(COPY):
-            yield f"a member cannot be called {model!r}: {COPY} is the end of names of copies; rename it"
 
 
 def _lines(change: GraphChange) -> Iterator[PlanLine]:
