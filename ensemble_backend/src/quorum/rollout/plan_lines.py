@@ -44,6 +44,7 @@ class ApplyPlan(Record):
         unloads: Models that are unloaded.
         version: The new version of the weights, which both channels are pinned to; None: as before.
         planned: Whether it was only checked.
+        answers: Version and hash of the weights that the stable channel answers with after it.
     """
 
     lines: tuple[PlanLine, ...]
@@ -51,6 +52,7 @@ class ApplyPlan(Record):
     unloads: tuple[str, ...] = ()
     version: int | None = None
     planned: bool = False
+    answers: str = ""
 
     @property
     def is_empty(self) -> bool:
