@@ -74,8 +74,8 @@ def compare(
 
     ``margin`` is how much lower the new weights may be on an attribute, in [0, 1], and not be called worse.
     ``kinds`` are those of attributes without single values, of which answers score between 0 and 1
-    (:mod:`quorum.evaluation.answers`). ``votes_before`` has the same cells with the votes that the running weights
-    count, where those are of other members.
+    (:mod:`quorum.evaluation.answers`). ``votes_before`` has the same cells with the votes that the
+    running weights count, where those are of other members.
     """
     table, _ = readable(table, kinds or {})
     votes = readable(votes_before, kinds or {})[0] if votes_before else table
