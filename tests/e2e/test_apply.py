@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,13 +24,15 @@ from quorum.deployment import load_deployment
 from quorum.repository.history import History
 from quorum.repository.loaded import models_in
 from quorum.rollout.apply import Applying, Wanted
+from quorum.rollout.apply_journal import APPLY_FILE
 from quorum.rollout.lock import RolloutError
 from quorum.server.probe import probe_decision
-from quorum.server.runfile import Running, leave_note, start_of
-from quorum.server.supervise import wait_channels
+from quorum.server.runfile import leave_note
+from quorum.server.supervise import running_of, wait_channels
 from quorum_client import AsyncClient, Extraction
 
 CALLERS, PAUSE_S = 10, 0.2
+TRIES = 5
 LONG = bool(os.environ.get("QUORUM_LONG"))
 STAGES = ("load", "over", "steps", "back", "clean")
 MEMBERS = ("alpha", "beta", "gamma", "delta", "epsilon", *(f"killed-{stage}" for stage in STAGES))
@@ -227,9 +230,30 @@ def test_a_restart_serves_what_was_applied(deploy: Path, live: Live) -> None:
 @pytest.fixture
 def noted(deploy: Path, live: Live) -> Path:
     """The folder of the deployment, where commands find the server."""
-    pid, settings = live.server.pid or 0, live.spec.server.model_dump(mode="json")
-    leave_note(live.spec, Running(pid, start_of(pid), live.server.repository, live.endpoint, settings))
+    leave_note(live.spec, running_of(live.server, live.server.pid or 0))
     return deploy.parent
+
+
+@pytest.mark.usefixtures("noted")
+def test_members_that_all_fail_are_put_back(deploy: Path, live: Live) -> None:
+    before = deploy.read_text("utf-8")
+    options = {"base_url": "http://127.0.0.1:9/v1", "model": "none"}
+    deaf = {"name": "deaf", "runtime": "openai", "options": options}
+    edit(deploy, lambda spec: spec.update(members=[deaf]))
+    with pytest.raises(RolloutError, match=r"undone: .* decides nothing: no member works: deaf ERROR"):
+        quorum.apply(load_deployment(deploy))
+    deploy.write_text(before, encoding="utf-8")
+    assert applying(deploy, live).plan().is_empty
+    assert live.ask(title(1), ASKED).members[0] == "alpha"
+
+
+@pytest.mark.usefixtures("noted")
+def test_a_change_of_the_gateway_is_remarked(deploy: Path) -> None:
+    before = deploy.read_text("utf-8")
+    edit(deploy, lambda spec: spec.update(gateway={"http_port": 0}))
+    assert "gateway: its change takes a restart" in " ".join(quorum.apply(load_deployment(deploy)).remarks)
+    deploy.write_text(before, encoding="utf-8")
+    assert quorum.apply(load_deployment(deploy), dry_run=True).remarks == ()
 
 
 @pytest.mark.usefixtures("noted")
@@ -241,7 +265,9 @@ def test_settings_of_the_server_are_refused(deploy: Path) -> None:
     assert all(plan.is_empty for plan in quorum.apply(load_deployment(deploy)).servers.values())
 
 
-def test_the_command_shows_the_plan_and_applies_it(deploy: Path, noted: Path) -> None:
+def test_the_command_shows_the_plan_and_applies_it(deploy: Path, live: Live, noted: Path) -> None:
+    edit(deploy, lambda spec: spec.update(gate={"max_in_flight": 77}))
+    applying(deploy, live).apply()
     edit(deploy, lambda spec: spec.update(gate={"max_in_flight": 78}))
     plan, _ = command.quorum(noted, "apply", "--dry-run")
     assert "gate.max_in_flight: 77 -> 78" in plan
@@ -262,21 +288,35 @@ def test_extract_at_an_address_needs_no_deployment(live: Live, tmp_path: Path) -
 @pytest.mark.skipif(not LONG, reason="long form: a kill -9 at every stage takes minutes")
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_kill_at_every_stage_fails_no_request(deploy: Path, live: Live, noted: Path, stage: str) -> None:
-    journal = live.spec.repository_path / "apply.pending.json"
     name = f"killed-{stage}"
     with under_load(live.url) as load:
         edit(deploy, with_member(name))
-        process = command.start(noted, "apply")
-        while process.poll() is None:
-            with suppress(OSError):
-                if f'"stage": "{stage}"' in journal.read_text("utf-8"):
-                    process.kill()
-                    break
-        process.communicate()
-        if journal.exists():
+        for _ in range(TRIES):
+            if kill_at(stage, noted, live):
+                break
+            # The stage was too short to be seen: once more.
+            edit(deploy, without_member(name))
+            command.quorum(noted, "apply")
+            edit(deploy, with_member(name))
+        else:
+            pytest.fail(f"no kill in stage {stage}, {TRIES} times")
+        if (live.spec.repository_path / APPLY_FILE).exists():
             assert "apply" in command.quorum(noted, "status")[1]
         command.quorum(noted, "apply")
         load.wait_for(2 * CALLERS)
     assert load.failures == []
     assert live.ask(title(1), ASKED).members[-1] == name
     assert applying(deploy, live).plan().is_empty
+
+
+def kill_at(stage: str, folder: Path, live: Live) -> bool:
+    """Run an apply and kill it in a stage; whether it died of that."""
+    journal = live.spec.repository_path / APPLY_FILE
+    process = command.start(folder, "apply")
+    while process.poll() is None:
+        with suppress(OSError):
+            if f'"stage": "{stage}"' in journal.read_text("utf-8"):
+                process.kill()
+                break
+    process.communicate()
+    return process.returncode == -signal.SIGKILL

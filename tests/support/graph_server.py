@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -24,12 +25,14 @@ class GraphServer:
     """Its memory is a file next to the repository, so that a killed command leaves it as it was.
 
     Attributes:
-        faulty: A channel that answers wrongly while it asks copies.
+        fails: Whether a channel that asks these steps answers wrongly.
+        stuck: Models that cannot be unloaded.
     """
 
     def __init__(self, repository: Path, memory: Path) -> None:
         self.store, self.memory = Store(repository), memory
-        self.faulty = ""
+        self.fails: Callable[[str, list[str]], bool] = lambda channel, steps: False
+        self.stuck: set[str] = set()
         if not memory.exists():
             self.start()
 
@@ -78,6 +81,8 @@ class GraphServer:
         return [text, ""]
 
     def unload(self, model: str) -> None:
+        if model in self.stuck:
+            raise RolloutError(f"{model} cannot be unloaded")
         loaded = self.read()
         users = [m for m, parts in loaded.items() if model in _steps(parts[0])]
         assert not users, f"{model} is unloaded while {users} ask it"
@@ -101,7 +106,7 @@ class GraphServer:
         steps = [step.model_name for step in config.ensemble_scheduling.step]
         assert all(step in loaded for step in steps), f"{channel} asks what is not loaded"
         assert len({loaded[step][1] for step in steps}) == 1, f"{channel} has two catalogues"
-        if channel == self.faulty and any(map(is_copy, steps)):
+        if self.fails(channel, steps):
             raise RolloutError(f"{channel} decides nothing")
         found = (s for s in config.ensemble_scheduling.step if original_of(s.model_name) == VOTE)
         return int(next(found).model_version)

@@ -58,6 +58,13 @@ def test_rows_that_cannot_be_are_refused_at_their_line(tmp_path: Path, section: 
         load_deployment(write(tmp_path, section))
 
 
+def test_a_member_cannot_have_the_name_of_a_copy(tmp_path: Path) -> None:
+    file = write(tmp_path, "")
+    file.write_text(file.read_text("utf-8").replace("name: c", "name: delta__next"), encoding="utf-8")
+    with pytest.raises(DeploymentError, match="'delta__next': __next ends the names of copies"):
+        load_deployment(file)
+
+
 @pytest.mark.parametrize("name", LAZY_CHANNELS)
 def test_a_member_cannot_have_the_name_of_a_channel(tmp_path: Path, name: str) -> None:
     file = write(tmp_path, "")

@@ -88,3 +88,33 @@ def test_an_answer_in_which_a_step_refuses_the_ticket_is_no_sign_of_life(
         answer[0] = extraction([Status.NOT_ASKED, Status.ERROR])
         assert probe.gives_sign(spec, client, STABLE)
         assert probe.take_pulse(spec, "127.0.0.1:1", STABLE).ready
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "fault"),
+    [
+        (extraction([Status.ANSWERED, Status.ERROR], "red"), None, ""),
+        (extraction([Status.TIMEOUT, Status.ERROR]), extraction([Status.UNPARSABLE, Status.ERROR]), ""),
+        (extraction([Status.OVERLOADED, Status.ERROR]), None, ""),
+        (
+            extraction([Status.TIMEOUT, Status.TIMEOUT]),
+            extraction([Status.TIMEOUT, Status.ERROR]),
+            "no member works: alpha TIMEOUT, beta ERROR",
+        ),
+    ],
+)
+def test_a_channel_whose_members_all_fail_decides_nothing(
+    spec: Deployment, monkeypatch: pytest.MonkeyPatch,
+    early: Extraction, late: Extraction | None, fault: str,
+) -> None:  # fmt: skip
+    """A member that needs more than two seconds is asked again, with more time."""
+    answers = [early, late]
+    waits: list[float] = []
+
+    def ask(spec: Deployment, url: str, channel: str, timeout_s: float, wait_s: float) -> Extraction | None:
+        waits.append(wait_s)
+        return answers.pop(0)
+
+    monkeypatch.setattr(probe, "_ask", ask)
+    assert probe.fault_of(spec, "nowhere:1", STABLE, 20.0) == fault
+    assert waits == [2.0, 16.0][: 1 if late is None else 2]

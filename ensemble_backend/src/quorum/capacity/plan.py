@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quorum.capacity.memory import UNCHANGED, Changes, Need, NeedUnder, read_llm
 from quorum.capacity.torch_memory import gpu_of, read_torch_llm
-from quorum.deployment.schema import Deployment
+from quorum.deployment.schema import Deployment, MemberSpec
 from quorum.hardware import GIB, KNOWN, Gpu
 from quorum.repository.encoder_config import WORKSPACE_BYTES
 from quorum.runtimes.encoder_folder import MODEL_FILE
@@ -100,10 +100,17 @@ class Plan:
         return not self.problems
 
 
-def plan_memory(spec: Deployment, gpus: Sequence[Gpu], *, pytorch_sees_gpus: bool = True) -> Plan:
+def plan_memory(
+    spec: Deployment,
+    gpus: Sequence[Gpu],
+    *,
+    pytorch_sees_gpus: bool = True,
+    loaded: Iterable[Sequence[MemberSpec]] | None = None,
+) -> Plan:
     """Plan a deployment on GPUs, and search for changes that would make it fit.
 
-    ``pytorch_sees_gpus`` says whether ``device: auto`` of runtime ``hf`` means a GPU.
+    ``pytorch_sees_gpus`` says whether ``device: auto`` of runtime ``hf`` means a GPU. ``loaded``: the
+    members of each LLM that is loaded, by default those of the deployment, each once.
 
     Raises:
         BuildError: A model is unknown, or a LoRA adapter does not fit its base.
@@ -111,7 +118,7 @@ def plan_memory(spec: Deployment, gpus: Sequence[Gpu], *, pytorch_sees_gpus: boo
     llms: list[NeedUnder] = []
     notes: list[str] = []
     planned: set[str] = set()
-    for group in spec.models().values():
+    for group in spec.models().values() if loaded is None else loaded:
         first = group[0]
         llm: NeedUnder | str
         if isinstance(first.options, GpuOptions):

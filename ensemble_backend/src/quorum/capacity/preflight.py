@@ -45,10 +45,12 @@ def preflight(
     gpus: Sequence[Gpu] | None = None,
     installed: str | None = None,
     torch: str | None = None,
+    loaded: Sequence[Sequence[MemberSpec]] | None = None,
 ) -> Preflight:
     """Check a deployment's GPU members.
 
-    GPUs, and the versions of TensorRT-LLM (``installed``) and PyTorch, are looked up unless given.
+    ``loaded``: the members of each LLM that is loaded, by default those of the deployment, each once. GPUs
+    and the versions of TensorRT-LLM (``installed``) and PyTorch, are looked up unless given.
     """
     report = Preflight()
     sees_gpus = not (torch or _version_of("torch") or "").endswith("+cpu")
@@ -74,7 +76,7 @@ def preflight(
             checks.append(_engine_problems(spec, member.name, member.options, available, version, report))
         elif isinstance(member.options, TensorRtLlmOptions):
             checks.append(_checkpoint_problems(spec, member.name, member.options))
-    checks.append(_memory_problems(spec, available, report, sees_gpus))
+    checks.append(_memory_problems(spec, available, report, sees_gpus, loaded))
     for check in checks:
         try:
             report.problems += [f"{spec.path}: {problem}" for problem in check]
@@ -134,9 +136,13 @@ def _old_drivers(gpus: Sequence[Gpu]) -> list[str]:
 
 
 def _memory_problems(
-    spec: Deployment, gpus: Sequence[Gpu], report: Preflight, sees_gpus: bool
+    spec: Deployment,
+    gpus: Sequence[Gpu],
+    report: Preflight,
+    sees_gpus: bool,
+    loaded: Sequence[Sequence[MemberSpec]] | None,
 ) -> Iterator[str]:
-    plan = plan_memory(spec, gpus, pytorch_sees_gpus=sees_gpus)
+    plan = plan_memory(spec, gpus, pytorch_sees_gpus=sees_gpus, loaded=loaded)
     report.notes += plan.notes
     fixes = f" Would fit: {'; '.join(plan.fixes)}" if plan.fixes else ""
     for problem in plan.problems:

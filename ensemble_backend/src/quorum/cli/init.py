@@ -67,7 +67,10 @@ def init(
         return
     note(f"wrote {report.deploy} and its model repository; members {', '.join(report.members)}")
     if len(report.members) == 1:
-        note("one member alone makes no vote: add others to `members`, then run `quorum render`")
+        note(
+            "one member alone makes no vote: add others to `members`, then run `quorum render`, or, while "
+            "a server runs, `quorum apply`"
+        )
     for problem in report.missing:
         note(Text(f"missing here: {problem}", "bold red"))
     there = "" if folder == Path() else f"cd {folder} && "

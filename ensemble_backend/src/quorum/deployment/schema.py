@@ -32,6 +32,7 @@ from quorum.runtimes.engine_names import ENCODER_PREFIX, PREFIX
 from quorum.runtimes.option_base import OptionError, Options
 from quorum.runtimes.options import RUNTIMES, read_options
 from quorum.serving.admission import CAPACITY
+from quorum.serving.copies import COPY, is_copy
 from quorum.tasks.catalogue import Catalogue
 from quorum_contract import CHANNELS, GATE, LAZY_CHANNELS, RECOMMEND_CHANNELS, RETRIEVER, VOTE, Price
 from quorum_contract.usage import FREE
@@ -112,6 +113,10 @@ class MemberSpec(Strict):
             raise ValueError(f"{name!r} cannot name a Triton model; use a-z, 0-9, '_', '.', '-'")
         if name in _RESERVED or name.startswith((SHARED_PREFIX, PREFIX, ENCODER_PREFIX)):
             raise ValueError(f"{name!r} is one of quorum's own models; choose another name")
+        if is_copy(name):
+            raise ValueError(
+                f"{name!r}: {COPY} ends the names of copies that `quorum apply` makes; rename it"
+            )
         return name
 
 

@@ -17,7 +17,8 @@ _HEAD = """\
 # it, `quorum up` serves it. Paths are relative to this file.
 schema_version: 1
 
-# Who votes. Weights are learned for this list, so run `quorum render` after a change of it.
+# Who votes. Weights are learned for this list. After a change run `quorum apply` while the server runs, else
+# `quorum render`.
 members:
 """
 _ATTRIBUTES = """

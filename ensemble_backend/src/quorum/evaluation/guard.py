@@ -68,19 +68,26 @@ def compare(
     table: VotesTable,
     margin: float = 0.0,
     kinds: AnswerKinds | None = None,
+    votes_before: VotesTable | None = None,
 ) -> Comparison:
     """Decide every labelled cell of ``table`` with both; raises ValueError if no cell has gold.
 
     ``margin`` is how much lower the new weights may be on an attribute, in [0, 1], and not be called worse.
     ``kinds`` are those of attributes without single values, of which answers score between 0 and 1
-    (:mod:`quorum.evaluation.answers`).
+    (:mod:`quorum.evaluation.answers`). ``votes_before`` has the same cells with the votes that the
+    running weights count, where those are of other members.
     """
     table, _ = readable(table, kinds or {})
+    votes = readable(votes_before, kinds or {})[0] if votes_before else table
     labelled = table.labelled
     if not labelled.any():
         raise ValueError("no cell of the held-out votes has gold")
     rules = {"new": new, RUNNING: running, "majority": equal_weights(table.members)}
-    right = {name: answer_scores(table, rule, kinds or {})[labelled] for name, rule in rules.items()}
+    tables = {RUNNING: votes}
+    right = {
+        name: answer_scores(tables.get(name, table), rule, kinds or {})[labelled]
+        for name, rule in rules.items()
+    }
     products, own = table.products[labelled], right.pop("new")
     groups = kinds_of(table)
     compared = {

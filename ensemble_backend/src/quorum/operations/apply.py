@@ -3,33 +3,27 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from quorum.bulk.callbacks import Note, ignore
-from quorum.capacity.preflight import preflight
 from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights
-from quorum.deployment.load import DeploymentError
-from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.deployment.schema import Deployment
+from quorum.operations.apply_memory import check_memory
 from quorum.operations.servers import servers_of
 from quorum.records import Record
-from quorum.repository.configs import parse_config, settings_of
-from quorum.repository.store import CONFIG_FILE
 from quorum.rollout.apply import Applying, Wanted
 from quorum.rollout.fleet import SharedRepository
 from quorum.rollout.fleet_apply import apply_all, plan_all
-from quorum.rollout.graph_change import GraphChange
 from quorum.rollout.lock import RolloutError
 from quorum.rollout.plan_lines import ApplyPlan
 from quorum.server.control import Control
-from quorum.server.probe import probe_decision
-from quorum.server.runfile import endpoint_of, find_running
-from quorum.serving.copies import copy_of
+from quorum.server.probe import fault_of, probe_channel
+from quorum.server.runfile import endpoint_of, find_running, gateway_section
 
 _PROBE_S = 20.0
 _LOAD_S = 600.0
@@ -73,7 +67,10 @@ def apply(
     """
     remarks = _check_settings(deployment)
     loaded = weights_file.load(weights) if isinstance(weights, str | Path) else weights
-    wanted = Wanted(deployment, loaded, partial(_check_memory, deployment))
+    wanted = Wanted(deployment, loaded)
+    if not deployment.fleet and find_running(deployment) is not None:
+        # Of other machines' memory nothing is known here.
+        wanted = replace(wanted, check=partial(check_memory, deployment))
     key = endpoint_of(deployment).admin_key
     with ExitStack() as controls:
         servers = {}
@@ -81,15 +78,21 @@ def apply(
             shared = SharedRepository(
                 {
                     url: (
-                        controls.enter_context(Control(url, key, _LOAD_S)),
-                        partial(probe_decision, deployment, url, timeout_s=_PROBE_S),
+                        controls.enter_context(Control(url, key, load_s=_LOAD_S)),
+                        partial(probe_channel, deployment, url, timeout_s=_PROBE_S),
                     )
                     for url in urls
                 }
             )
-            servers[", ".join(urls)] = Applying(wanted, shared, shared.probe, repository, note)
+            faults = partial(_faults, deployment, urls)
+            servers[", ".join(urls)] = Applying(wanted, shared, shared.probe, repository, note, faults)
         plans = plan_all(servers) if dry_run else apply_all(servers)
     return ApplyReport({name: replace(plan, planned=dry_run) for name, plan in plans.items()}, remarks)
+
+
+def _faults(deployment: Deployment, urls: Sequence[str], channel: str) -> dict[str, str]:
+    found = {url: fault_of(deployment, url, channel, _PROBE_S) for url in urls}
+    return {url: fault for url, fault in found.items() if fault}
 
 
 def _check_settings(deployment: Deployment) -> tuple[str, ...]:
@@ -114,45 +117,10 @@ def _check_settings(deployment: Deployment) -> tuple[str, ...]:
             f"{', '.join(fixed)}: a running server keeps its addresses and settings. Put that back and apply "
             "the rest, or stop the server, run `quorum render` and start it again"
         )
-    return tuple(
+    remarks = [
         f"server.{key}: the running server has {old}; another value takes a restart"
         for key, (old, _) in changed.items()
-    )
-
-
-def _check_memory(deployment: Deployment, change: GraphChange) -> None:
-    """Refuse what does not fit the GPUs while the old members are still loaded."""
-    report = preflight(deployment.model_copy(update={"members": _at_once(deployment, change)}))
-    if report.problems:
-        raise RolloutError(
-            f"{'; '.join(report.problems)} (counted with the members that stay loaded until the channels "
-            "have gone over; where that is too much, restart the server instead)"
-        )
-
-
-def _at_once(deployment: Deployment, change: GraphChange) -> list[MemberSpec]:
-    """The members that are loaded at the same time: the new ones, and those that they replace."""
-    before = [*_members(change, (*change.changed, *change.removed))]
-    return [*deployment.members, *(m.model_copy(update={"name": copy_of(m.name)}) for m in before)]
-
-
-def _members(change: GraphChange, models: tuple[str, ...]) -> list[MemberSpec]:
-    found = []
-    for model in models:
-        text = change.before.get(f"{model}/{CONFIG_FILE}")
-        settings: dict[str, Any] = json.loads(settings_of(parse_config(text)) or "{}") if text else {}
-        for member in settings.get("members", ()):
-            if isinstance(member, dict):
-                # What it may spend takes no memory.
-                kept = {key: value for key, value in member.items() if key not in ("budget", "price")}
-                found.append(_member(kept))
-    return found
-
-
-def _member(settings: dict[str, Any]) -> MemberSpec:
-    try:
-        return MemberSpec(**settings)
-    except ValueError as error:
-        raise DeploymentError(
-            f"a member that is loaded cannot be read: {error}; restart the server"
-        ) from error
+    ]
+    if running.gateway is not None and running.gateway != gateway_section(deployment):
+        remarks.append("gateway: its change takes a restart of `quorum up`, which opened the gateway")
+    return tuple(remarks)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -30,12 +30,15 @@ from quorum.rollout.journal import Journal
 from quorum.rollout.lock import RolloutError, locked
 from quorum.rollout.plan_lines import ApplyPlan, describe, refusals
 from quorum.rollout.target import Probe, Server, answering
+from quorum.rollout.weights import WeightsKind
 from quorum.serving.copies import copy_of, is_copy
 from quorum_contract import RECOMMEND_CHANNELS, STABLE, VOTE
 
 Note = Callable[[str], None]
 Check = Callable[[GraphChange], None]
 """Raises where a change does not fit the machine."""
+Faults = Callable[[str], dict[str, str]]
+"""Asks a channel a real question on every server: address -> why it decides nothing, of those that do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,11 @@ class Applying:
         probe: Probe,
         repository: Path | None = None,
         note: Note = lambda _: None,
+        faults: Faults = lambda _: {},
     ) -> None:
         self._wanted, self._spec = wanted, wanted.spec
-        self._server, self._probe, self._note = server, probe, note
+        self._server, self._probe, self._note, self._faults = server, probe, note, faults
+        self._known: dict[str, dict[str, str]] = {}
         self.store = Store(repository or wanted.spec.repository_path)
         self._journal = ApplyJournal(self.store)
 
@@ -81,7 +86,7 @@ class Applying:
                 raise RolloutError(
                     "a change was interrupted; `quorum apply` without --dry-run undoes it first"
                 )
-            return describe(self._checked())
+            return self._described(self._checked())
 
     def apply(self) -> ApplyPlan:
         """Make the change, unless there is nothing to do."""
@@ -89,7 +94,7 @@ class Applying:
         with locked(self.store.path):
             self._recover()
             change = self._checked()
-            plan = describe(change)
+            plan = self._described(change)
             if not change.is_empty:
                 self._make(change, str(plan))
             return plan
@@ -100,6 +105,10 @@ class Applying:
         with locked(self.store.path):
             self._recover()
 
+    def _described(self, change: GraphChange) -> ApplyPlan:
+        answers = f"version {change.new.pins[STABLE]}, {self._weights_hash(change)}"
+        return replace(describe(change), answers=answers)
+
     def _checked(self) -> GraphChange:
         """The change, if it can be made; raises RolloutError or WeightsError."""
         weights, spec = self._weights(), self._spec
@@ -107,6 +116,7 @@ class Applying:
         if weights is not None:
             check_decisions(weights)
             weights.check_fits(spec.member_names, spec.catalogue().hashes, spec.catalogue().hash)
+            self._guard(weights)
             version = self.store.next_version(self.store.state().versions)
         change = find_change(spec, self.store, weights, version)
         self._check_server(change)
@@ -121,18 +131,33 @@ class Applying:
         members = spec.member_names
         running = self.store.weights(state.pins[STABLE])
         if self._wanted.weights is not None:
-            same = running.content_hash == self._wanted.weights.content_hash
-            return None if same and running.members == tuple(members) else self._wanted.weights
+            if running.members != tuple(members):
+                self._check_canary(state.canary_share)
+                return self._wanted.weights
+            if running.content_hash != self._wanted.weights.content_hash:
+                raise RolloutError(
+                    "the members are those that serve already: roll new weights out by `quorum publish`, and "
+                    "apply without --weights"
+                )
         if running.members == tuple(members):
             if unfit := misfits(spec, self.store, state):
                 listed = "; ".join(f"version {version}: {why}" for version, why in unfit.items())
                 raise RolloutError(f"{listed}. Promote another one, `quorum retire` this, and apply again")
             return None
-        if state.canary_share:
+        self._check_canary(state.canary_share)
+        return for_members(running, members)
+
+    def _check_canary(self, share: float) -> None:
+        if share:
             raise RolloutError(
                 "a canary is running; end it first (`quorum canary off`), then change the members"
             )
-        return for_members(running, members)
+
+    def _guard(self, weights: Weights) -> None:
+        """Refuse given weights that are worse on the held-out votes, as a publish does."""
+        kind = WeightsKind(self._spec, self.store)
+        if self._wanted.weights is not None and (comparison := kind.compare(weights)):
+            kind.refuse_worse(comparison, "allow more by `rollout.margin` in deploy.yaml")
 
     def _check_server(self, change: GraphChange) -> None:
         """Refuse a server that does not run what its repository says."""
@@ -152,6 +177,8 @@ class Applying:
         content = self._weights_hash(change)
         before = old if old != version else None
         begun = Begun(Step(timestamp(), "apply", version, before, content, summary), change)
+        serving = [channel for channel in ANSWERING if self.store.read_config(channel)]
+        self._known = {channel: self._faults(channel) for channel in serving}
         try:
             self._journal.write(begun)
         except OSError as error:
@@ -255,11 +282,15 @@ class Applying:
         self._verify(change)
 
     def _verify(self, change: GraphChange) -> None:
-        """Check that every channel answers a real request with the version that it is pinned to."""
+        """Check that every channel answers a real request with its version, and decides if it did before."""
+        somewhere = {url for faults in self._known.values() for url in faults}
         for channel, version in change.pins().items():
             answered = answering(self._server, self._probe, channel)
             if answered != version:
                 raise RolloutError(f"{channel!r} answered with version {answered} instead of {version}")
+            for url, fault in self._faults(channel).items():
+                if url not in self._known.get(channel, somewhere):
+                    raise RolloutError(f"{channel!r} at {url} decides nothing: {fault}")
 
     def _ready(self, model: str) -> None:
         self._server.load(model)
@@ -271,14 +302,18 @@ class Applying:
         self._journal.put({n: t for n, t in change.after.items() if n.split("/")[0] in wanted})
 
     def _finish(self, begun: Begun) -> None:
-        """Unload and remove what no channel asks any more; nothing depends on it."""
-        change = begun.change
-        copies = [m for m in rendered_models(self.store.path) if is_copy(m)]
-        for model in (*change.removed, *copies):
-            with suppress(Exception):
+        """Unload and remove what no channel asks any more; what cannot be unloaded is left for the next."""
+        change, failed = begun.change, False
+        for model in (*change.removed, *map(copy_of, change.copied)):
+            try:
                 self._server.unload(model)
+            except Exception as error:
+                self._note(f"{model} could not be unloaded: {error}; the next `quorum apply` tries again")
+                failed = True
+        if failed:
+            return
         self._journal.put({name: text for name, text in change.after.items() if text is None})
-        self._journal.remove_copies()
+        self._journal.remove_copies(change)
         self._journal.clear()
 
     def _recover(self) -> None:
@@ -319,10 +354,14 @@ class Applying:
             flips = {f"{name}/{CONFIG_FILE}" for name in change.channels}
             self._journal.put({n: t for n, t in change.before.items() if n not in flips and t is not None})
             for model in dict.fromkeys((*change.changed, *change.of_retriever)):
+                if change.copied and model in change.changed:
+                    self._server.unload(model)
                 self.store.touch(model)
                 self._server.load(model)
         if stage != "load":
             self._channels_as_before(change)
+            # From here on no channel asks what is removed, and none may go over to it again.
+            begun = self._at(begun, "load")
         gone = [m for m in change.added if m not in change.channels]
         for model in (*reversed(gone), *map(copy_of, change.copied)):
             with suppress(Exception):
@@ -331,7 +370,7 @@ class Applying:
         if change.version is not None:
             self.store.remove_version(change.version)
         self._journal.log(begun, f"undone: {why}")
-        self._journal.remove_copies()
+        self._journal.remove_copies(change)
         self._journal.clear()
 
     def _channels_as_before(self, change: GraphChange) -> None:

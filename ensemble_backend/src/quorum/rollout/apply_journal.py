@@ -102,10 +102,10 @@ class ApplyJournal:
             elif text is None:
                 (self._store.path / name).unlink(missing_ok=True)
 
-    def remove_copies(self) -> None:
-        """Remove the files of all copies."""
-        for folder in self._store.path.glob(copy_of("*")):
-            shutil.rmtree(folder, ignore_errors=True)
+    def remove_copies(self, change: GraphChange) -> None:
+        """Remove the files of the copies of a change."""
+        for model in change.copied:
+            shutil.rmtree(self._store.path / copy_of(model), ignore_errors=True)
 
     def undo_offline(self, begun: Begun) -> None:
         """Put every file back as before, or finish, where all was done but to remove what is left."""
@@ -117,7 +117,7 @@ class ApplyJournal:
             if change.version is not None:
                 self._store.remove_version(change.version)
             self.log(begun, "undone: the process that made it was interrupted")
-        self.remove_copies()
+        self.remove_copies(change)
         self.clear()
 
 

@@ -9,7 +9,7 @@ from quorum.rollout.plan_lines import ApplyPlan
 
 
 def plan_all(servers: dict[str, Applying]) -> dict[str, ApplyPlan]:
-    """The plan of each, by name; raises RolloutError for the first that would not take it."""
+    """The plan of each, by name; raises RolloutError where one would not take it, or weights would differ."""
     plans = {}
     for name, server in servers.items():
         try:
@@ -18,6 +18,13 @@ def plan_all(servers: dict[str, Applying]) -> dict[str, ApplyPlan]:
             if len(servers) == 1:
                 raise
             raise RolloutError(f"nothing was changed, as {name} would not take it: {error}") from error
+    changes_weights = any(plan.version is not None for plan in plans.values())
+    if changes_weights and len({plan.answers for plan in plans.values()}) > 1:
+        listed = "; ".join(f"{name}: {plan.answers}" for name, plan in plans.items())
+        raise RolloutError(
+            "nothing was changed, as the servers would answer with different weights, or with other numbers "
+            f"of the same ({listed}); bring their repositories together first (`quorum sync`)"
+        )
     return plans
 
 

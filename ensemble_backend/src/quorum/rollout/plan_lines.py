@@ -44,6 +44,7 @@ class ApplyPlan(Record):
         unloads: Models that are unloaded.
         version: The new version of the weights, which both channels are pinned to; None: as before.
         planned: Whether it was only checked.
+        answers: Version and hash of the weights that the stable channel answers with after it.
     """
 
     lines: tuple[PlanLine, ...]
@@ -51,6 +52,7 @@ class ApplyPlan(Record):
     unloads: tuple[str, ...] = ()
     version: int | None = None
     planned: bool = False
+    answers: str = ""
 
     @property
     def is_empty(self) -> bool:
@@ -85,9 +87,6 @@ def refusals(change: GraphChange) -> Iterator[str]:
                 f"{model} is a network that Triton computes itself, and has one name for old and new: give "
                 "the member another name (a new member next to the old), or restart the server"
             )
-    for model in change.added:
-        if model.endswith(COPY):
-            yield f"a member cannot be called {model!r}: {COPY} is the end of names of copies; rename it"
 
 
 def _lines(change: GraphChange) -> Iterator[PlanLine]:

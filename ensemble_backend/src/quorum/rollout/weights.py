@@ -77,8 +77,8 @@ class WeightsKind(Kind[Weights]):
             ``None`` if the spec names none.
 
         Raises:
-            VotesError: The table cannot be read.
-            RolloutError: It has no gold, or votes of other members.
+            VotesError: The table cannot be read, or lacks votes of members.
+            RolloutError: It has no gold.
         """
         rules = self.spec.rollout
         if rules.heldout is None:
@@ -88,16 +88,19 @@ class WeightsKind(Kind[Weights]):
         running = self.store.weights(self.running().pins[self.stable])
         served = content.fitted(catalogue.hashes), running.fitted(catalogue.hashes)
         try:
-            recorded = read_votes(path).of_members(self.spec.member_names)
-            table, respelled = as_served(recorded, catalogue)
-            found = compare(*served, table, rules.margin, catalogue.answer_kinds())
+            # Other members than the running version's are those of a deployment that is applied.
+            members = dict.fromkeys((*self.spec.member_names, *running.members))
+            recorded = read_votes(path).of_members([*members])
+            table, respelled = as_served(recorded.only(self.spec.member_names), catalogue)
+            before, _ = as_served(recorded.only(running.members), catalogue)
+            found = compare(*served, table, rules.margin, catalogue.answer_kinds(), before)
             return replace(found, remark=respelled_in_words(respelled))
         except VotesError:
             raise
         except ValueError as error:
             raise RolloutError(f"rollout.heldout {path}: {error}") from error
 
-    def refuse_worse(self, comparison: Comparison) -> None:
+    def refuse_worse(self, comparison: Comparison, otherwise: str = "--force it with a reason") -> None:
         """Raise WorseVersion for weights that are worse than ``rollout.guard`` allows."""
         rules, worse = self.spec.rollout, comparison.worse
         figures = "; ".join(filter(None, (str(comparison), comparison.remark)))
@@ -105,11 +108,8 @@ class WeightsKind(Kind[Weights]):
             keep = " ".join(f"--keep {shlex.quote(name)}" for name in worse)
             raise WorseVersion(
                 f"not published: {comparison.warning} ({figures}); rollout.guard is per_attribute: let "
-                f"the running version decide these (`{keep}`), learn from more labels, or --force it with a "
-                "reason"
+                f"the running version decide these (`{keep}`), learn from more labels, or {otherwise}"
             )
         if comparison.delta < -rules.margin:
             named = f"; {comparison.warning}" if comparison.warning else ""
-            raise WorseVersion(
-                f"not published: {figures}{named}; see `quorum diff`, or --force it with a reason"
-            )
+            raise WorseVersion(f"not published: {figures}{named}; see `quorum diff`, or {otherwise}")

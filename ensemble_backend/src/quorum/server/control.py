@@ -53,11 +53,16 @@ class ModelState:
 
 
 class Control:
-    """Administers the server at ``url`` (``host:port``); without a deadline a load can hang forever."""
+    """Administers the server at ``url`` (``host:port``); without a deadline a load can hang forever.
 
-    def __init__(self, url: str, admin_key: str, timeout_s: float = 60.0) -> None:
+    A load may take ``load_s``, by default as long as any other call.
+    """
+
+    def __init__(
+        self, url: str, admin_key: str, timeout_s: float = 60.0, load_s: float | None = None
+    ) -> None:
         self.url = url
-        self._timeout_s = timeout_s
+        self._timeout_s, self._load_s = timeout_s, load_s or timeout_s
         self._metadata = [(GRPC_ADMIN_HEADER, admin_key)]
         self._channel = grpc.insecure_channel(url, options=_RECONNECT)
         self._stub = GRPCInferenceServiceStub(self._channel)
@@ -65,7 +70,7 @@ class Control:
     def load(self, model: str) -> None:
         """Load or reload a model from its files; when that fails, loaded versions keep serving."""
         request = pb.RepositoryModelLoadRequest(model_name=model)
-        self._call(f"load {model!r}", self._stub.RepositoryModelLoad, request)
+        self._call(f"load {model!r}", self._stub.RepositoryModelLoad, request, self._load_s)
 
     def unload(self, model: str) -> None:
         """Unload a model; requests in flight are answered."""
@@ -119,10 +124,10 @@ class Control:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _call(self, action: str, method: Any, request: Any) -> Any:
+    def _call(self, action: str, method: Any, request: Any, timeout_s: float | None = None) -> Any:
         """Call with the admin key; ``action`` says what failed."""
         try:
-            return method(request, timeout=self._timeout_s, metadata=self._metadata)
+            return method(request, timeout=timeout_s or self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
             why = f"{code.name}: {details}"

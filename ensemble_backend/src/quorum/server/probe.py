@@ -143,6 +143,34 @@ def probe_decision(spec: Deployment, url: str, channel: str, timeout_s: float = 
     return extraction.weights_version
 
 
+def fault_of(spec: Deployment, url: str, channel: str, timeout_s: float = 20.0) -> str:
+    """Why a channel decides nothing: no member works, or no value comes of their votes; "" if it decides.
+
+    Members get two seconds, then, where none works, most of the timeout: an LLM that was loaded just now is
+    slow at first. A full gate is no fault, an error is one.
+    """
+    fault = ""
+    for members_timeout_s in (_PATIENCE_S, 0.8 * timeout_s):
+        try:
+            extraction = _ask_patiently(spec, url, channel, timeout_s, members_timeout_s)
+            fault = _idle(extraction) or _fault(extraction)
+        except Overloaded:
+            return ""
+        except QuorumError as error:
+            fault = str(error)
+        if not fault:
+            return ""
+    return fault
+
+
+def _idle(extraction: Extraction) -> str:
+    """Which statuses the members have where none of them works; "" if one does."""
+    for answer in extraction.answers:
+        if not any(vote.status in (*_WORKING, Status.OVERLOADED) for vote in answer.votes):
+            return f"no member works: {', '.join(f'{v.member} {v.status.name}' for v in answer.votes)}"
+    return ""
+
+
 def _fault(extraction: Extraction) -> str:
     """Why an answer is no decision; empty if it is one."""
     for answer in extraction.answers:
@@ -155,12 +183,14 @@ def _fault(extraction: Extraction) -> str:
     return ""
 
 
-def _ask_patiently(spec: Deployment, url: str, channel: str, timeout_s: float) -> Extraction:
-    """Ask until the gate has room; members that take more than two seconds abstain."""
+def _ask_patiently(
+    spec: Deployment, url: str, channel: str, timeout_s: float, members_timeout_s: float = _PATIENCE_S
+) -> Extraction:
+    """Ask until the gate has room; members that take longer than their timeout abstain."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            return _ask(spec, url, channel, timeout_s, _PATIENCE_S)
+            return _ask(spec, url, channel, timeout_s, members_timeout_s)
         except Overloaded:
             # A full gate says nothing about the channel behind it.
             if time.monotonic() > deadline:

@@ -33,6 +33,7 @@ class Running:
         repository: The model repository that it serves.
         endpoint: Its addresses and key.
         settings: The section ``server`` that it was started with; None: an earlier release's record.
+        gateway: The section ``gateway`` then, empty without one; None: an earlier release's record.
     """
 
     pid: int
@@ -40,6 +41,7 @@ class Running:
     repository: Path
     endpoint: Endpoint
     settings: dict[str, Any] | None = None
+    gateway: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,11 @@ def find_running(spec: Deployment) -> Running | None:
     """The server of this deployment on this machine, if one is alive."""
     running = _read(spec, _FILE, Running)
     return running if running and _runs(running.pid, running.started) else None
+
+
+def gateway_section(spec: Deployment) -> dict[str, Any]:
+    """The section ``gateway`` as :class:`Running` holds it."""
+    return spec.gateway.model_dump(mode="json") if spec.gateway else {}
 
 
 def _write(spec: Deployment, name: str, record: Running | Attempt) -> Path:

@@ -23,6 +23,7 @@ from quorum.server.probe import probe_channel, take_recommend_pulse
 from quorum.server.runfile import (
     Running,
     find_running,
+    gateway_section,
     last_attempt,
     leave_attempt,
     leave_note,
@@ -37,8 +38,8 @@ from quorum_contract import RECOMMEND_CHANNELS
 
 def running_of(server: TritonServer, pid: int) -> Running:
     """The record of a server for other commands."""
-    settings = server.spec.server.model_dump(mode="json")
-    return Running(pid, start_of(pid), server.repository, server.endpoint, settings)
+    settings, gateway = server.spec.server.model_dump(mode="json"), gateway_section(server.spec)
+    return Running(pid, start_of(pid), server.repository, server.endpoint, settings, gateway)
 
 
 @contextmanager

@@ -110,6 +110,10 @@ class VotesTable:
     def of_members(self, members: Sequence[str]) -> VotesTable:
         """The same table with its columns in the order of ``members``; raises VotesError for others."""
         check_wanted(self.members, members)
+        return self.only(members)
+
+    def only(self, members: Sequence[str]) -> VotesTable:
+        """The same table with the votes of some of its members, in their order."""
         places = [self.members.index(name) for name in members]
         return build_table(members, [cell.of_members(places) for cell in self.cells])
 
