@@ -36,7 +36,7 @@ def alerts() -> set[str]:
     [
         ("check", "config", "prometheus.yml"),
         ("check", "rules", "quorum.rules.yml"),
-        ("test", "rules", "quorum.rules.test.yml"),
+        ("test", "rules", "quorum.rules.test.yml", "quorum.rules.days.test.yml"),
     ],
     ids=" ".join,
 )
@@ -57,7 +57,8 @@ def test_every_metric_of_the_rules_is_one_that_is_served() -> None:
 
 
 def test_every_alert_fires_in_a_test() -> None:
-    cases = yaml.safe_load((FOLDER / "quorum.rules.test.yml").read_text("utf-8"))["tests"]
+    files = FOLDER.glob("quorum.rules*.test.yml")
+    cases = [case for file in files for case in yaml.safe_load(file.read_text("utf-8"))["tests"]]
     fired = {check["alertname"] for case in cases for check in case["alert_rule_test"] if check["exp_alerts"]}
     assert fired == alerts()
 
