@@ -26,6 +26,7 @@ from quorum.cli.job_progress import JobDisplay
 from quorum_client import (
     AsyncClient,
     ChannelNotFound,
+    Client,
     Disconnected,
     Extraction,
     Overloaded,
@@ -197,6 +198,30 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
     assert result.exit_code == 75
     assert "stopped before anything was asked: gone; `quorum up` starts a server here" in result.stderr
     assert not Path("o.csv.job").exists()
+
+
+def test_a_server_without_a_deployment_is_waited_for(
+    deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.path.unlink()
+    answers: list[Any] = [Unreachable("gone"), ChannelNotFound("loading"), answer("")]
+
+    def extract(*_: Any, **__: Any) -> Extraction:
+        found = answers.pop(0)
+        if isinstance(found, QuorumError):
+            raise found
+        assert isinstance(found, Extraction)
+        return found
+
+    monkeypatch.setattr(Client, "extract", extract)
+    command = [*COMMAND, "--url", "127.0.0.1:1"]
+    result = CliRunner().invoke(app, [*command, "--patience", "5m"])
+    assert (result.exit_code, len(asked)) == (0, ROWS), result.stderr
+    assert result.stderr.count("the server is away: waiting up to 5 min for it (gone)") == 1
+    answers[:] = [Unreachable("gone")]
+    result = CliRunner().invoke(app, [*command, "--out", "p.csv", "--patience", "0"])
+    assert result.exit_code == 75
+    assert "stopped before anything was asked: gone; `quorum up` starts a server here" in result.stderr
 
 
 @pytest.mark.parametrize("retry", [False, True])
