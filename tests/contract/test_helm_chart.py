@@ -223,9 +223,7 @@ def test_what_cannot_work_is_refused_with_the_way_out(name: str) -> None:
     assert words in done.stderr
 
 
-@pytest.mark.parametrize(
-    "path", [".quorum/requests.jsonl", "/srv/quorum/.quorum/r.jsonl", "/tmp/r.jsonl"]
-)
+@pytest.mark.parametrize("path", [".quorum/requests.jsonl", "/srv/quorum/.quorum/r.jsonl", "/tmp/r.jsonl"])
 def test_a_log_of_requests_may_be_where_a_gateway_can_write(path: str) -> None:
     done = template(Case({}, deployment(gateway=GATEWAY | {"request_log": {"path": path}})))
     assert done.returncode == 0, done.stderr
