@@ -242,6 +242,8 @@ def test_settings_of_the_server_are_refused(deploy: Path) -> None:
 
 
 def test_the_command_shows_the_plan_and_applies_it(deploy: Path, noted: Path) -> None:
+    edit(deploy, lambda spec: spec.update(gate={"max_in_flight": 77}))
+    command.quorum(noted, "apply")
     edit(deploy, lambda spec: spec.update(gate={"max_in_flight": 78}))
     plan, _ = command.quorum(noted, "apply", "--dry-run")
     assert "gate.max_in_flight: 77 -> 78" in plan
@@ -260,10 +262,8 @@ def test_a_deployment_in_a_folder_of_links_is_applied_as_in_a_pod(
     copy = tmp_path / "deploy.yaml"
     copy.unlink()
     copy.write_text(deploy.read_text("utf-8"), "utf-8")
-    edit(copy, lambda spec: spec.update(gate={"max_in_flight": 79}))
-    edit(
-        copy, lambda spec: spec.update(fleet=[{"grpc": f"dns:{live.url.replace('127.0.0.1', 'localhost')}"}])
-    )
+    address = live.url.replace("127.0.0.1", "dns:localhost")
+    edit(copy, lambda spec: spec.update(gate={"max_in_flight": 79}, fleet=[{"grpc": address}]))
     key = live.server.endpoint.admin_key
     made, _ = command.quorum(tmp_path, "apply", "--deploy", copy, QUORUM_ADMIN_KEY=key)
     assert "-> 79" in made

@@ -338,7 +338,7 @@ def test_gateway_and_server_die_apart_and_come_back(tmp_path: Path) -> None:
 def refuses_in_time(behind: Guarded) -> None:
     """A caller that cannot wait is refused before its deadline, by an error that says why."""
     with (
-        behind.client(retries=False, timeout_s=1) as client,
+        behind.client(retries=False, timeout_s=3) as client,
         pytest.raises(qc.Unavailable, match="away") as caught,
     ):
         client.extract(title(0), ATTRIBUTES)
