@@ -140,6 +140,8 @@ def test_each_policy_sees_what_breaks_it(broken: str) -> None:
     assert name in seen
 
 
+FETCH = [["hf", "download", "Qwen/Qwen2.5-7B-Instruct"]]
+OPEN = {"serverEgress": [{"ports": [{"port": 443}]}]}
 REFUSED: dict[str, tuple[Case, str]] = {
     "unknown value": (Case({"server": {"replica": 2}}), "additional properties 'replica' not allowed"),
     "wrong type": (Case({"server": {"gpus": "one"}}), "/server/gpus"),
@@ -171,6 +173,38 @@ REFUSED: dict[str, tuple[Case, str]] = {
         Case({"monitoring": {"serviceMonitor": True}}, deployment(server={})),
         "autoscaling and monitoring need it",
     ),
+    "downloads without a volume": (
+        Case({"models": {"fetch": FETCH}, "networkPolicy": OPEN}),
+        "name a volume by models.claim",
+    ),
+    "downloads to a read-only volume": (
+        Case({"models": {"fetch": FETCH, "claim": "models", "readOnly": True}, "networkPolicy": OPEN}),
+        "models.readOnly: models.fetch writes there",
+    ),
+    "downloads that nothing lets out": (
+        Case({"models": {"fetch": FETCH, "claim": "models"}}),
+        "serverEgress: [{ports: [{port: 443}]}]",
+    ),
+    "a log in the root": (
+        Case({}, deployment(gateway=GATEWAY | {"request_log": {"path": "requests.jsonl"}})),
+        "path: .quorum/requests.jsonl",
+    ),
+    "a log beyond the volume": (
+        Case({}, deployment(gateway=GATEWAY | {"request_log": {"path": ".quorum/../requests.jsonl"}})),
+        "path: .quorum/requests.jsonl",
+    ),
+    "metrics on the port of probes": (
+        Case({}, deployment(server={"metrics": {"host": "0.0.0.0", "port": 8004}})),
+        "two of them are 8004",
+    ),
+    "one port for two": (Case({}, deployment(server={"grpc_port": 8002})), "two of them are 8002"),
+    "fleet of another release": (
+        Case(
+            {"server": {"replicas": 2}, "repository": {"shared": True}, "nameOverride": "shop"},
+            deployment(gateway=GATEWAY, fleet=FLEET),
+        ),
+        'fleet: [{grpc: "dns:shop-fleet:8001"}]',
+    ),
     "more than the most": (
         Case(
             {"autoscaling": {"enabled": True, "minReplicas": 9}, "repository": {"shared": True}},
@@ -187,6 +221,12 @@ def test_what_cannot_work_is_refused_with_the_way_out(name: str) -> None:
     done = template(case)
     assert done.returncode != 0
     assert words in done.stderr
+
+
+@pytest.mark.parametrize("path", [".quorum/requests.jsonl", "/srv/quorum/.quorum/r.jsonl", "/tmp/r.jsonl"])
+def test_a_log_of_requests_may_be_where_a_gateway_can_write(path: str) -> None:
+    done = template(Case({}, deployment(gateway=GATEWAY | {"request_log": {"path": path}})))
+    assert done.returncode == 0, done.stderr
 
 
 def test_gpus_weights_and_checkpoints_get_to_the_server() -> None:

@@ -18,16 +18,12 @@ from quorum_contract import STABLE
 
 COMMANDS: dict[str, Any] = vars(typer.main.get_command(app))["commands"]
 KNOWN_VARIABLE = re.compile(r"\bQUORUM_[A-Z_]+\b")
-HAS_GATEWAY = "gateway" in Deployment.model_fields
 
 
 def loaded(found: list[Manifest], folder: Path) -> Deployment:
     """The deploy.yaml of a rendering, as a pod loads it."""
-    spec = yaml.safe_load(deploy_file(found))
-    if not HAS_GATEWAY:
-        spec.pop("gateway", None)
     path = folder / "deploy.yaml"
-    path.write_text(yaml.safe_dump(spec, sort_keys=False), "utf-8")
+    path.write_text(deploy_file(found), "utf-8")
     return load_deployment(path)
 
 
@@ -39,9 +35,8 @@ def test_pods_listen_where_their_deployment_says(name: str, tmp_path: Path) -> N
         for container in pod["spec"]["containers"]:
             ports = {port["name"]: port["containerPort"] for port in container["ports"]}
             if container["name"] == "gateway":
-                if HAS_GATEWAY:
-                    own = getattr(spec, "gateway")  # noqa: B009
-                    assert ports == {key.removesuffix("_port"): port for key, port in own.ports.items()}
+                assert spec.gateway
+                assert ports == {key.removesuffix("_port"): port for key, port in spec.gateway.ports.items()}
                 continue
             (probes,) = (a for a in container["args"] if a.startswith("--probe-port="))
             wanted = {"grpc": spec.server.grpc_port, "probes": int(probes.partition("=")[2])}
@@ -69,10 +64,6 @@ def test_commands_and_variables_are_known(name: str) -> None:
                 assert container["name"].startswith("fetch-")
                 continue
             command, *options = arguments
-            if not HAS_GATEWAY:
-                options = [option for option in options if option != "--no-gateway"]
-                if command == "gateway":
-                    continue
             COMMANDS[command].make_context(command, options)
 
 

@@ -36,7 +36,7 @@ def alerts() -> set[str]:
     [
         ("check", "config", "prometheus.yml"),
         ("check", "rules", "quorum.rules.yml"),
-        ("test", "rules", "quorum.rules.test.yml"),
+        ("test", "rules", "quorum.rules.test.yml", "quorum.rules.days.test.yml"),
     ],
     ids=" ".join,
 )
@@ -56,8 +56,43 @@ def test_every_metric_of_the_rules_is_one_that_is_served() -> None:
         assert used <= FAMILIES.keys() | parts | recorded, rule
 
 
+def _adapter_query(name: str) -> str:
+    """A query of the autoscaler, as prometheus-adapter asks it."""
+    settings = yaml.safe_load((FOLDER.parent / "helm" / "prometheus-adapter.yaml").read_text("utf-8"))
+    (rule,) = (one for one in settings["rules"]["custom"] if one["name"]["as"] == name)
+    query = str(rule["metricsQuery"])
+    return query.replace("<<.GroupBy>>", "pod").replace("<<.LabelMatchers>>", 'namespace="shop"')
+
+
+def test_the_autoscaler_gets_a_figure_for_servers_without_requests(tmp_path: Path) -> None:
+    """Kubernetes takes no server away while a figure of one is missing."""
+
+    def series(name: str, pod: str, values: str, labels: str = "") -> dict[str, str]:
+        return {"series": f'{name}{{namespace="shop",pod="{pod}"{labels}}}', "values": values}
+
+    gate = ',model="quorum_gate"'
+    samples = [{"labels": '{pod="busy"}', "value": 0.5}, {"labels": '{pod="idle"}', "value": 0}]
+    case = {
+        "interval": "1m",
+        "input_series": [
+            series("nv_inference_queue_duration_us", "busy", "0+5000000x9", ',model="a"'),
+            series("nv_inference_request_success", "busy", "0+10x9", gate),
+            series("nv_inference_queue_duration_us", "idle", "7x9", ',model="a"'),
+            series("nv_inference_request_success", "idle", "3x9", gate),
+        ],
+        "promql_expr_test": [
+            {"expr": _adapter_query("quorum_queue_seconds"), "eval_time": "9m", "exp_samples": samples}
+        ],
+    }
+    (tmp_path / "case.yml").write_text(yaml.safe_dump({"tests": [case]}))
+    command = [needed("promtool"), "test", "rules", "case.yml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_alert_fires_in_a_test() -> None:
-    cases = yaml.safe_load((FOLDER / "quorum.rules.test.yml").read_text("utf-8"))["tests"]
+    files = FOLDER.glob("quorum.rules*.test.yml")
+    cases = [case for file in files for case in yaml.safe_load(file.read_text("utf-8"))["tests"]]
     fired = {check["alertname"] for case in cases for check in case["alert_rule_test"] if check["exp_alerts"]}
     assert fired == alerts()
 

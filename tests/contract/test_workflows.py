@@ -35,6 +35,27 @@ def test_what_workflows_run_is_there(path: Path) -> None:
     assert {*re.findall(r"\bmake ([a-z-]+)", lines)} <= {*targets}
 
 
+def _lines(path: Path) -> list[str]:
+    jobs = yaml.safe_load(path.read_text("utf-8"))["jobs"]
+    return [
+        line for job in jobs.values() for step in job["steps"] for line in step.get("run", "").splitlines()
+    ]
+
+
+@pytest.mark.parametrize("extra", ["deploy", "cpu"])
+def test_a_release_installs_its_own_wheel_with_an_extra(extra: str, tmp_path: Path) -> None:
+    (line,) = (one for one in _lines(ROOT / ".github" / "workflows" / "release.yml") if f"[{extra}]" in one)
+    pip = tmp_path / line.split()[0]
+    pip.parent.mkdir(parents=True)
+    pip.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    pip.chmod(0o755)
+    (tmp_path / "dist").mkdir()
+    for name in ("quorum-0.1.0", "quorum_client-0.1.0", "quorum_demo-0.1.0"):
+        (tmp_path / "dist" / f"{name}-py3-none-any.whl").touch()
+    done = subprocess.run(["bash", "-ec", line], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"dist/quorum-0.1.0-py3-none-any.whl[{extra}]"
+
+
 def test_a_release_is_tried_before_it_is_published() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text("utf-8"))["jobs"]
     assert {*jobs["publish"]["needs"]} == {"trial", "client"}

@@ -278,6 +278,24 @@ def test_the_command_shows_the_plan_and_applies_it(deploy: Path, live: Live, not
     assert "serves deploy.yaml already" in said
 
 
+def test_a_deployment_in_a_folder_of_links_is_applied_as_in_a_pod(
+    deploy: Path, live: Live, tmp_path: Path
+) -> None:
+    for path in deploy.parent.glob("*"):
+        (tmp_path / path.name).symlink_to(path)
+    copy = tmp_path / "deploy.yaml"
+    copy.unlink()
+    copy.write_text(deploy.read_text("utf-8"), "utf-8")
+    address = live.url.replace("127.0.0.1", "dns:localhost")
+    edit(copy, lambda spec: spec.update(gate={"max_in_flight": 79}, fleet=[{"grpc": address}]))
+    key = live.server.endpoint.admin_key
+    made, _ = command.quorum(tmp_path, "apply", "--deploy", copy, QUORUM_ADMIN_KEY=key)
+    assert "-> 79" in made
+    edit(deploy, lambda spec: spec.update(gate={"max_in_flight": 79}))
+    command.quorum(deploy.parent, "render", "--check")
+    assert live.ask(title(1), ASKED).members
+
+
 def test_extract_at_an_address_needs_no_deployment(live: Live, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "in.jsonl", [{"id": str(p), "title": title(p)} for p in range(3)])
     asked = ("--url", live.url, "--attributes", "color", "--text", "title", "--out", "out.jsonl")

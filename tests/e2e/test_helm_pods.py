@@ -19,8 +19,6 @@ from support.helm import Manifest, deploy_file, kind, manifests
 from support.pod import Network, Pod, needed_rights
 from support.supervised import until
 
-from quorum.deployment import Deployment
-
 pytestmark = pytest.mark.skipif(
     not os.environ.get("QUORUM_LONG"), reason="starts the demo's LLMs: QUORUM_LONG=1"
 )
@@ -113,7 +111,6 @@ def test_a_server_with_a_key_starts_answers_and_stops(network: Network, tmp_path
         server.stop()
 
 
-@pytest.mark.skipif("gateway" not in Deployment.model_fields, reason="this release has no gateway")
 @pytest.mark.parametrize("name", ["demo", "grpc-only"])
 def test_a_gateway_is_ready_with_its_server_and_passes_questions_on(
     name: str, network: Network, tmp_path: Path

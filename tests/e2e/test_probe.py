@@ -103,7 +103,7 @@ def test_a_full_question_wants_a_member_at_work(tmp_path: Path) -> None:
     members: dict[str, Any] = {"hung": {"options": HANG, "timeout_s": 60}}
     with running(write_deployment(tmp_path, members)) as live:
         assert take_pulse(live.spec, live.url, "quorum").ready
-        full = take_pulse(live.spec, live.url, "quorum", timeout_s=2, full=True)
+        full = take_pulse(live.spec, live.url, "quorum", timeout_s=4, full=True)
         assert not full.ready
         assert full.version == 1
 

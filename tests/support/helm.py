@@ -87,6 +87,7 @@ CASES = {
             },
             "repository": {"shared": True, "existingClaim": "weights"},
             "models": {"claim": "models", "fetch": [["hf", "download", "Qwen/Qwen2.5-7B-Instruct"]]},
+            "networkPolicy": {"serverEgress": [{"ports": [{"port": 443}]}]},
             "gateway": {"tag": "cpu"},
             "autoscaling": {"enabled": True},
             "monitoring": {"serviceMonitor": True},

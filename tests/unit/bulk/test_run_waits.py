@@ -26,6 +26,7 @@ from quorum.cli.job_progress import JobDisplay
 from quorum_client import (
     AsyncClient,
     ChannelNotFound,
+    Client,
     Disconnected,
     Extraction,
     Overloaded,
@@ -127,23 +128,35 @@ def test_a_row_that_breaks_the_connection_does_not_block_the_job(
 def test_a_last_row_that_ends_a_server_which_starts_slowly_fails(
     deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    back_at = 0.0
+    """Each start takes two thirds of the patience, which begins anew with it."""
+    starting, skipped_s = 0, 0.0
+
+    def is_up() -> bool:
+        nonlocal starting, skipped_s
+        if starting:
+            starting -= 1
+            skipped_s += 20.0
+            return False
+        return True
 
     def server(text: str) -> Extraction:
-        nonlocal back_at
-        if time.monotonic() < back_at:
+        nonlocal starting
+        if not is_up():
             raise Unreachable("gone")
         if text == str(ROWS - 1):
-            back_at = time.monotonic() + 0.5
+            starting = 2
             raise Disconnected("broke off")
         return answer(text)
 
     async def is_ready(*_: Any) -> bool:
-        return time.monotonic() >= back_at
+        return is_up()
 
     serve(monkeypatch, [], server)
     monkeypatch.setattr(AsyncClient, "is_ready", is_ready)
-    report = quorum.extract(deployment, "in.csv", options(patience_s=1.2))
+    clock = time.monotonic
+    # Also the clock of asyncio's timers.
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + skipped_s)
+    report = quorum.extract(deployment, "in.csv", options(patience_s=60.0))
     assert (report.ended, report.answered, report.failed) == ("complete", ROWS - 1, 1)
 
 
@@ -153,14 +166,20 @@ def test_a_server_that_breaks_every_connection_is_waited_for(
 ) -> None:
     """It may say that it is well: then a few rows fail, and the others wait."""
 
+    clock, questions = time.monotonic, 0
+
     async def is_ready(*_: Any) -> bool:
+        nonlocal questions
+        questions += 1
         return is_well
 
+    # The patience ends after more questions than the rows take that fail.
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + (1000.0 if questions > 40 else 0.0))
     serve(monkeypatch, [], failing(dict.fromkeys(range(5, ROWS), Disconnected("broke off"))))
     monkeypatch.setattr(AsyncClient, "is_ready", is_ready)
     monkeypatch.setattr(patience, "MOST_FAILURES", 2)
     monkeypatch.setattr(Patience, "next_pause_s", lambda _: 0.01)
-    report = quorum.extract(deployment, "in.csv", options(patience_s=0.5))
+    report = quorum.extract(deployment, "in.csv", options(patience_s=300.0))
     assert (report.ended, report.answered, report.failed) == ("unavailable", 5, 2 if is_well else 0)
 
 
@@ -187,6 +206,30 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(
     assert not Path("o.csv.job").exists()
 
 
+def test_a_server_without_a_deployment_is_waited_for(
+    deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.path.unlink()
+    answers: list[Any] = [Unreachable("gone"), ChannelNotFound("loading"), answer("")]
+
+    def extract(*_: Any, **__: Any) -> Extraction:
+        found = answers.pop(0)
+        if isinstance(found, QuorumError):
+            raise found
+        assert isinstance(found, Extraction)
+        return found
+
+    monkeypatch.setattr(Client, "extract", extract)
+    command = [*COMMAND, "--url", "127.0.0.1:1"]
+    result = CliRunner().invoke(app, [*command, "--patience", "5m"])
+    assert (result.exit_code, len(asked)) == (0, ROWS), result.stderr
+    assert result.stderr.count("the server is away: waiting up to 5 min for it (gone)") == 1
+    answers[:] = [Unreachable("gone")]
+    result = CliRunner().invoke(app, [*command, "--out", "p.csv", "--patience", "0"])
+    assert result.exit_code == 75
+    assert "stopped before anything was asked: gone; `quorum up` starts a server here" in result.stderr
+
+
 @pytest.mark.parametrize("retry", [False, True])
 def test_a_rewrite_that_was_killed_waits_for_no_server(
     deployment: quorum.Deployment, asked: list[str], monkeypatch: pytest.MonkeyPatch, retry: bool
@@ -210,27 +253,32 @@ def test_a_rewrite_that_was_killed_waits_for_no_server(
 def waiting_job(
     deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, progress: Callable[[JobProgress], None]
 ) -> quorum.ExtractReport:
-    """A job whose server goes away for good after seven answers; it waits for a second."""
+    """A job whose server goes away after seven answers, until the wait was shown five times."""
     monkeypatch.setattr(bulk_job, "_WATCH_S", 0.05)
-    serve(monkeypatch, [], failing(dict.fromkeys(range(7, ROWS), Unreachable("gone"))))
-    return quorum.extract(deployment, "in.csv", options(patience_s=1.0), progress=progress)
+    monkeypatch.setattr(Patience, "next_pause_s", lambda _: 0.05)
+    looks = 0
+
+    def server(text: str) -> Extraction:
+        if int(text) >= 7 and looks < 5:
+            raise Unreachable("gone")
+        return answer(text)
+
+    def show(state: JobProgress) -> None:
+        nonlocal looks
+        looks += state.waits
+        progress(state)
+
+    serve(monkeypatch, [], server)
+    return quorum.extract(deployment, "in.csv", options(patience_s=300.0), progress=show)
 
 
 def test_the_state_is_shown_while_the_server_is_waited_for(
     deployment: quorum.Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen: list[JobProgress] = []
-    display = JobDisplay("EUR", 0.2)
-
-    def show(state: JobProgress) -> None:
-        seen.append(state)
-        display(state)
-
-    report = waiting_job(deployment, monkeypatch, show)
-    assert (report.ended, report.answered) == ("unavailable", 7)
-    assert sum(state.waits for state in seen) >= 5
+    report = waiting_job(deployment, monkeypatch, JobDisplay("EUR", 1e-6))
+    assert (report.ended, report.answered) == ("complete", ROWS)
     lines = capsys.readouterr().err.splitlines()
-    assert sum("7 of 50 rows (14%), waiting for the server" in line for line in lines) >= 2
+    assert sum("7 of 50 rows (14%), waiting for the server" in line for line in lines) >= 4
 
 
 def test_what_was_answered_is_on_the_disk_while_the_server_is_waited_for(

@@ -58,6 +58,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.in_flight = self.most_in_flight = 0
         self.ready: dict[str, bool] = {"quorum": True}
         self.ready_delay_s = 0.0
+        self.asked_if_ready = 0
         self.faults: list[tuple[grpc.StatusCode, str]] = []
         self.always: tuple[grpc.StatusCode, str] | None = None
         self.refuse: dict[str, tuple[grpc.StatusCode, str]] = {}
@@ -86,6 +87,8 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
                 self.in_flight -= 1
 
     def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with self._lock:
+            self.asked_if_ready += 1
         self.released.wait(self.ready_delay_s)
         if self.always:
             context.abort(*self.always)

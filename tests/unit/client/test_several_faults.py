@@ -41,7 +41,7 @@ def test_a_server_that_fails_and_says_that_it_is_ready_gets_one_call_at_a_time(
     triton.refuse = {"quorum": INTERNAL}
     others[0].delay_s = lambda request: 0.01
     results = make(urls(triton, others[0])).many([Item("t", ["a"])] * 200, errors="return", concurrency=8)
-    assert 1 <= len(failed(results)) <= 8 + 6, "pauses of 0.02 s, 0.04 s, 0.08 s, 0.16 s"
+    assert 1 <= len(failed(results)) <= 8 + triton.asked_if_ready, "one for each time that it says so"
 
 
 @pytest.mark.parametrize("fault", [NO_KEY, INVALID, NO_CHANNEL, (grpc.StatusCode.PERMISSION_DENIED, "no")])
@@ -99,19 +99,17 @@ def test_a_server_that_breaks_the_contract_is_left_alone(triton: Any, others: An
 
 @pytest.mark.parametrize("priority", ["interactive", "bulk"])
 def test_full_servers_cost_no_call_while_another_has_room(
-    triton: Any, others: Any, make: Any, priority: Any
+    triton: Any, others: Any, make: Any, priority: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("quorum_client._servers._FULL_S", FOREVER_S)
     triton.always = others[0].always = FULL
     others[1].delay_s = lambda request: 0.005
-    start = time.monotonic()
     results = make(urls(triton, *others)).many(
         [Item("t", ["a"])] * 300, errors="return", concurrency=8, priority=priority
     )
     assert failed(results) == []
-    # Both are asked by a few calls at once, each 0.1 s.
-    rounds = 1 + (time.monotonic() - start) / 0.1
-    assert len(triton.requests) + len(others[0].requests) <= 16 * rounds
-    assert len(triton.requests) + len(others[0].requests) < 300
+    for full in (triton, others[0]):
+        assert 1 <= len(full.requests) <= 8, "those that were on their way when the first was refused"
 
 
 def test_retries_end_where_every_server_is_full(triton: Any, others: Any, make: Any, soon: None) -> None:
@@ -126,8 +124,8 @@ def test_retries_end_where_every_server_is_full(triton: Any, others: Any, make: 
 def test_a_question_for_readiness_takes_no_longer_than_the_caller_has(triton: Any, make: Any) -> None:
     triton.ready_delay_s = FOREVER_S
     start = time.monotonic()
-    assert not make(triton.url, timeout_s=20).is_ready(timeout_s=0.3)
-    assert time.monotonic() - start < 3
+    assert not make(triton.url, timeout_s=FOREVER_S).is_ready(timeout_s=0.3)
+    assert time.monotonic() - start < FOREVER_S / 2
     with pytest.raises(qc.InvalidRequest, match="timeout"):
         make(triton.url).is_ready(timeout_s=0)
 

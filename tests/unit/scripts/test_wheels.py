@@ -24,7 +24,12 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "scripts"
-SOURCES = {"quorum": "ensemble_backend/src", "quorum_client": "client/src", "quorum_demo": "examples/demo"}
+SOURCES = {"quorum": "ensemble_backend/src", "quorum_client": "client/src"}
+PROJECTS = ["client", "ensemble_backend"]
+needs_long = pytest.mark.skipif("QUORUM_LONG" not in os.environ, reason="builds all wheels: QUORUM_LONG=1")
+if "QUORUM_LONG" in os.environ:
+    SOURCES["quorum_demo"] = "examples/demo"
+    PROJECTS.append("examples/demo")
 
 
 def load(name: str) -> ModuleType:
@@ -39,7 +44,7 @@ def load(name: str) -> ModuleType:
 @pytest.fixture(scope="module")
 def dists(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dists")
-    load("build_dists").main(out)
+    load("build_dists").main(out, PROJECTS)
     return out
 
 
@@ -79,6 +84,10 @@ def test_what_runs_by_its_path_is_in_the_wheel(dists: Path) -> None:
     for backend in ("quorum_gate", "quorum_member", "quorum_vote", "quorum_retriever"):
         assert f"quorum/backends/{backend}/model.py" in found
     assert {"quorum/evaluation/report.html.j2", "quorum/review/web/static/index.html"} <= found
+
+
+@needs_long
+def test_the_wheel_of_the_demo_holds_its_models(dists: Path) -> None:
     assert "quorum_demo/models/demo-llama/openvino_model.bin" in names_in(wheel_of(dists, "quorum_demo"))
 
 
@@ -119,7 +128,7 @@ def test_an_sdist_has_nothing_of_the_machine_that_built_it(dists: Path) -> None:
         assert len({m.mtime for m in members}) == 1
 
 
-@pytest.mark.skipif("QUORUM_LONG" not in os.environ, reason="takes minutes: QUORUM_LONG=1")
+@needs_long
 @pytest.mark.timeout(1800)
 def test_three_commands_lead_from_wheels_to_an_answer(dists: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"

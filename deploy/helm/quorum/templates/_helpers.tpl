@@ -22,10 +22,21 @@
 {{ fail (printf "deployment: server.%s: a free port is found by no Service; name one" $key) }}
 {{- end }}
 {{- end }}
-grpcPort: {{ int (default 8001 $server.grpc_port) }}
-tritonPort: {{ int (default 8002 $server.metrics_port) }}
-probePort: 8004
-metricsPort: {{ ternary (int (default 8003 $metrics.port)) 0 (not (empty $metrics)) }}
+{{- $grpcPort := int (default 8001 $server.grpc_port) }}
+{{- $tritonPort := int (default 8002 $server.metrics_port) }}
+{{- $probePort := 8004 }}
+{{- $metricsPort := ternary (int (default 8003 $metrics.port)) 0 (not (empty $metrics)) }}
+{{- $seen := list }}
+{{- range list $grpcPort $tritonPort $probePort $metricsPort }}
+{{- if has (int .) $seen }}
+{{ fail (printf "deployment: server: grpc_port, metrics_port, metrics.port and the port of probes, %d: two of them are %d" $probePort (int .)) }}
+{{- end }}
+{{- $seen = append $seen (int .) }}
+{{- end }}
+grpcPort: {{ $grpcPort }}
+tritonPort: {{ $tritonPort }}
+probePort: {{ $probePort }}
+metricsPort: {{ $metricsPort }}
 repository: {{ $spec.repository | default "model_repository" | quote }}
 fleet: {{ not (empty $spec.fleet) }}
 gateway: {{ not (empty $gateway) }}
@@ -46,6 +57,12 @@ tls: {{ toJson ($gateway.tls | default dict) }}
 {{- if eq (dir ($gateway.keys | default "keys.json")) "." }}
 {{ fail "deployment: gateway.keys: a Secret is mounted as a folder; write `keys: keys/keys.json`" }}
 {{- end }}
+{{- with ($gateway.request_log | default dict).path }}
+{{- $log := clean (include "quorum.path" (list $ .)) }}
+{{- if not (has (dir $log) (list "/tmp" (printf "%s/.quorum" (include "quorum.root" $)))) }}
+{{ fail "deployment: gateway.request_log.path: a gateway writes to .quorum and /tmp only; write `path: .quorum/requests.jsonl`" }}
+{{- end }}
+{{- end }}
 {{- if not .Values.networkPolicy.enabled }}
 {{ fail "networkPolicy.enabled: with a gateway Triton listens to its pods without a key; leave the policy on" }}
 {{- end }}
@@ -55,7 +72,21 @@ tls: {{ toJson ($gateway.tls | default dict) }}
 {{ fail "server.replicas: several servers change weights together, by one volume; set repository.shared=true" }}
 {{- end }}
 {{- if not (and $gateway $spec.fleet) }}
-{{ fail (printf "deployment: several servers need a section `gateway`, and `fleet: [{grpc: \"dns:%s-fleet:%d\"}]`" (include "quorum.name" .) (int (default 8001 $server.grpc_port))) }}
+{{ fail (printf "deployment: several servers need a section `gateway`, and `fleet: [{grpc: \"dns:%s-fleet:%d\"}]`" (include "quorum.name" .) $grpcPort) }}
+{{- end }}
+{{- if not (contains (printf "%s-fleet" (include "quorum.name" .)) (toJson $spec.fleet)) }}
+{{ fail (printf "deployment: fleet: names no servers of this release; write `fleet: [{grpc: \"dns:%s-fleet:%d\"}]`" (include "quorum.name" .) $grpcPort) }}
+{{- end }}
+{{- end }}
+{{- if .Values.models.fetch }}
+{{- if not (or .Values.models.claim .Values.server.extraVolumeMounts) }}
+{{ fail "models.fetch: pods have a read-only root; name a volume by models.claim" }}
+{{- end }}
+{{- if and .Values.models.claim .Values.models.readOnly }}
+{{ fail "models.readOnly: models.fetch writes there; leave one of them out" }}
+{{- end }}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.serverEgress) }}
+{{ fail "models.fetch: servers reach no hub; write `networkPolicy: {serverEgress: [{ports: [{port: 443}]}]}`" }}
 {{- end }}
 {{- end }}
 {{- if and (or .Values.autoscaling.enabled .Values.monitoring.serviceMonitor) (not $server.metrics) }}

@@ -8,9 +8,11 @@ import random
 import time
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import TypeVar
 
 from quorum.bulk.callbacks import Note
 from quorum.bulk.durations import in_words
+from quorum.server.probe import PROBE_TIMEOUT_S
 from quorum_client import (
     ChannelNotFound,
     DeadlineExceeded,
@@ -30,6 +32,8 @@ _FIRST_PAUSE_S, _LAST_PAUSE_S, _JITTER = 0.1, 10.0, 0.2
 _MOST_DOUBLED = 10
 _SILENT = 0.8
 _AWAY = Unavailable | ChannelNotFound | DeadlineExceeded
+_LEAST_PROBE_S = 2.0
+Answered = TypeVar("Answered")
 
 
 class NoVotes(QuorumError):
@@ -176,3 +180,30 @@ class Patience:
         pause_s = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._pauses, _MOST_DOUBLED))
         self._pauses += 1
         return pause_s * random.uniform(1 - _JITTER, 1 + _JITTER)
+
+
+def wait_for(ask: Callable[[float], Answered], seconds: float, note: Note) -> Answered:
+    """Ask a server until it answers; what it answers.
+
+    Args:
+        ask: Asks it once, within seconds.
+        seconds: How long to wait for it, seconds.
+        note: Takes remarks.
+
+    Raises:
+        quorum_client.QuorumError: It does not answer within that time, or refuses.
+    """
+    patience = Patience(seconds, note)
+    # Of several servers one may hang: there is time to ask another, though a busy one gets some too.
+    timeout_s = min(PROBE_TIMEOUT_S, max(_LEAST_PROBE_S, seconds / 2))
+    while True:
+        try:
+            found = ask(timeout_s)
+        except (Unavailable, ChannelNotFound, DeadlineExceeded) as error:
+            patience.wait(error)
+            if patience.is_over:
+                raise
+            time.sleep(patience.next_pause_s())
+        else:
+            patience.answered()
+            return found

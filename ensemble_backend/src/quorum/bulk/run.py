@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path, PurePosixPath
 
 from quorum.bulk.ask import attributes_of, check_lazy
@@ -28,19 +27,16 @@ from quorum.bulk.only_run import extract_only
 from quorum.bulk.options import ExtractOptions
 from quorum.bulk.outcomes import Ended
 from quorum.bulk.outputs import Outputs, dead_letters_of, target_of
-from quorum.bulk.patience import Patience
+from quorum.bulk.patience import wait_for
 from quorum.bulk.progress import OnProgress
 from quorum.bulk.ray_engine import RayJob
 from quorum.bulk.report import ExtractReport
 from quorum.bulk.spent import money
 from quorum.deployment.schema import Deployment
-from quorum.server.probe import PROBE_TIMEOUT_S, served_version
+from quorum.server.probe import served_version
 from quorum.server.runfile import endpoint_of
 from quorum.votes.lazy import lazy_warning
-from quorum_client import ChannelNotFound, DeadlineExceeded, Unavailable
 from quorum_contract.checks import encode_attributes
-
-_LEAST_PROBE_S = 2.0
 
 
 def extract(
@@ -115,7 +111,11 @@ def extract(
     try:
         take_over(folder, ledger, note, retry_failed=options.retry_failed)
         if ledger.has_rows_to_ask(options.retry_failed):
-            version = wait_for_version(deployment, url, options, note)
+            version = wait_for(
+                lambda timeout_s: served_version(deployment, url, options.asked_channel, timeout_s),
+                options.patience_s,
+                note,
+            )
             ledger.check_weights(options.asked_channel, version)
         listing_of = listings_by(found, deployment)
         job: Job | RayJob
@@ -191,25 +191,3 @@ def job_folder(outputs: Outputs, options: ExtractOptions) -> Path:
     # Of an object store its last name, here.
     place = Path(PurePosixPath(first.name).name) if first.is_url else Path(first.name)
     return place.with_name(f"{place.name}.job")
-
-
-def wait_for_version(deployment: Deployment, url: str, options: ExtractOptions, note: Note) -> int:
-    """The version of the weights that decides now; no LLM is asked.
-
-    Raises:
-        quorum_client.Unavailable: The channel does not answer within the patience.
-    """
-    patience = Patience(options.patience_s, note)
-    # Of several servers one may hang: there is time to ask another, though a busy one gets some too.
-    timeout_s = min(PROBE_TIMEOUT_S, max(_LEAST_PROBE_S, options.patience_s / 2))
-    while True:
-        try:
-            version = served_version(deployment, url, options.asked_channel, timeout_s)
-        except (Unavailable, ChannelNotFound, DeadlineExceeded) as error:
-            patience.wait(error)
-            if patience.is_over:
-                raise
-            time.sleep(patience.next_pause_s())
-        else:
-            patience.answered()
-            return version

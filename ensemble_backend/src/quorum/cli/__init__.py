@@ -55,7 +55,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.callback()(version.root)
+app.callback()(friendly(version.root))
 for command in (
     init.init,
     *(describe.validate, describe.render, plan.plan, build.build, serve.up, serve.status, serve.clean),

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 import typer
@@ -127,12 +128,37 @@ def extract(
     )
     every_s = parse_wait("--progress-every", progress_every)
     known = load_if_any(deploy) if url and only is None and not dry_run else quorum.load_deployment(deploy)
-    deployment = known or quorum.deployment_at(url or "", options.attributes, lazy=lazy)
+    deployment = known or _deployment_at(url or "", options)
     if dry_run:
         expected = quorum.estimate_extract(deployment, files, options, note=note)
         show_estimate(expected, deployment.currency, json)
         return
     _run(deployment, files, options, every_s, json)
+
+
+@contextmanager
+def _before_any_is_asked() -> Iterator[None]:
+    try:
+        with terminated_as_interrupted():
+            yield
+    except KeyboardInterrupt as error:
+        note(f"interrupted before anything was asked; {_AGAIN}")
+        raise typer.Exit(_INTERRUPTED) from error
+    except (Unavailable, ChannelNotFound) as error:
+        note(f"stopped before anything was asked: {error}; `quorum up` starts a server here, then {_AGAIN}")
+        raise typer.Exit(_TRY_AGAIN) from error
+
+
+def _deployment_at(url: str, options: quorum.ExtractOptions) -> quorum.Deployment:
+    with _before_any_is_asked():
+        return quorum.deployment_at(
+            url,
+            options.attributes,
+            options.asked_channel,
+            lazy=options.lazy,
+            patience_s=options.patience_s,
+            note=note,
+        )
 
 
 def _run(
@@ -142,15 +168,8 @@ def _run(
     every_s: float,
     json: bool,
 ) -> None:
-    try:
-        with terminated_as_interrupted(), JobDisplay(deployment.currency, every_s) as display:
-            report = quorum.extract(deployment, files, options, progress=display, note=note)
-    except KeyboardInterrupt as error:
-        note(f"interrupted before anything was asked; {_AGAIN}")
-        raise typer.Exit(_INTERRUPTED) from error
-    except (Unavailable, ChannelNotFound) as error:
-        note(f"stopped before anything was asked: {error}; `quorum up` starts a server here, then {_AGAIN}")
-        raise typer.Exit(_TRY_AGAIN) from error
+    with _before_any_is_asked(), JobDisplay(deployment.currency, every_s) as display:
+        report = quorum.extract(deployment, files, options, progress=display, note=note)
     print_json(report) if json else _show(
         report, deployment.currency, is_lazy=options.asked_channel in LAZY_OF.values()
     )

@@ -73,14 +73,14 @@ def init(
         )
     for problem in report.missing:
         note(Text(f"missing here: {problem}", "bold red"))
-    there = "" if folder == Path() else f"cd {folder} && "
-    note(f"next: `{there}quorum up`, and in another terminal, once it serves, in the same folder:")
-    asked = ",".join(report.attributes[:3])
-    note(f'`quorum ask "Velmora men\'s leather sneakers black 42" --attributes {asked}`')
+    change_folder = "" if folder == Path() else f"cd {folder} && "
+    note(f"next: `{change_folder}quorum up`, and in another terminal, once it serves, in the same folder:")
+    attributes = ",".join(report.attributes[:3])
+    note(f'`quorum ask "Velmora men\'s leather sneakers black 42" --attributes {attributes}`')
 
 
 def _ask(options: quorum.InitOptions) -> quorum.InitOptions:
-    """Ask on the terminal what options did not say."""
+    """Ask on the terminal for what the options leave open."""
     typer.echo(_CHOICES, err=True)
     match typer.prompt("Number", default="1", err=True).strip():
         case "1":

@@ -99,8 +99,8 @@ def row_chart(title: str, rows: Sequence[Row], axis: Axis, at: float | None = No
     step = _DODGE / len(series) if per_name > 1 else 0.0
     for index, group in enumerate(series):
         look, shift = series_look(index), (index - (len(series) - 1) / 2) * step
-        own = [row for row in rows if row.series == group]
-        for place, row in ((names.index(row.name) + shift, row) for row in own):
+        placed = [(names.index(row.name) + shift, row) for row in rows if row.series == group]
+        for place, row in placed:
             ends = [row.figure.low, row.figure.high]
             axes.plot(ends, [place, place], color=look["color"], lw=2.4, alpha=0.55, solid_capstyle="round")
             axes.plot(row.figure.value, place, ls="", ms=5.5, **look)

@@ -16,25 +16,25 @@ _CHANNELS = (*CHANNELS, *LAZY_OF.values())
 
 def rendered_models(repository: Path) -> list[str]:
     """Models whose configuration was rendered, also copies."""
-    found = (path.parent.name for path in repository.glob(f"*/{CONFIG_FILE}"))
-    return sorted(m for m in found if (read_text(repository / m / CONFIG_FILE) or "").startswith(HEADER))
+    models = (path.parent.name for path in repository.glob(f"*/{CONFIG_FILE}"))
+    return sorted(m for m in models if (read_text(repository / m / CONFIG_FILE) or "").startswith(HEADER))
 
 
 def models_in(repository: Path, *, with_retriever: bool) -> list[str]:
-    """Models that a server is started with; copies are loaded by a channel that asks them, if one does."""
+    """Models that a server is started with; a copy is loaded by the channel that asks it, if any does."""
     of_retriever = (RETRIEVER, *RECOMMEND_CHANNELS)
-    found = [model for model in rendered_models(repository) if not is_copy(model)]
+    models = [model for model in rendered_models(repository) if not is_copy(model)]
     if not with_retriever:
         encoders = f"{ENCODER_PREFIX}{RETRIEVER}_"
-        found = [m for m in found if m not in of_retriever and not m.startswith(encoders)]
-    return sorted(found, key=lambda model: model in (*_CHANNELS, *RECOMMEND_CHANNELS))
+        models = [m for m in models if m not in of_retriever and not m.startswith(encoders)]
+    return sorted(models, key=lambda model: model in (*_CHANNELS, *RECOMMEND_CHANNELS))
 
 
 def steps_in(repository: Path) -> set[str]:
     """Models that have a process of their own."""
-    others = (*_CHANNELS, *RECOMMEND_CHANNELS)
-    found = models_in(repository, with_retriever=True)
-    return {m for m in found if m not in others and not m.startswith((PREFIX, ENCODER_PREFIX))}
+    channels = (*_CHANNELS, *RECOMMEND_CHANNELS)
+    models = models_in(repository, with_retriever=True)
+    return {m for m in models if m not in channels and not m.startswith((PREFIX, ENCODER_PREFIX))}
 
 
 def channels_in(repository: Path) -> tuple[str, ...]:

@@ -37,10 +37,10 @@ def applied(spec: Deployment, repository: Path) -> Deployment | None:
     Addresses stay those that the server was started with.
     """
     try:
-        now = load_deployment(spec.path).model_copy(update={"server": spec.server})
+        current = load_deployment(spec.path).model_copy(update={"server": spec.server})
     except QuorumError:
-        now = spec
-    return next((one for one in (now, spec) if fits(one, repository)), None)
+        current = spec
+    return next((deployment for deployment in (current, spec) if fits(deployment, repository)), None)
 
 
 class FollowedSettings:
