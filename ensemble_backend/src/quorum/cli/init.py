@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -65,15 +66,16 @@ def init(
     if json:
         print_json(report)
         return
-    note(f"wrote {report.deploy} and its model repository; members {', '.join(report.members)}")
+    note(Text(f"wrote {report.deploy} and its model repository; members {', '.join(report.members)}"))
     if len(report.members) == 1:
         note("one member alone makes no vote: add others to `members`, then run `quorum render`")
     for problem in report.missing:
         note(Text(f"missing here: {problem}", "bold red"))
-    there = "" if folder == Path() else f"cd {folder} && "
-    note(f"next: `{there}quorum up`, and in another terminal, once it serves, in the same folder:")
-    asked = ",".join(report.attributes[:3])
-    note(f'`quorum ask "Velmora men\'s leather sneakers black 42" --attributes {asked}`')
+    there = "" if folder == Path() else f"cd {quote(str(folder))} && "
+    # As text: a name may look like a style of rich.
+    note(Text(f"next: `{there}quorum up`, and in another terminal, once it serves, in the same folder:"))
+    asked = quote(",".join(report.attributes[:3]))
+    note(Text(f'`quorum ask "Velmora men\'s leather sneakers black 42" --attributes {asked}`'))
 
 
 def _ask(options: quorum.InitOptions) -> quorum.InitOptions:
