@@ -174,6 +174,9 @@ def test_files_are_not_changed_below_a_server_that_starts_or_hangs(spec: Deploym
         RolloutError, match=rf"tritonserver \(pid {os.getpid()}\) reads it and does not answer"
     ):
         quorum.sync(spec, target.path, other)
+    leave_attempt(spec, repository=target.path)
+    with pytest.raises(RolloutError, match="does not answer"):
+        quorum.sync(spec, target.path, other)
     assert target.state() == before
 
 

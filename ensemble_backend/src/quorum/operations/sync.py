@@ -75,13 +75,14 @@ def sync(
 def _check_stopped(deployment: Deployment, repository: Path) -> None:
     """Raise RolloutError where a server of this machine reads the repository, though it does not answer."""
     running, attempt = find_running(deployment), last_attempt(deployment)
-    readers = {}
+    readers = []
     if running:
-        readers[running.repository] = f"tritonserver (pid {running.pid}) reads it and does not answer"
+        why = f"tritonserver (pid {running.pid}) reads it and does not answer"
+        readers.append((running.repository, why))
     if attempt and attempt.is_alive:
-        read = attempt.repository or deployment.repository_path
-        readers[read] = f"`quorum up` (pid {attempt.pid}) is starting or stopping a server that reads it"
-    for path, why in readers.items():
+        why = f"`quorum up` (pid {attempt.pid}) is starting or stopping a server that reads it"
+        readers.append((attempt.repository or deployment.repository_path, why))
+    for path, why in readers:
         if path.resolve() == repository.resolve():
             raise RolloutError(
                 f"{repository}: {why}; wait with `quorum status --wait 120`, or stop it, then sync again"

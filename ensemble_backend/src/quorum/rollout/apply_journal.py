@@ -78,7 +78,7 @@ class ApplyJournal:
         try:
             self.read()
         except RepositoryError as error:
-            return str(error)
+            return str(error.__cause__ or error)
         return ""
 
     def log(self, begun: Begun, outcome: str = "done") -> None:
