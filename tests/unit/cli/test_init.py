@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,11 @@ def test_a_key_that_is_not_set_is_named(folder: Path, run: Any, monkeypatch: pyt
             (*API, "--model", "m", "--api-key-env", "sk-12"),
             "--api-key-env: it is not the name of an environment",
         ),
+        ((*API, "--model", "quorum_gate"), "nothing was written, as this deploy.yaml would be"),
+        (
+            (*API, "--model", "m", "-a", "a" * 400),
+            "nothing was written, as this deploy.yaml would be",
+        ),
         (("--hf", "nowhere"), "nowhere does not exist; save a checkpoint there: `hf download"),
     ],
 )
@@ -81,6 +87,14 @@ def test_refusals_say_what_to_give_and_write_nothing(
     assert code == 1
     assert why in " ".join(err.split())
     assert not (folder / "new").exists()
+
+
+def test_the_commands_that_it_names_run_in_a_shell(folder: Path, run: Any) -> None:
+    code, _, err = run("init", "my [bold]shoes", *API, "--model", "m", "-a", "brand,heel height,it's")
+    assert code == 0, err
+    there, asked = (shlex.split(line.partition("`")[2].rpartition("`")[0]) for line in err.splitlines()[-2:])
+    assert there == ["cd", "my [bold]shoes", "&&", "quorum", "up"]
+    assert asked[-2:] == ["--attributes", "brand,heel height,it's"]
 
 
 def test_nothing_is_replaced_unless_asked(folder: Path, run: Any) -> None:

@@ -21,6 +21,7 @@ from quorum.decision.weights import Weights, WeightsError
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.history import History
 from quorum.repository.render import difference, render
+from quorum.repository.state import RepositoryError
 from quorum.repository.store import Store
 from quorum.rollout.apply import Applying, Wanted
 from quorum.rollout.channels import Rollout
@@ -253,6 +254,15 @@ def test_other_changes_wait_until_an_interrupted_one_is_settled(tmp_path: Path) 
         Rollout(world.old, world.server, world.server.probe).promote(1)
     with pytest.raises(RolloutError, match="interrupted"):
         world.applying().plan()
+
+
+def test_other_changes_name_a_damaged_journal_and_what_sets_it_aside(tmp_path: Path) -> None:
+    world = World(tmp_path, CHANGES["member added"])
+    (world.old.repository_path / "apply.pending.json").write_text('{"step": ', encoding="utf-8")
+    rollout = Rollout(world.old, world.server, world.server.probe)
+    for act in (lambda: rollout.promote(1), world.applying().apply):
+        with pytest.raises(RepositoryError, match=r"(?s)apply\.pending\.json: damaged.*start it again"):
+            act()
 
 
 def learned(members: tuple[str, ...], weights: tuple[float, ...]) -> Weights:

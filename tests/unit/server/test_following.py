@@ -82,7 +82,11 @@ def test_a_running_gateway_takes_over_settings(tmp_path: Path) -> None:
             return body["status"], body["code"]
 
         process = GatewayProcess(
-            settings, KEY, tmp_path / "log", reports.append, lambda: changes.pop() if changes else None
+            settings,
+            KEY,
+            tmp_path / "log",
+            reports.append,
+            changed=lambda: changes.pop() if changes else None,
         )
         try:
             pid = process.pid

@@ -40,6 +40,9 @@ def test_a_line_of_triton_has_its_time_level_place_and_text() -> None:
         "E1399 99:99:99.000000 1 a.cc:1] no such day",
         '{"time": not json',
         'I1201 02:15:03.123456 1 a.cc:1] half a "line',
+        '{"time":"2026","level":"info","logger":"a","message":"of a library"}',
+        '{"time":"1970-01-01T00:00:00.000000Z","message":"without a level"}',
+        '{"time":' + "[" * 100_000,
     ],
 )
 def test_a_line_in_no_known_form_is_kept_whole(line: str) -> None:

@@ -13,9 +13,11 @@ from support.deployment import write_deployment
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.render import render
 from quorum.repository.store import Store
+from quorum.rollout.apply_journal import ApplyJournal
 from quorum.rollout.lock import locked
 from quorum.server import prepare
 from quorum.server.prepare import prepare_again
+from quorum.serving.copies import copy_of
 
 
 @pytest.fixture
@@ -61,3 +63,22 @@ def test_a_damaged_state_does_not_keep_a_server_from_its_restart(spec: Deploymen
     prepare_again(spec, spec.repository_path, reports.append)
     assert len(reports) == 1
     assert "state.json" in reports[0]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_damaged_journal_of_an_apply_does_not_keep_a_server_from_its_start(
+    spec: Deployment, is_first: bool
+) -> None:
+    reports: list[str] = []
+    store = Store(spec.repository_path)
+    journal, copy = ApplyJournal(store), store.path / copy_of("quorum_vote")
+    journal.path.write_text('{"step": ', encoding="utf-8")
+    copy.mkdir()
+    start = prepare.prepare if is_first else prepare_again
+    start(spec, store.path, reports.append)
+    assert len(reports) == 1
+    assert "was set aside as" in reports[0]
+    assert "truncated" in reports[0]
+    assert not journal.path.exists()
+    assert len([*store.path.glob("apply.pending.damaged-*.json")]) == 1
+    assert copy.exists() is not is_first, "a channel of a server that runs may ask it"

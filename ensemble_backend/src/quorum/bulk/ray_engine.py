@@ -170,7 +170,9 @@ def _connected(address: str | None) -> Iterator[Any]:
         import ray.data
     except ImportError as error:
         raise RayRunError(
-            "`--engine ray` needs Ray: pip install 'quorum[ray]', here and on every node"
+            "`--engine ray` needs Ray, here and on every node: pip install 'quorum[ray]' where quorum is "
+            "installed, else name its wheel (on PyPI another project is called quorum): "
+            "pip install --find-links wheels 'wheels/quorum-VERSION-py3-none-any.whl[deploy,ray]'"
         ) from error
     is_ours = not ray.is_initialized()
     if is_ours:

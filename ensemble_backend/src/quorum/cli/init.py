@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -65,7 +66,7 @@ def init(
     if json:
         print_json(report)
         return
-    note(f"wrote {report.deploy} and its model repository; members {', '.join(report.members)}")
+    note(Text(f"wrote {report.deploy} and its model repository; members {', '.join(report.members)}"))
     if len(report.members) == 1:
         note(
             "one member alone makes no vote: add others to `members`, then run `quorum render`, or, while "
@@ -73,10 +74,11 @@ def init(
         )
     for problem in report.missing:
         note(Text(f"missing here: {problem}", "bold red"))
-    change_folder = "" if folder == Path() else f"cd {folder} && "
-    note(f"next: `{change_folder}quorum up`, and in another terminal, once it serves, in the same folder:")
-    attributes = ",".join(report.attributes[:3])
-    note(f'`quorum ask "Velmora men\'s leather sneakers black 42" --attributes {attributes}`')
+    change_folder = "" if folder == Path() else f"cd {quote(str(folder))} && "
+    # As text: a name may look like a style of rich.
+    note(Text(f"next: `{change_folder}quorum up`, and in another terminal, once it serves, in the same folder:"))
+    asked = quote(",".join(report.attributes[:3]))
+    note(Text(f'`quorum ask "Velmora men\'s leather sneakers black 42" --attributes {asked}`'))
 
 
 def _ask(options: quorum.InitOptions) -> quorum.InitOptions:

@@ -49,6 +49,11 @@ def load_deployment(path: str | Path) -> Deployment:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DeploymentError(f"{path}:{line}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    return parse_deployment(path, text)
+
+
+def parse_deployment(path: Path, text: str) -> Deployment:
+    """Check the text of a ``deploy.yaml`` that may not be written yet; as :func:`load_deployment`."""
     data, lines = _read(path, text)
     if not isinstance(data, dict):
         raise DeploymentError(f"{path}:1: expected a mapping with `members` and `attributes`")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quorum.deployment.load import load_deployment
+from quorum.deployment.load import DeploymentError, parse_deployment
 from quorum.deployment.schema import Deployment
 from quorum.deployment.starter import attribute_sections, deploy_text, member_names
 from quorum.extras import how_to_install
@@ -92,12 +92,17 @@ def init(folder: Path, options: InitOptions) -> InitReport:
     members = _members(options, folder)
     attributes = _catalogue(options)
     note = _DEMO_NOTE if options.demo else _REMOTE_NOTE if options.url else ""
+    text = deploy_text(members, attributes, note)
+    try:
+        deployment = parse_deployment(path, text)
+    except DeploymentError as error:
+        raise InitError(f"nothing was written, as this deploy.yaml would be refused: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
+    # The file last: while it is missing, the same command goes on after what failed.
+    render(deployment)
     if options.demo:
         _copy_demo(folder, options.force)
-    write_atomic(path, deploy_text(members, attributes, note))
-    deployment = load_deployment(path)
-    render(deployment)
+    write_atomic(path, text)
     return _report(deployment)
 
 

@@ -16,7 +16,7 @@ from quorum.rollout.lock import RolloutError
 from quorum.rollout.sync import Synced, plan_sync, source_of, sync_offline, sync_running
 from quorum.server.control import Control
 from quorum.server.probe import probe_decision, probe_recommend
-from quorum.server.runfile import endpoint_of
+from quorum.server.runfile import endpoint_of, find_running, last_attempt
 
 _PROBE_S = 20.0
 
@@ -26,7 +26,8 @@ def sync(
 ) -> Synced:
     """Bring a model repository to the state of another one: versions, pins and the canary's share.
 
-    A server of the deployment that reads it loads what changed; without one that answers, files are written.
+    A server of the deployment that reads it loads what changed; where none runs, files are written. One of
+    another machine that does not answer counts as stopped.
 
     Args:
         deployment: The deployment that is served.
@@ -35,7 +36,8 @@ def sync(
         dry_run: Check everything, change nothing.
 
     Raises:
-        RolloutError: The others differ, a version has another content, or it failed and was undone.
+        RolloutError: The others differ, a version has another content, a server of this machine reads it and
+            does not answer (it starts, or hangs), or it failed and was undone.
         RepositoryError: The source has no state.
     """
     servers = servers_of(deployment)
@@ -43,7 +45,6 @@ def sync(
     target = Store(repository)
     if origin.path.resolve() == target.path.resolve():
         raise RolloutError(f"{repository}: source and target are the same; name another one with --from")
-    plan = plan_sync(deployment, origin, target)
     urls = next(
         (addresses for path, addresses in servers.items() if path.resolve() == target.path.resolve()), []
     )
@@ -54,11 +55,14 @@ def sync(
         if answering and len(answering) < len(live):
             dead = ", ".join(url for url in live if url not in answering)
             raise RolloutError(f"{dead} reads {repository} and does not answer; start or stop all that do")
+        check = partial(_check_stopped, deployment, target.path)
+        if not answering and not dry_run:
+            return sync_offline(deployment, origin, target, check)
+        if not answering:
+            check()
+        plan = plan_sync(deployment, origin, target)
         plan = replace(plan, is_served=bool(answering), planned=dry_run)
         if dry_run or plan.is_empty:
-            return plan
-        if not answering:
-            sync_offline(deployment, origin, target)
             return plan
         deciding, recommending = (
             SharedRepository({url: (control, partial(probe, url)) for url, control in answering.items()})
@@ -66,6 +70,23 @@ def sync(
         )
         sync_running(deployment, origin, target, deciding, (deciding.probe, recommending.probe))
     return plan
+
+
+def _check_stopped(deployment: Deployment, repository: Path) -> None:
+    """Raise RolloutError where a server of this machine reads the repository, though it does not answer."""
+    running, attempt = find_running(deployment), last_attempt(deployment)
+    readers = []
+    if running:
+        why = f"tritonserver (pid {running.pid}) reads it and does not answer"
+        readers.append((running.repository, why))
+    if attempt and attempt.is_alive:
+        why = f"`quorum up` (pid {attempt.pid}) is starting or stopping a server that reads it"
+        readers.append((attempt.repository or deployment.repository_path, why))
+    for path, why in readers:
+        if path.resolve() == repository.resolve():
+            raise RolloutError(
+                f"{repository}: {why}; wait with `quorum status --wait 120`, or stop it, then sync again"
+            )
 
 
 def _decides(deployment: Deployment, url: str, channel: str) -> int:

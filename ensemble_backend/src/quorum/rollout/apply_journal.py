@@ -68,9 +68,18 @@ class ApplyJournal:
             return None
         except (ValueError, RecursionError) as error:
             raise RepositoryError(
-                f"{self.path}: not a journal of this release ({error}); stop the server, remove the file, "
-                "run `quorum render` and start it again"
+                f"{self.path}: damaged, or no journal of this release ({error}), so an interrupted `quorum "
+                "apply` cannot be undone; stop the server and start it again: `quorum up` sets the file "
+                "aside, and names what differs from deploy.yaml, which `quorum render` puts right"
             ) from error
+
+    def damage(self) -> str:
+        """Why the journal cannot be read; empty where it can, or where there is none."""
+        try:
+            self.read()
+        except RepositoryError as error:
+            return str(error.__cause__ or error)
+        return ""
 
     def log(self, begun: Begun, outcome: str = "done") -> None:
         """Add the change to the history."""

@@ -372,7 +372,8 @@ class Rollout:
         """Lock the repository, undo an interrupted change and check that the server runs this graph."""
         self._server.ping()
         with locked(self.store.path):
-            if ApplyJournal(self.store).path.exists():
+            # One that is damaged raises, and says so.
+            if ApplyJournal(self.store).read():
                 raise RolloutError(
                     "`quorum apply` was interrupted: run it again, which undoes or finishes that"
                 )

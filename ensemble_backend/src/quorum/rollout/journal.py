@@ -76,6 +76,15 @@ class Pending(Step, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return Event(**step, who=account(), outcome=outcome)
 
 
+def set_aside(journal: Path) -> Path:
+    """Rename a damaged journal; returns its new path."""
+    stamp = "".join(c for c in timestamp() if c.isalnum())
+    aside = journal.with_name(f"{journal.stem}.damaged-{stamp}.json")
+    journal.rename(aside)
+    sync_folder(aside.parent)
+    return aside
+
+
 class _Key(msgspec.Struct, frozen=True):
     """What a note and its line in the log have in common, whatever release wrote them."""
 
@@ -167,10 +176,7 @@ class Journal:
 
         What its change had written to ``state.json`` stays: only the journal knew what was before.
         """
-        stamp = "".join(c for c in timestamp() if c.isalnum())
-        aside = self.path.with_name(f"{self.path.stem}.damaged-{stamp}.json")
-        self.path.rename(aside)
-        sync_folder(aside.parent)
+        aside = set_aside(self.path)
         if state := self._store.state_if_any():
             models = (*state_configs(self._spec, state, self._store.path),)
             put_state(self._spec, self._store, models, state, state)

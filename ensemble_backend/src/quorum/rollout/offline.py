@@ -18,9 +18,9 @@ from quorum.repository.history import History, timestamp
 from quorum.repository.render import current_state, misfits
 from quorum.repository.state import Served
 from quorum.repository.store import Store
-from quorum.rollout.apply_journal import Begun
+from quorum.rollout.apply_journal import ApplyJournal, Begun
 from quorum.rollout.apply_journal import recover_offline as recover_begun
-from quorum.rollout.journal import Journal, Pending
+from quorum.rollout.journal import Journal, Pending, set_aside
 from quorum.rollout.kind import Kind
 from quorum.rollout.lock import locked
 from quorum.rollout.retriever import RetrieverKind
@@ -84,6 +84,23 @@ def set_damaged_journal_aside(spec: Deployment, repository: Path | None = None) 
         journal = Journal(spec, store, History(store.path))
         why = journal.damage()
         return SetAside(journal.set_aside(), why) if why else None
+
+
+def set_damaged_apply_aside(repository: Path, *, with_copies: bool) -> SetAside | None:
+    """Set a journal of `quorum apply` that cannot be read aside, so that a server starts; nothing is undone.
+
+    ``with_copies`` removes the copies of steps too, which channels may ask until they are rendered again.
+    """
+    store = Store(repository)
+    with locked(store.path):
+        journal = ApplyJournal(store)
+        why = journal.damage()
+        if not why:
+            return None
+        aside = SetAside(set_aside(journal.path), why)
+        if with_copies:
+            journal.remove_copies()
+        return aside
 
 
 def recover_apply(repository: Path) -> Begun | None:

@@ -8,7 +8,7 @@ it fails.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from quorum.records import Record
 from quorum.repository.history import Event, History, account, timestamp
 from quorum.repository.render import render
 from quorum.repository.store import Store
-from quorum.rollout.apply_journal import ApplyJournal
+from quorum.rollout.apply_journal import ApplyJournal, recover_offline
 from quorum.rollout.channels import Rollout
 from quorum.rollout.journal import Journal, Pending
 from quorum.rollout.kind import Kind
@@ -84,9 +84,16 @@ def plan_sync(spec: Deployment, source: Store, target: Store) -> Synced:
     """What a repository lacks of another one's state; RolloutError where it cannot be brought to it."""
     if ApplyJournal(source).path.exists() or source.pending_path.exists():
         raise RolloutError(f"{source.path}: a change is unfinished there; finish it first, then sync")
+    if ApplyJournal(target).path.exists():
+        raise RolloutError(
+            f"{target.path}: `quorum apply` goes on there, or was interrupted: run it again to settle that, "
+            "then sync; where no server reads it, `quorum sync` without --dry-run undoes it first"
+        )
     missing = {kind.part.model: _missing(kind(spec, source), kind(spec, target)) for kind in KINDS}
     weights, retriever = (tuple(missing[kind.part.model]) for kind in KINDS)
-    return Synced(weights, retriever, target.state_if_any() != source.state())
+    # An interrupted rollout is undone first, so what it wrote to the state counts for nothing.
+    changes = target.pending_path.exists() or target.state_if_any() != source.state()
+    return Synced(weights, retriever, changes)
 
 
 def _missing(source: Kind[Any], target: Kind[Any]) -> list[int]:
@@ -116,13 +123,23 @@ def copy_versions(source: Kind[Any], target: Kind[Any]) -> None:
             raise RolloutError(f"{target.source(version)} is not as in {source.store.path}; try again")
 
 
-def sync_offline(spec: Deployment, source: Store, target: Store) -> None:
-    """Bring a repository that no server reads to another one's state, and render it for the deployment."""
+def sync_offline(
+    spec: Deployment, source: Store, target: Store, check_stopped: Callable[[], None] = lambda: None
+) -> Synced:
+    """Bring a repository that no server reads to another one's state, and render it for the deployment.
+
+    ``check_stopped`` raises where a server reads it after all; it is called while the repository is locked,
+    as a server that starts locks it after it has recorded its start. Returns what the repository got.
+    """
     target.path.mkdir(parents=True, exist_ok=True)
     with locked(target.path):
+        check_stopped()
         history = History(target.path)
+        # What was interrupted is undone first: the next start would undo it, and this with it.
+        recover_offline(target)
         if target.state_if_any() is not None:
             Journal(spec, target, history).recover(None)
+        plan = plan_sync(spec, source, target)
         for kind in KINDS:
             copy_versions(kind(spec, source), kind(spec, target))
         state = source.state()
@@ -134,6 +151,7 @@ def sync_offline(spec: Deployment, source: Store, target: Store) -> None:
             target.write_state(state)
         # What a kill leaves undone here, the next sync does: a server does not start from it before.
         render(spec, target.path)
+        return plan
 
 
 def sync_running(

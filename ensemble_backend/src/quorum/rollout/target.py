@@ -83,10 +83,10 @@ def graph_difference(server: Graph, spec: Deployment, store: Store, model: str |
     Arguments are those of :func:`check_graph`.
 
     Raises:
-        RepositoryError: Its state cannot be read.
+        RepositoryError: Its state, or the journal of an interrupted `quorum apply`, cannot be read.
     """
     state = store.state()
-    if ApplyJournal(store).path.exists():
+    if ApplyJournal(store).read():
         return f"{store.path}: `quorum apply` goes on, or was interrupted: run it again to settle that"
     changes = difference(spec, store.path)
     if changes.names:

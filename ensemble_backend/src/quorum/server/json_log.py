@@ -15,6 +15,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from quorum.deployment.schema import Deployment
 from quorum.safe_text import safe_json
@@ -28,6 +31,15 @@ _LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "fatal"}
 # I1201 02:40:44.185658 16148 grpc_server.cc:2558] "Started GRPCInferenceService at 127.0.0.1:24664"
 _TIME = re.compile(r"\A\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC ")
 _TRITON = re.compile(r"([IWEF])(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6}) \d+ (\S+:\d+)\] (.*)", re.DOTALL)
+
+
+class _OwnLine(msgspec.Struct):
+    """The fields that each line of :func:`json_line` has."""
+
+    time: Annotated[str, msgspec.Meta(pattern=r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")]
+    level: str
+    logger: str
+    message: str
 
 
 class JsonLog:
@@ -118,8 +130,8 @@ def wrapped(line: str, source: str) -> str:
         source: Name of the log, for a line whose writer is not known.
     """
     if line.startswith('{"time":'):
-        with suppress(ValueError):
-            json.loads(line)
+        with suppress(ValueError, RecursionError):
+            msgspec.json.decode(line, type=_OwnLine)
             return line
     if match := _TRITON.fullmatch(line):
         letter, *digits, place, text = match.groups()

@@ -10,7 +10,13 @@ from pathlib import Path
 from quorum.deployment.schema import Deployment
 from quorum.repository.store import Store
 from quorum.rollout.lock import RolloutError
-from quorum.rollout.offline import quarantine, recover_apply, recover_offline, set_damaged_journal_aside
+from quorum.rollout.offline import (
+    quarantine,
+    recover_apply,
+    recover_offline,
+    set_damaged_apply_aside,
+    set_damaged_journal_aside,
+)
 from quorum.server.following import applied
 from quorum_contract.errors import QuorumError
 
@@ -27,8 +33,7 @@ def prepare(spec: Deployment, repository: Path, report: Callable[[str], None]) -
     """
     if not repository.is_dir():
         return
-    if begun := recover_apply(repository):
-        report(f"{begun.step.action} was interrupted; {'finished' if begun.stage == 'clean' else 'undone'}")
+    _settle_apply(repository, report, with_copies=True)
     if set_aside := set_damaged_journal_aside(spec, repository):
         report(str(set_aside))
     if interrupted := recover_offline(spec, repository):
@@ -46,9 +51,7 @@ def prepare_again(spec: Deployment, repository: Path, report: Callable[[str], No
     deadline = time.monotonic() + _ROLLOUT_S
     while True:
         try:
-            if begun := recover_apply(repository):
-                done = "finished" if begun.stage == "clean" else "undone"
-                report(f"{begun.step.action} was interrupted; {done}")
+            _settle_apply(repository, report, with_copies=False)
             Store(repository).state_if_any()  # It says best what is wrong with it.
             followed = applied(spec, repository)
             if followed is None:
@@ -63,3 +66,11 @@ def prepare_again(spec: Deployment, repository: Path, report: Callable[[str], No
         except (QuorumError, OSError) as error:
             report(f"starting without a look at the repository: {error}")
         return
+
+
+def _settle_apply(repository: Path, report: Callable[[str], None], *, with_copies: bool) -> None:
+    """Undo or finish an interrupted `quorum apply`, or set its journal aside if that is damaged."""
+    if set_aside := set_damaged_apply_aside(repository, with_copies=with_copies):
+        report(str(set_aside))
+    if begun := recover_apply(repository):
+        report(f"{begun.step.action} was interrupted; {'finished' if begun.stage == 'clean' else 'undone'}")

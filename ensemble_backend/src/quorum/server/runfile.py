@@ -53,12 +53,14 @@ class Attempt:
         started: Its start (:func:`start_of`).
         at: When it began, or when it failed; seconds since the epoch.
         failed: Why it ended; ``None`` while it lives, and when it was killed.
+        repository: The model repository, if it is not the deployment's own.
     """
 
     pid: int
     started: str
     at: float
     failed: str | None = None
+    repository: Path | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -66,9 +68,10 @@ class Attempt:
         return self.failed is None and _runs(self.pid, self.started)
 
 
-def leave_attempt(spec: Deployment, failed: str | None = None) -> None:
+def leave_attempt(spec: Deployment, failed: str | None = None, repository: Path | None = None) -> None:
     """Record that this process begins to serve, or that it failed to."""
-    _write(spec, _ATTEMPT_FILE, Attempt(os.getpid(), start_of(os.getpid()), time.time(), failed))
+    served = repository and repository.resolve()
+    _write(spec, _ATTEMPT_FILE, Attempt(os.getpid(), start_of(os.getpid()), time.time(), failed, served))
 
 
 def remove_attempt(spec: Deployment) -> None:

@@ -68,7 +68,7 @@ def serve(
         CertificateError: The gateway's certificate cannot be used.
         ServerProcessError: A server of this deployment runs already, or this one does not start.
     """
-    _begin_alone(spec)
+    _begin_alone(spec, repository)
     try:
         prepare(spec, repository or spec.repository_path, report)
         check_repository(spec, repository)
@@ -100,7 +100,7 @@ def serve(
     remove_attempt(spec)
 
 
-def _begin_alone(spec: Deployment) -> None:
+def _begin_alone(spec: Deployment, repository: Path | None) -> None:
     """Record that this process serves, unless another does; of two that begin at once, one is refused."""
     folder = state_folder(spec)
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def _begin_alone(spec: Deployment) -> None:
         _refuse_second(spec)
         # A killed process left it.
         remove_note(spec)
-        leave_attempt(spec)
+        leave_attempt(spec, repository=repository)
     finally:
         os.close(handle)
 
