@@ -266,6 +266,10 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus, currency: str) -> No
     for table in (channels, versions, members, *more):
         out.print(table)
     _show_endpoints(report)
+    if gateway := report.gateway:
+        state = Text("takes connections") if gateway.is_open else Text("takes no connections", "bold red")
+        listens = ", ".join(filter(None, (gateway.grpc, gateway.http and f"{gateway.http} (HTTP)")))
+        out.print(Text.assemble(f"gateway {listens}: ", state), soft_wrap=True)
     _note(report)
 
 
