@@ -10,6 +10,7 @@ SHA-256 of each file, as ``sha256sum`` does.
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import hashlib
 import io
@@ -97,4 +98,8 @@ def main(out: Path, projects: Sequence[str] = PROJECTS) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "dist")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "dist", metavar="FOLDER")
+    main(parser.parse_args().folder)

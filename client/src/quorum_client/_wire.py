@@ -312,7 +312,7 @@ def _from_unavailable(details: str, url: str, channel: str, request_id: str | No
         case Meaning.FULL:
             return Overloaded(f"{where} is full: {details}", request_id=request_id)
         case Meaning.NO_CONNECTION:
-            message = f"no connection to {url}: {details}; check the address, and that the server runs"
+            message = f"no connection to {url}: {details}; check the address, the server, and TLS (tls=)"
             return Unreachable(message, request_id=request_id)
         case Meaning.KEY_WANTED:
             message = f"{where} requires a key: {details}; pass it with headers="

@@ -14,7 +14,7 @@ from support.deployment import write_deployment
 import quorum
 from quorum.bulk.ask import why_withheld
 from quorum.cli import console
-from quorum_client import Answer, DecisionStatus, Extraction, Status, Vote
+from quorum_client import Answer, DecisionStatus, Extraction, Status, Tls, Unauthenticated, Vote
 
 MEMBERS = ("demo-llama", "demo-qwen2", "demo-qwen3", "catalogue-2024", "a [new] member")
 
@@ -147,3 +147,23 @@ def test_a_server_by_its_url_needs_no_deploy_yaml(
     assert code == 0, err
     assert "(no quorum)" in out
     assert "no quorum: size is withheld\n" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "tls"),
+    [((), False), (("--tls",), True), (("--ca", "ca.pem"), Tls(Path("ca.pem")))],
+    ids=["plain", "tls", "ca"],
+)
+def test_a_gateway_can_be_asked_over_tls(
+    run: Any, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...], tls: bool | Tls
+) -> None:
+    given = {}
+
+    def ask(*_: Any, **more: Any) -> Extraction:
+        given.update(more)
+        raise Unauthenticated("wrong key")
+
+    monkeypatch.setattr(quorum, "ask", ask, raising=False)
+    code, _, err = run("ask", "a shirt", "--url", "localhost:1", *option)
+    assert (code, given["tls"]) == (1, tls)
+    assert err == "error: wrong key; commands take it from QUORUM_INFERENCE_KEY\n"

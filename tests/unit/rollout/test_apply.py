@@ -112,6 +112,18 @@ def test_a_change_is_made_and_can_be_made_back(tmp_path: Path, name: str) -> Non
     world.check_serves(world.old)
 
 
+@pytest.mark.parametrize("name", ["attribute added", "a limit"])
+def test_a_repository_that_was_rendered_anew_meanwhile_is_refused(tmp_path: Path, name: str) -> None:
+    world = World(tmp_path, CHANGES[name])
+    render(world.new)
+    with pytest.raises(RolloutError, match=r"rendered anew since the server started \(quorum_gate\)"):
+        world.applying().plan()
+    # As the message says: put it back, and apply.
+    render(world.old)
+    world.applying().apply()
+    world.check_serves(world.new)
+
+
 @pytest.mark.parametrize("name", ["member added", "all at once"])
 def test_a_channel_that_decides_nothing_is_put_back(tmp_path: Path, name: str) -> None:
     world = World(tmp_path, CHANGES[name])

@@ -48,6 +48,13 @@ def dists(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_the_help_builds_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPTS / "build_dists.py", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "FOLDER" in done.stdout
+    assert not [*tmp_path.iterdir()]
+
+
 def names_in(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as packed:
         return {*packed.namelist()}

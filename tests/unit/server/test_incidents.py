@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from support.deployment import write_deployment
 
 from quorum.deployment import Deployment, load_deployment
 from quorum.server import incidents
-from quorum.server.incidents import FILE, KEPT, LEFT_OPEN, IncidentJournal, recent_incidents
+from quorum.server.incidents import FILE, KEPT, LEFT_OPEN, REMOVED, IncidentJournal, recent_incidents
 from quorum.server.runfile import leave_attempt, remove_attempt, state_folder
+from quorum.server.workers import WorkerWatch
 
 
 @pytest.fixture
@@ -132,3 +134,20 @@ def test_a_disk_without_room_does_not_end_the_supervision(
     monkeypatch.undo()
     journal.end()
     assert [incident.is_over for incident in recent_incidents(spec)] == [True]
+
+
+def test_an_incident_of_a_worker_ends_with_its_member(spec: Deployment, tmp_path: Path) -> None:
+    journal = IncidentJournal(spec)
+    journal.begin("was ended", "worker of alpha", "restarting it", worker="alpha")
+    (tmp_path / "alpha").mkdir()
+    (tmp_path / "alpha" / "config.pbtxt").touch()
+
+    def look() -> None:
+        # Of this process, which has no workers.
+        WorkerWatch(journal, lambda _: None, tmp_path).look(os.getpid())
+
+    look()
+    assert not recent_incidents(spec)[-1].is_over
+    (tmp_path / "alpha" / "config.pbtxt").unlink()
+    look()
+    assert recent_incidents(spec)[-1].left == REMOVED

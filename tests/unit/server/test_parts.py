@@ -11,12 +11,12 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from support.deployment import write_deployment
+from support.deployment import FREE_PORTS, write_deployment
 
 import quorum
 from quorum import extras
 from quorum.runtimes import options
-from quorum.server import install, parts
+from quorum.server import gateway_settings, install, parts, traces
 from quorum.server.parts import libraries_missing, missing_parts
 
 Version = namedtuple("Version", "major minor")
@@ -127,6 +127,25 @@ def test_a_numpy_that_the_stub_cannot_load_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(parts.metadata, "version", lambda name: "2.3.1" if name == "numpy" else real(name))
     (problem,) = missing_parts(spec)
     assert problem.endswith("run `pip install 'numpy<2'`")
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_a_gateway_and_traces_lack_is_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = {"http_port": 0, "tls": {"certificate": "tls.pem", "key": "tls.key"}}
+    server = {**FREE_PORTS, "traces": {"url": "http://localhost:4318/v1/traces"}}
+    path = write_deployment(tmp_path, {"alpha": {}}, gateway=gateway, server=server)
+    monkeypatch.setattr(gateway_settings, "find_spec", lambda _: None)
+    monkeypatch.setattr(traces, "find_spec", lambda _: None)
+    monkeypatch.delenv("QUORUM_INFERENCE_KEY", raising=False)
+    traced, packages, keys, certificate = missing_parts(quorum.load_deployment(path))
+    assert traced.startswith("server.traces: ")
+    assert "`pip install 'quorum[gateway]'`" in packages
+    assert "keys.json does not exist; make it with `quorum gateway keys add NAME`" in keys
+    assert "tls.pem" in certificate
+    monkeypatch.setenv("QUORUM_INFERENCE_KEY", "k" * 40)
+    assert keys not in missing_parts(quorum.load_deployment(path)), "the key of the environment is enough"
 
 
 @pytest.mark.parametrize("runtime", sorted(options.RUNTIMES))

@@ -269,3 +269,16 @@ def test_a_call_that_was_not_made_is_given_back(tmp_path: Path, clock: Clock) ->
     assert (day.calls, day.cost) == (2, pytest.approx(0.8))
     assert own.take() is None
     assert not counts_path(tmp_path, "c").exists(), "a member of that name has counts of its own"
+
+
+def test_a_refusal_names_the_limits_that_are_spent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    limits = {"calls_per_minute": 1, "calls_per_day": 1, "per_day": 5.0}
+    budget = Budget("shop", limits, None, tmp_path, CALLERS)
+    hold = budget.take()
+    assert hold is not None
+    assert budget.take() is None
+    assert budget.spent_limits == "1 requests per minute, 1 requests per day"
+    budget.count(hold, 1, 6.0)
+    assert budget.take() is None
+    assert budget.spent_limits.endswith("1 requests per day, cost of 5 per day")
+    assert "caller shop: its quota is spent (1 requests per minute" in caplog.text

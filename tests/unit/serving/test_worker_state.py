@@ -41,6 +41,13 @@ def test_a_worker_is_noted_from_its_first_answer(folder: Path) -> None:
     assert (back.ready, back.failures, back.reason) == (True, 2, "did not start")
 
 
+def test_of_a_worker_that_never_answered_the_last_reason_is_all(folder: Path) -> None:
+    note = StateNote("alpha")
+    for reason in ("did not start: no file", "did not start: no memory"):
+        note.lost(reason, 0.0)
+    assert worker_states(folder)["alpha"].why == "did not start: no memory"
+
+
 def test_a_step_that_is_dead_counts_no_more_and_one_that_answers_counts_first(folder: Path) -> None:
     def write(state: WorkerState) -> None:
         (folder / f"worker-{state.model}.{state.step}.json").write_bytes(msgspec.json.encode(asdict(state)))

@@ -13,7 +13,7 @@ from quorum.bulk.outcomes import in_order
 from quorum.deployment.schema import Deployment
 from quorum.server.exposure import client_key
 from quorum.server.runfile import endpoint_of
-from quorum_client import AWAY_S, Answer, AsyncClient, Client, Extraction, Item, OnWait, Status
+from quorum_client import AWAY_S, Answer, AsyncClient, Client, Extraction, Item, OnWait, Status, Tls
 from quorum_contract import BULK, STABLE, Priority
 from quorum_contract.errors import InvalidRequest, QuorumError
 from quorum_contract.tensors import TEXT
@@ -98,6 +98,7 @@ def ask(
     timeout_s: float = 30.0,
     note: Note = ignore,
     lazy: bool = False,
+    tls: bool | Tls = False,
 ) -> Extraction:
     """Ask about one product.
 
@@ -111,6 +112,7 @@ def ask(
         timeout_s: How long to wait for the answer.
         note: Takes remarks, see :func:`attributes_of`.
         lazy: Ask members in rows, see :meth:`quorum_client.Client.extract`.
+        tls: As of :class:`quorum_client.Client`.
 
     Returns:
         One answer per attribute, with every member's vote.
@@ -134,7 +136,7 @@ def ask(
         )
     else:
         names, target = list(attributes), url
-    with Client(target, channel=channel, timeout_s=timeout_s, key=client_key()) as client:
+    with Client(target, channel=channel, timeout_s=timeout_s, key=client_key(), tls=tls) as client:
         return client.extract(text, names, category=category, lazy=lazy)
 
 

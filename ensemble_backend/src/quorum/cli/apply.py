@@ -54,7 +54,7 @@ def apply(
         if dry_run:
             out.print(Text(f"  loads: {', '.join(plan.loads) or 'nothing'}"), soft_wrap=True)
             out.print(Text(f"  unloads: {', '.join(plan.unloads) or 'nothing'}"), soft_wrap=True)
-    if dry_run:
+    if dry_run and not all(plan.is_empty for plan in report.servers.values()):
         note("nothing was changed; `quorum apply` does it")
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ from quorum.bulk.ask import why_withheld
 from quorum.bulk.spent import spent_in_words
 from quorum.cli.console import DEPLOY, DeployOption, JsonOption, new_table, note, out, print_json
 from quorum.cli.options import AttributesOption, UrlOption, load_if_any, names_in
-from quorum_client import Answer, DecisionStatus, Status, Vote
+from quorum_client import Answer, DecisionStatus, Status, Tls, Vote
 from quorum_contract import STABLE
 
 _UNBOUNDED = 10_000
@@ -52,6 +53,12 @@ def ask(
     channel: ChannelOption = STABLE,
     lazy: LazyOption = False,
     url: UrlOption = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Ask over TLS, with the authorities of this system.")
+    ] = False,
+    ca: Annotated[
+        Path | None, typer.Option(help="Ask over TLS, with the authorities of this PEM file.")
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds.")] = 30.0,
     deploy: DeployOption = DEPLOY,
     json: JsonOption = False,
@@ -62,7 +69,7 @@ def ask(
 
     Of written texts the confidence is how alike they are, not a probability.
 
-    With --url and --attributes no deploy.yaml is needed.
+    With --url and --attributes no deploy.yaml is needed. A gateway takes the key in QUORUM_INFERENCE_KEY.
 
     Example: `quorum ask "Velmora trail running shoes, navy, size 42, for men" --attributes color,size`
     """
@@ -77,6 +84,7 @@ def ask(
         timeout_s=timeout,
         note=note,
         lazy=lazy,
+        tls=Tls(ca) if ca else tls,
     )
     if json:
         print_json(quorum.extraction_json(result))

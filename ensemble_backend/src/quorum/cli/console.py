@@ -102,6 +102,12 @@ _REMEDIES = {
 }
 
 
+_HINTS = {
+    "UNREACHABLE": "; `quorum up` starts one here",
+    "UNAUTHENTICATED": "; commands take it from QUORUM_INFERENCE_KEY",
+}
+
+
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
     """Print quorum's errors and those of files as one message and exit with 1; anything else is a bug."""
 
@@ -111,7 +117,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except QuorumError as error:
             # By its code, as the class would load the whole client for every command.
-            hint = "; `quorum up` starts one here" if error.code == "UNREACHABLE" else ""
+            hint = _HINTS.get(error.code, "")
             raise _end(f"{error}{hint}") from error
         except OSError as error:
             # Only of files: errors of sockets and pipes mean nothing to a user.

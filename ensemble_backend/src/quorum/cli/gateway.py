@@ -6,12 +6,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 import quorum
 from quorum.bulk.spent import money
-from quorum.cli.console import DEPLOY, DeployOption, JsonOption, note, out, print_json
+from quorum.cli.console import DEPLOY, DeployOption, JsonOption, new_table, note, out, print_json
 from quorum.gateway.keys import ROLES, Role
 
 app = typer.Typer(help="Let callers with keys in, over gRPC and HTTP; also a process of its own.")
@@ -93,11 +92,12 @@ def list_(deploy: DeployOption = DEPLOY, json: JsonOption = False) -> None:
     if json:
         print_json(callers)
         return
-    table = Table("caller", "may", "this minute", "today (UTC)", "cost today", "since")
+    is_priced = None not in deployment.prices.values()
+    table = new_table("caller", "may", "this minute", "today (UTC)", "cost today", "since")
     for c in callers:
         minute = _used(c.minute_requests, c.requests_per_minute)
-        cost = money(c.day_cost, "")
-        cost = f"{cost} of {money(c.cost_per_day, deployment.currency)}" if c.cost_per_day else "-"
+        cost = f"{money(c.day_cost, '')} of {money(c.cost_per_day or 0, deployment.currency)}"
+        cost = (cost if is_priced else "unknown") if c.cost_per_day else "-"
         may, since = ", ".join(c.roles), (c.created or "-")[:10]
         table.add_row(Text(c.name), may, minute, _used(c.day_requests, c.requests_per_day), cost, since)
     out.print(table)

@@ -76,7 +76,11 @@ def init(
         note(Text(f"missing here: {problem}", "bold red"))
     change_folder = "" if folder == Path() else f"cd {quote(str(folder))} && "
     # As text: a name may look like a style of rich.
-    note(Text(f"next: `{change_folder}quorum up`, and in another terminal, once it serves, in the same folder:"))
+    note(
+        Text(
+            f"next: `{change_folder}quorum up`, and in another terminal, once it serves, in the same folder:"
+        )
+    )
     asked = quote(",".join(report.attributes[:3]))
     note(Text(f'`quorum ask "Velmora men\'s leather sneakers black 42" --attributes {asked}`'))
 

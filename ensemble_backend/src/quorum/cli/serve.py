@@ -88,7 +88,8 @@ def up(
     """Serve the deployment in the foreground, until Ctrl-C or SIGTERM; requests in flight are answered first.
 
     Once it serves it goes on: a step whose process dies is reloaded, a server that dies or falls silent is
-    restarted at the same addresses, and `quorum status` shows each incident. With `--probe-port` an
+    restarted at the same addresses, and `quorum status` shows each incident. A gateway that dies is opened
+    again, as a line on standard error says. With `--probe-port` an
     orchestrator can call `/ready/quorum` (a probe of every step that asks no LLM; see `quorum probe`) and
     `/live`. With `server.metrics` in deploy.yaml, Prometheus finds metrics of votes, members and endpoints at
     `/metrics` of that port. With `--log-format json` standard error has a line of JSON for each line of
@@ -266,6 +267,10 @@ def _show(report: quorum.ServerStatus | quorum.FleetStatus, currency: str) -> No
     for table in (channels, versions, members, *more):
         out.print(table)
     _show_endpoints(report)
+    if gateway := report.gateway:
+        state = Text("takes connections") if gateway.is_open else Text("takes no connections", "bold red")
+        listens = ", ".join(filter(None, (gateway.grpc, gateway.http and f"{gateway.http} (HTTP)")))
+        out.print(Text.assemble(f"gateway {listens}: ", state), soft_wrap=True)
     _note(report)
 
 

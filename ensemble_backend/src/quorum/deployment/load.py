@@ -45,7 +45,10 @@ def load_deployment(path: str | Path) -> Deployment:
         content = path.read_bytes()
         text = content.decode("utf-8")
     except OSError as error:
-        raise DeploymentError(f"{path}: {error.strerror}; name the file with --deploy") from error
+        fix = "name the file with --deploy"
+        if isinstance(error, FileNotFoundError):
+            fix += ", or write one: `quorum init`"
+        raise DeploymentError(f"{path}: {error.strerror}; {fix}") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DeploymentError(f"{path}:{line}: not UTF-8 at byte {error.start}; save it as UTF-8") from error

@@ -90,7 +90,8 @@ class Callers:
             ) from error
         if hold is None:
             raise QuotaSpent(
-                f"the quota of caller {caller.name!r} is spent; it is renewed in {math.ceil(seconds)} s",
+                f"the quota of caller {caller.name!r} is spent ({budget.spent_limits}); it is renewed in "
+                f"{math.ceil(seconds)} s",
                 retry_after_s=seconds,
             )
         return Admitted(caller, lambda calls, cost: self._count(caller, budget, hold, calls, cost))

@@ -14,6 +14,7 @@ from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights
 from quorum.deployment.schema import Deployment
 from quorum.operations.apply_memory import check_memory
+from quorum.operations.describe import check_files
 from quorum.operations.servers import servers_of
 from quorum.records import Record
 from quorum.rollout.apply import Applying, Wanted
@@ -64,8 +65,12 @@ def apply(
     Raises:
         RolloutError: It takes a restart, does not fit, or failed and was undone.
         WeightsError: No weights are known for these members.
+        MisfitError: A file that the deployment names is missing or cannot be used.
     """
     remarks = _check_settings(deployment)
+    if find_running(deployment) is not None:
+        # Servers elsewhere have files of their own.
+        check_files(deployment)
     loaded = weights_file.load(weights) if isinstance(weights, str | Path) else weights
     wanted = Wanted(deployment, loaded)
     if not deployment.fleet and find_running(deployment) is not None:
@@ -111,11 +116,16 @@ def _check_settings(deployment: Deployment) -> tuple[str, ...]:
     changed = {
         key: (old, now[key]) for key, old in running.settings.items() if key in now and old != now[key]
     }
-    fixed = [f"server.{key} {old} -> {new}" for key, (old, new) in changed.items() if key not in _ADDRESS]
+    fixed = [
+        line
+        for key, (old, new) in changed.items()
+        if key not in _ADDRESS
+        for line in changes_of(f"server.{key}", old, new)
+    ]
     if fixed:
         raise RolloutError(
             f"{', '.join(fixed)}: a running server keeps its addresses and settings. Put that back and apply "
-            "the rest, or stop the server, run `quorum render` and start it again"
+            "the rest, or stop `quorum up`, run `quorum render` and start it again"
         )
     remarks = [
         f"server.{key}: the running server has {old}; another value takes a restart"
@@ -124,3 +134,13 @@ def _check_settings(deployment: Deployment) -> tuple[str, ...]:
     if running.gateway is not None and running.gateway != gateway_section(deployment):
         remarks.append("gateway: its change takes a restart of `quorum up`, which opened the gateway")
     return tuple(remarks)
+
+
+def changes_of(name: str, old: object, new: object) -> list[str]:
+    """How a setting changes, or each key of a section, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
+        return [line for key in keys for line in changes_of(f"{name}.{key}", old.get(key), new.get(key))]
+    if old is None:
+        return [f"{name} added"]
+    return [f"{name} removed" if new is None else f"{name} {old} -> {new}"]

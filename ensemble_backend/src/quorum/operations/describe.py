@@ -70,6 +70,19 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
             used, an adapter cannot be served, a tuned model would be asked other than in its training, or a
             published version of the retriever is damaged.
     """
+    check_files(deployment)
+    if problems := [f"version {number}: {why}" for number, why in damaged_retrievers(deployment).items()]:
+        raise MisfitError("\n".join(f"{deployment.repository_path / RETRIEVER}: {why}" for why in problems))
+    return (
+        *foreign_members(deployment),
+        *unpriced_members(deployment),
+        *uncounted_budgets(deployment),
+        *_missing_at_start(deployment),
+    )
+
+
+def check_files(deployment: Deployment) -> None:
+    """Raise MisfitError where a file that a deployment names is missing or cannot be used."""
     missing = [
         f"{deployment.path}: members[{i}].options.{key}: {problem}"
         for i, member in enumerate(deployment.members)
@@ -87,14 +100,6 @@ def validate(deployment: Deployment) -> tuple[str, ...]:
             _check_member(deployment, member, catalogue)
         except RuntimeConfigError as error:
             raise MisfitError(f"{where}{_KEYS.get(type(member.options), '')}: {error}") from error
-    if problems := [f"version {number}: {why}" for number, why in damaged_retrievers(deployment).items()]:
-        raise MisfitError("\n".join(f"{deployment.repository_path / RETRIEVER}: {why}" for why in problems))
-    return (
-        *foreign_members(deployment),
-        *unpriced_members(deployment),
-        *uncounted_budgets(deployment),
-        *_missing_at_start(deployment),
-    )
 
 
 def unpriced_members(deployment: Deployment) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from quorum.retrieval.manifest import ManifestError, read_retriever
 from quorum.rollout.target import graph_difference
 from quorum.runtimes.remote.note import RemoteState
 from quorum.server.control import START_IT, Control, ControlError, ModelState
+from quorum.server.gateway_settings import GatewayStatus, gateway_status
 from quorum.server.incidents import SERVER, Incident, recent_incidents
 from quorum.server.probe import take_pulse, take_recommend_pulse
 from quorum.server.runfile import Attempt, endpoint_of, find_running, last_attempt
@@ -141,6 +142,7 @@ class ServerStatus(Record):
         endpoints: By member of runtime ``openai``, what it asks; of this machine's server only.
         budgets: By member with a budget, what was spent of it on this machine.
         rows: Lazy channel -> the members that it asks, row by row; empty without lazy channels.
+        gateway: None where the server runs without one, or on another machine.
     """
 
     url: str
@@ -158,6 +160,7 @@ class ServerStatus(Record):
     endpoints: dict[str, RemoteState] = field(default_factory=dict)
     budgets: dict[str, BudgetStatus] = field(default_factory=dict)
     rows: dict[str, list[list[str]]] = field(default_factory=dict)
+    gateway: GatewayStatus | None = None
 
     @property
     def all_answer(self) -> bool:
@@ -287,6 +290,7 @@ def _server_status(deployment: Deployment) -> ServerStatus:
         endpoints=endpoints_of(running.pid) if running else {},
         budgets=budgets_of(deployment),
         rows=rows_of_members(deployment, pins, store.path) if pins else {},
+        gateway=gateway_status(endpoint),
     )
 
 

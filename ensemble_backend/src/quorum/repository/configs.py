@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,10 +43,17 @@ from quorum_contract.tensors import (
 HEADER = "# Rendered by `quorum render` from deploy.yaml. Do not edit: change deploy.yaml and render again.\n"
 
 
+def catalogue_text(spec: Deployment) -> str:
+    """The content of the file of the catalogue, which every step reads."""
+    return json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
+
+
 def gate_config(spec: Deployment, canary_share: float) -> pb.ModelConfig:
     """Configure the gate: one instance without batching, so malformed requests meet no others."""
     settings = spec.gate.model_dump(exclude={"allow_direct"})
     settings["canary_share"] = canary_share
+    # So that a running gate shows which catalogue it loaded.
+    settings["catalogue"] = f"sha256:{hashlib.sha256(catalogue_text(spec).encode()).hexdigest()}"
     rows = [open_tensor(left + 1) for left in _rows_to_come(spec)]
     outputs = [PACKED_QUESTION, PACKED_CANARY_QUESTION, SHARE, *rows]
     return python_model(GATE, GATE, settings, inputs=ASKED, outputs=outputs)

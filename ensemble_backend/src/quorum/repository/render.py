@@ -8,7 +8,6 @@ keeps. Of the weights only a first, equal version is rendered.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from quorum.decision import weights as weights_file
 from quorum.decision.weights import SCHEMA_VERSION, WEIGHTS_FILE, WeightsError, equal_weights
 from quorum.deployment.schema import Deployment
 from quorum.files import write_atomic
-from quorum.repository.configs import HEADER, member_config, print_config, state_configs
+from quorum.repository.configs import HEADER, catalogue_text, member_config, print_config, state_configs
 from quorum.repository.encoder_config import encoder_config, encoders
 from quorum.repository.engine_config import engine_config
 from quorum.repository.history import Event, History, account, timestamp
@@ -69,8 +68,7 @@ def rendered_files(spec: Deployment, state: State, repository: Path) -> dict[str
     """Relative path -> content of every file that Triton and the serving steps read, except weights."""
     configs = model_configs(spec, state, repository)
     files = {f"{model}/{CONFIG_FILE}": print_config(config) for model, config in configs.items()}
-    catalogue = json.dumps(spec.catalogue().to_json(), ensure_ascii=False, indent=2) + "\n"
-    files[f"{GATE}/{CATALOGUE_FILE}"] = catalogue
+    files[f"{GATE}/{CATALOGUE_FILE}"] = catalogue_text(spec)
     return files | {f"{model}/{KEEP_FILE}": "" for model in configs if model not in VERSIONED}
 
 

@@ -16,7 +16,8 @@ from quorum.serving.copies import COPY
 from quorum_contract import GATE, VOTE
 
 _LONGEST = 40
-_OF_MEMBERS = ("members", "prices")
+_HAVE_LINES = ("members", "prices", "catalogue")
+"""Settings of steps whose changes are lines of their own."""
 _HOW_COPIED = "loaded next to the running one, then the channels go over"
 _HOW_ALONE = "loaded next to the running one, which it replaces"
 
@@ -94,7 +95,7 @@ def _lines(change: GraphChange) -> Iterator[PlanLine]:
     yield from _attributes(change)
     for model, section in ((GATE, "gate"), (VOTE, "vote")):
         for key, differences in _differences(_settings(change.before, model), _settings(change.after, model)):
-            if key not in _OF_MEMBERS:
+            if key not in _HAVE_LINES:
                 yield PlanLine(f"{section}.{key}", differences)
     if VOTE in change.changed and _of(change, VOTE, "prices"):
         yield PlanLine("prices", "changed")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ _RECONNECT = [
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
+_FRAMES = re.compile(r"\s*\nAt:\n(?:[ \t]+\S.*(?:\n|$))+;?\s*")
 START_IT = "; start it with `quorum up`"
 """End of the message where no server answers."""
 
@@ -129,10 +131,15 @@ class Control:
         try:
             return method(request, timeout=timeout_s or self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            code, details = error.code(), error.details() or ""
+            code, details = error.code(), _without_frames(error.details() or "")
             why = f"{code.name}: {details}"
             if code == grpc.StatusCode.UNAVAILABLE:
                 why = f"no server answers at {self.url}{START_IT}"
                 if meaning_of(details) is Meaning.KEY_WANTED:
                     why = f"{self.url} refuses this admin key; set QUORUM_ADMIN_KEY to the server's own"
             raise ControlError(f"{action}: {why}") from error
+
+
+def _without_frames(details: str) -> str:
+    """Triton's words without the places in Python that it was at, which say nothing to a user."""
+    return _FRAMES.sub("; ", details).strip("; \n")

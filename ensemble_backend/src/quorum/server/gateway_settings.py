@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from quorum.deployment.gateway import LARGEST_QUESTION_BYTES, GatewaySpec
 from quorum.deployment.schema import Deployment
+from quorum.extras import how_to_install
 from quorum.gateway.keys import KeysError, read_callers
 from quorum.gateway.settings import INFERENCE_KEY_VARIABLE, RequestLog, Settings, TlsFiles, Traces
 from quorum.gateway.tls import Certificates
+from quorum.records import Record
 from quorum.server.endpoint import Endpoint, ServerProcessError, check_port
+from quorum.server.runfile import endpoint_of
 from quorum.server.traces import check as check_traces
+from quorum_contract.errors import QuorumError
 
 # The gate refuses and ends questions in its own words before the gateway does.
 _SPARE_CALLS, _SPARE_S = 64, 5.0
@@ -77,15 +82,47 @@ def check_gateway(spec: Deployment, endpoint: Endpoint, key: str | None) -> None
     if settings is None:
         return
     check_traces(spec.server.traces)
-    if settings.http is not None and not all(map(find_spec, ("starlette", "uvicorn"))):
-        raise ServerProcessError(
-            "gateway.http_port needs Starlette and uvicorn: `pip install 'quorum[gateway]'`, or leave it out"
-        )
+    _check_packages(settings)
     section = "gateway" if spec.gateway else "server"
     for name, address in (("grpc_port", settings.grpc), ("http_port", settings.http)):
         if address is not None:
             host, _, port = address.rpartition(":")
             check_port(name, host, int(port), section)
+    _check_keys(settings, key)
+    if settings.tls:
+        Certificates(settings.tls)
+
+
+def gateway_problems(spec: Deployment, key: str | None) -> list[str]:
+    """What the gateway of a deployment lacks here: packages, callers, certificates. No port is looked at."""
+    own = spec.gateway
+    if own is None:
+        return []
+    named = {key: f"{own.host}:{port}" for key, port in own.ports.items()}
+    endpoint = replace(endpoint_of(spec), gateway=named.get("grpc_port"), gateway_http=named.get("http_port"))
+    settings = settings_of(spec, endpoint)
+    assert settings is not None
+    problems = []
+    for check in (
+        _check_packages,
+        lambda settings: _check_keys(settings, key),
+        lambda settings: settings.tls and Certificates(settings.tls),
+    ):
+        try:
+            check(settings)
+        except QuorumError as error:
+            problems.append(f"gateway: {error}")
+    return problems
+
+
+def _check_packages(settings: Settings) -> None:
+    if settings.http is not None and not all(map(find_spec, ("starlette", "uvicorn"))):
+        raise ServerProcessError(
+            f"gateway.http_port needs Starlette and uvicorn: {how_to_install('gateway')}, or leave it out"
+        )
+
+
+def _check_keys(settings: Settings, key: str | None) -> None:
     if settings.keys and (Path(settings.keys).exists() or key is None):
         callers = read_callers(Path(settings.keys))
         if not callers and key is None:
@@ -93,8 +130,6 @@ def check_gateway(spec: Deployment, endpoint: Endpoint, key: str | None) -> None
                 f"{settings.keys} has no caller; add one with `quorum gateway keys add NAME`, or set "
                 f"{INFERENCE_KEY_VARIABLE}"
             )
-    if settings.tls:
-        Certificates(settings.tls)
 
 
 def is_open(endpoint: Endpoint) -> bool:
@@ -106,3 +141,19 @@ def is_open(endpoint: Endpoint) -> bool:
         except OSError:
             return False
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStatus(Record):
+    """The gateway of a server: ``host:port`` over gRPC and HTTP, and whether it takes connections."""
+
+    grpc: str | None
+    http: str | None
+    is_open: bool
+
+
+def gateway_status(endpoint: Endpoint) -> GatewayStatus | None:
+    """The gateway of an endpoint; None: it has none."""
+    if endpoint.gateway is None and endpoint.gateway_http is None:
+        return None
+    return GatewayStatus(endpoint.gateway, endpoint.gateway_http, is_open(endpoint))

@@ -30,6 +30,7 @@ _LONGEST = 2000
 _AGAIN_S = 60.0
 """A worker that is lost so soon after it came back belongs to the incident before."""
 LEFT_OPEN = "ended with its `quorum up`"
+REMOVED = "ended as the member was removed"
 SERVER, WORKER = "server", "worker"
 """Kinds of incidents: the supervisor acts for a server, and for a worker its step does."""
 
@@ -47,7 +48,8 @@ class Incident(Record):
             over, or was not when its supervisor ended.
         kind: :data:`SERVER` or :data:`WORKER`.
         times: How often a worker was lost.
-        left: How it ended without an answer: with its supervisor. Empty for others.
+        left: How it ended without an answer: with its supervisor, or as the member was removed. Empty for
+            others.
     """
 
     at: str
@@ -162,6 +164,16 @@ class IncidentJournal:
         entry.incident = replace(entry.incident, seconds=seconds, done=done or entry.incident.done)
         self._write()
         return entry.incident
+
+    def leave(self, worker: str, left: str) -> None:
+        """Note that a worker will not answer any more, as its member is gone."""
+        if entry := self._open.pop(worker, None):
+            entry.incident = replace(entry.incident, left=left)
+            self._write()
+
+    def lost_workers(self) -> list[str]:
+        """The models whose workers have incidents that are not over."""
+        return [worker for worker in self._open if worker]
 
     def _write(self) -> None:
         del self._entries[:-KEPT]

@@ -14,7 +14,11 @@ from pathlib import Path
 
 from quorum.deployment.schema import Deployment
 from quorum.extras import how_to_install
+from quorum.server.exposure import client_key
+from quorum.server.gateway_settings import gateway_problems
 from quorum.server.install import Install, ServerNotFound, find_install
+from quorum.server.traces import check as check_traces
+from quorum.serving.tracing import TracingError
 
 _LOOK_S = 10.0
 _ABSENT = re.compile(r"^\s*(\S+) => not found", re.MULTILINE)
@@ -23,11 +27,11 @@ _OF_RETRIEVER = ("tokenizers", "pyarrow")
 
 
 def missing_parts(spec: Deployment) -> list[str]:
-    """One line for each part that is missing here: the server, libraries, packages of members' runtimes.
+    """One line for each part that is missing here: the server, libraries, packages, what the gateway needs.
 
     Nothing heavy is imported and no server is started.
     """
-    return [*_of_server(), *_of_members(spec)]
+    return [*_of_server(), *_of_members(spec), *_of_traces(spec), *gateway_problems(spec, client_key())]
 
 
 def _of_server() -> Iterator[str]:
@@ -88,6 +92,13 @@ def _of_members(spec: Deployment) -> Iterator[str]:
             f"retriever: needs {', '.join(absent)}, which {sys.executable} does not have; run"
             f" {how_to_install('retrieval')}"
         )
+
+
+def _of_traces(spec: Deployment) -> Iterator[str]:
+    try:
+        check_traces(spec.server.traces)
+    except TracingError as error:
+        yield f"server.traces: {error}"
 
 
 def _absent(packages: Sequence[str]) -> tuple[str, ...]:

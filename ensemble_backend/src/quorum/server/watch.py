@@ -59,7 +59,7 @@ class Supervisor:
         self._report_to, self._start_timeout_s = report, start_timeout_s
         self._interrupted = interrupted
         self._incidents = IncidentJournal(server.spec, server.life.incidents)
-        self._workers = WorkerWatch(self._incidents, self._report)
+        self._workers = WorkerWatch(self._incidents, self._report, server.repository)
         self._steps = StepWatch(server.pid or 0)
         self._reloads: dict[str, Reload] = {}
         self._acted_at = self._ready_at = self._files_at = self._runs_at = time.monotonic()

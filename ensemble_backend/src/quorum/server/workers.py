@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 
 from quorum.processes import SERVER_FOLDER
+from quorum.repository.store import CONFIG_FILE
 from quorum.runtimes.remote.note import RemoteState, remote_states
-from quorum.server.incidents import IncidentJournal
+from quorum.server.incidents import REMOVED, IncidentJournal
 from quorum.serving.isolation.state import WorkerState as WorkerState
 from quorum.serving.isolation.state import worker_states
 
@@ -41,8 +42,8 @@ def _folder_of(server: int) -> Path | None:
 class WorkerWatch:
     """Notes incidents of workers, once a second; their steps replace them without any help."""
 
-    def __init__(self, journal: IncidentJournal, report: Callable[[str], None]) -> None:
-        self._journal, self._report = journal, report
+    def __init__(self, journal: IncidentJournal, report: Callable[[str], None], repository: Path) -> None:
+        self._journal, self._report, self._repository = journal, report, repository
         self._failures: dict[tuple[str, int], int] = {}
         self._looked_at = 0.0
 
@@ -55,6 +56,10 @@ class WorkerWatch:
         states = workers_of(server)
         for state in states.values():
             self._compare(state)
+        for model in self._journal.lost_workers():
+            # `quorum apply` removed it.
+            if model not in states and not (self._repository / model / CONFIG_FILE).exists():
+                self._journal.leave(model, REMOVED)
         self._failures = {(state.model, state.step): state.failures for state in states.values()}
 
     def _compare(self, state: WorkerState) -> None:

@@ -142,6 +142,9 @@ class Budget:
             it raises TimeoutError.
 
     Its file is closed with it, once no one refers to it.
+
+    Attributes:
+        spent_limits: Which limits refused the last call that was refused, in words.
     """
 
     def __init__(
@@ -158,6 +161,8 @@ class Budget:
         self._owner, self._price, self._mark = f"{kind.noun} {name}", price, _mark_of(price)
         self._money = limits.get("per_minute"), limits.get("per_day")
         self._calls = limits.get("calls_per_minute"), limits.get("calls_per_day")
+        self._noun = "requests" if kind is CALLERS else "calls"
+        self.spent_limits = ""
         self._lock = threading.Lock()
         self._file = open_counts(root, name, kind)
         self._spent_in: tuple[int, int] | None = None
@@ -170,6 +175,7 @@ class Budget:
             usual = counts.usual_cost
             minute, day = counts.minute.at(now.minute), counts.day.at(now.day)
             if any(self._spent(minute, day, usual).values()):
+                self.spent_limits = self._limits_in_words(minute, day, usual)
                 self._note(minute, day)
                 return None
             now.counts = replace(counts, minute=minute.plus(1, usual), day=day.plus(1, usual))
@@ -216,6 +222,18 @@ class Budget:
             "day": self._is_spent(day, self._calls[1], self._money[1], usual),
         }
 
+    def _limits_in_words(self, minute: Window, day: Window, usual: float) -> str:
+        """The limits that are spent: "600 requests per minute, cost of 5 per day"."""
+        found = []
+        for name, window, calls, money in zip(
+            WINDOWS_S, (minute, day), self._calls, self._money, strict=True
+        ):
+            if self._is_spent(window, calls, None, usual):
+                found.append(f"{calls} {self._noun} per {name}")
+            if self._is_spent(window, None, money, usual):
+                found.append(f"cost of {money:.6g} per {name}")
+        return ", ".join(found)
+
     @staticmethod
     def _is_spent(window: Window, calls: int | None, money: float | None, usual: float) -> bool:
         if calls is not None and window.calls >= calls:
@@ -233,8 +251,9 @@ class Budget:
         if self._spent_in != (minute.number, day.number):
             self._spent_in = minute.number, day.number
             logger.warning(
-                "%s: its budget is spent: %d calls, %.6g this minute; %d calls, %.6g today",
-                self._owner, minute.calls, minute.cost, day.calls, day.cost,
+                "%s: its %s is spent (%s): %d %s, cost %.6g this minute; %d %s, cost %.6g today",
+                self._owner, "quota" if self._noun == "requests" else "budget", self.spent_limits,
+                minute.calls, self._noun, minute.cost, day.calls, self._noun, day.cost,
             )  # fmt: skip
 
     def _read(self) -> Counts:

@@ -52,7 +52,8 @@ class WorkerState(Record):
     @property
     def why(self) -> str:
         """Why it does not answer, or did not: what it began with, and what came last."""
-        return self.reason if self.reason == self.cause else f"{self.cause}, then {self.reason}"
+        # A worker that never answered has no cause.
+        return f"{self.cause}, then {self.reason}" if self.cause not in ("", self.reason) else self.reason
 
 
 class StateNote:
