@@ -157,6 +157,7 @@ class Rows:
             is_valid=lambda ticket, *_: ticket == 1, seal=lambda body: 0, use=self.used.append
         )
         step._deadlines = self.timer
+        step._tracing = None
         step._cancels = SimpleNamespace(hurrying=lambda ticket, add: add)
         step._grace = self.grace = Grace(settings, self.timer, tmp_path / "answered")
         step._members = [member.Member({**SETTINGS, "name": name}, self.held, self.timer) for name in "mn"]

@@ -234,7 +234,7 @@ def test_of_two_members_in_one_process_the_late_one_is_stopped(tmp_path: Path) -
     model, runtimes = TritonPythonModel(), [Runtime(replies) for replies in (True, False)]
     model._names, model._direct, model._admission = ["a", "b"], True, Admission(tmp_path / "tickets")
     model._deadlines, model._cancels = deadlines, Cancels(model._admission)
-    model._close_runtimes = lambda: None
+    model._close_runtimes, model._tracing = (lambda: None), None
     model._grace = Grace(
         {"grace_ms": 20, "min_members": 2, "voters": ["a", "b", "c"]}, deadlines, tmp_path / "answered"
     )

@@ -116,6 +116,12 @@ class ApplyJournal:
         for model in change.copied:
             shutil.rmtree(self._store.path / copy_of(model), ignore_errors=True)
 
+    def remove_all_copies(self) -> None:
+        """Remove the files of all copies, where no journal says of which change they are."""
+        for folder in self._store.path.glob(copy_of("*")):
+            if (folder / CONFIG_FILE).is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+
     def undo_offline(self, begun: Begun) -> None:
         """Put every file back as before, or finish, where all was done but to remove what is left."""
         change = begun.change

@@ -99,7 +99,7 @@ def set_damaged_apply_aside(repository: Path, *, with_copies: bool) -> SetAside 
             return None
         aside = SetAside(set_aside(journal.path), why)
         if with_copies:
-            journal.remove_copies()
+            journal.remove_all_copies()
         return aside
 
 
