@@ -10,10 +10,8 @@ import pytest
 
 import quorum
 from quorum.operations import apply as module
-from quorum.operations import settings_check
-from quorum.operations.apply import ApplyReport
+from quorum.operations.apply import ApplyReport, changes_of
 from quorum.operations.describe import MisfitError
-from quorum.operations.settings_check import changes_of
 from quorum.rollout.plan_lines import ApplyPlan, PlanLine
 from quorum.server.control import _without_frames
 
@@ -45,7 +43,7 @@ def test_a_changed_section_is_shown_by_its_keys() -> None:
 
 def test_files_are_checked_before_a_server_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_check_settings", lambda _: ())
-    monkeypatch.setattr(settings_check, "find_running", lambda _: object())
+    monkeypatch.setattr(module, "find_running", lambda _: object())
     (folder / "votes.jsonl").unlink()
     with pytest.raises(MisfitError, match=r"votes\.jsonl does not exist"):
         module.apply(quorum.load_deployment(folder / "deploy.yaml"), dry_run=True)

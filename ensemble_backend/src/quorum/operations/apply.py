@@ -16,8 +16,8 @@ from quorum.decision import weights as weights_file
 from quorum.decision.weights import Weights
 from quorum.deployment.load import DeploymentError
 from quorum.deployment.schema import Deployment, MemberSpec
+from quorum.operations.describe import check_files
 from quorum.operations.servers import servers_of
-from quorum.operations.settings_check import changes_of, check_local_files
 from quorum.records import Record
 from quorum.repository.configs import parse_config, settings_of
 from quorum.repository.store import CONFIG_FILE
@@ -74,7 +74,9 @@ def apply(
         MisfitError: A file that the deployment names is missing or cannot be used.
     """
     remarks = _check_settings(deployment)
-    check_local_files(deployment)
+    if find_running(deployment) is not None:
+        # Servers elsewhere have files of their own.
+        check_files(deployment)
     loaded = weights_file.load(weights) if isinstance(weights, str | Path) else weights
     wanted = Wanted(deployment, loaded, partial(_check_memory, deployment))
     key = endpoint_of(deployment).admin_key
@@ -126,6 +128,16 @@ def _check_settings(deployment: Deployment) -> tuple[str, ...]:
         f"server.{key}: the running server has {old}; another value takes a restart"
         for key, (old, _) in changed.items()
     )
+
+
+def changes_of(name: str, old: object, new: object) -> list[str]:
+    """How a setting changes, or each key of a section, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
+        return [line for key in keys for line in changes_of(f"{name}.{key}", old.get(key), new.get(key))]
+    if old is None:
+        return [f"{name} added"]
+    return [f"{name} removed" if new is None else f"{name} {old} -> {new}"]
 
 
 def _check_memory(deployment: Deployment, change: GraphChange) -> None:

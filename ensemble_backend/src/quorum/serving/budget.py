@@ -137,6 +137,9 @@ class Budget:
         price: Of its calls; None where only calls are limited, or what they cost is given to :meth:`count`.
         root: The folder of ``deploy.yaml``.
         kind: Whether it is a member or a caller.
+
+    Attributes:
+        spent_limits: Which limits refused the last call that was refused, in words.
     """
 
     def __init__(
@@ -151,7 +154,6 @@ class Budget:
         self._money = limits.get("per_minute"), limits.get("per_day")
         self._calls = limits.get("calls_per_minute"), limits.get("calls_per_day")
         self._noun = "requests" if kind is CALLERS else "calls"
-        # Which limits refused the last call that was refused, in words.
         self.spent_limits = ""
         self._lock = threading.Lock()
         self._file = open_counts(root, name, kind)
