@@ -68,7 +68,7 @@ def test_status_names_it(served: Path, run: Any, monkeypatch: pytest.MonkeyPatch
     assert found["versions"]["2"]["catalogue"]["changed"] == ["color"]
     (store_of(load_deployment(Path("deploy.yaml"))).path / "quorum_gate" / "catalogue.json").unlink()
     differs = json.loads(run("status", "--json")[1])["differs"]
-    assert "deploy.yaml (quorum_gate/catalogue.json): stop the server, run `quorum render`" in differs
+    assert "deploy.yaml (quorum_gate/catalogue.json): `quorum apply` changes the running server" in differs
     run("render")
     assert "differs" not in json.loads(run("status", "--json")[1])
     server.runs = lambda *_: False
