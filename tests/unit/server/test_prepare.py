@@ -12,7 +12,7 @@ from support.deployment import write_deployment
 
 from quorum.deployment import Deployment, load_deployment
 from quorum.repository.render import render
-from quorum.repository.store import Store
+from quorum.repository.store import CONFIG_FILE, Store
 from quorum.rollout.apply_journal import ApplyJournal
 from quorum.rollout.lock import locked
 from quorum.server import prepare
@@ -74,6 +74,7 @@ def test_a_damaged_journal_of_an_apply_does_not_keep_a_server_from_its_start(
     journal, copy = ApplyJournal(store), store.path / copy_of("quorum_vote")
     journal.path.write_text('{"step": ', encoding="utf-8")
     copy.mkdir()
+    (copy / CONFIG_FILE).touch()
     start = prepare.prepare if is_first else prepare_again
     start(spec, store.path, reports.append)
     assert len(reports) == 1
