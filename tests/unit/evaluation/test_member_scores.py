@@ -157,6 +157,6 @@ def test_the_command_fits_eighty_columns(tmp_path: Path, monkeypatch: pytest.Mon
     assert shown.count("em, no scores ") == 1
     for text in (shown, bare):
         assert "loglinear," in text
-        assert "no n/a" in text
+        assert "n/a" in text
         assert "_without_" not in text
         assert "…" not in text
