@@ -168,6 +168,7 @@ def test_a_deployment_is_valid_without_the_key_and_cannot_start(
     member = {"runtime": "openai", "options": {**GOOD, "api_key_env": "QUORUM_TEST_KEY"}}
     spec = quorum.load_deployment(write_deployment(tmp_path, {"remote": member, "local": {}}))
     monkeypatch.delenv("QUORUM_TEST_KEY", raising=False)
+    quorum.render(spec)
     (warning,) = quorum.validate(spec)
     assert "members[0].options.api_key_env: the environment variable QUORUM_TEST_KEY is not set" in warning
     assert quorum.check_machine(spec).problems == [warning]
