@@ -57,7 +57,7 @@ class ParquetAnswers:
         schema: Their columns, with types that every table format has.
         rows: Rows of all files.
         digest: SHA-256 of the content of all files, in hexadecimal; tells whether a table has the rows.
-        job: Id of the job that wrote them; None: its folder does not lie beside them.
+        job: Id of the job that wrote them; None: its folder is not next to them.
     """
 
     path: Path
@@ -131,12 +131,12 @@ def _job_of(path: Path) -> str | None:
     whole = path.resolve()
     for output in (whole, whole.parent):
         own = f"{output.name}.job"
-        for beside in sorted(output.parent.glob("*.job"), key=lambda found: found.name != own):
-            folder = JobFolder(beside)
+        for folder_path in sorted(output.parent.glob("*.job"), key=lambda path: path.name != own):
+            folder = JobFolder(folder_path)
             try:
                 spec = folder.stored()
             except LedgerError:
-                if beside.name == own:
+                if folder_path.name == own:
                     raise
                 continue
             if spec is None:
