@@ -355,9 +355,7 @@ def _read(
     (version,) = struct.unpack("<q", raw[WEIGHTS_VERSION][1])
     usage = read_usage(*raw.get(USED.name, (None, b"")), members=members)
     cost = read_cost(*raw.get(PRICED.name, (None, b"")))
-    return Extraction(
-        response.id, answers, version, latency_s, channel, fallback_from, cost=cost, usage=usage
-    )
+    return Extraction(response.id, answers, version, latency_s, channel, fallback_from, cost, usage)
 
 
 def _scores(output: Any, raw: bytes, *, attributes: int, members: int) -> Sequence[float | None]:
